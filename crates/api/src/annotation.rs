@@ -1,0 +1,31 @@
+//! Annotation keys and their values. The drain protocol between daemon and operator is upstream's.
+
+/// On Node: what the daemon asks for: `Idle`, `Drain_Required`, `Reboot_Required`.
+pub const NODE_STATE: &str = "sriovnetwork.openshift.io/state";
+/// On NodeState: the mirror of the request.
+pub const DESIRED_STATE: &str = "sriovnetwork.openshift.io/desired-state";
+/// On NodeState: what the operator has done: `Idle`, `Draining`, `DrainComplete`.
+pub const CURRENT_STATE: &str = "sriovnetwork.openshift.io/current-state";
+/// On NodeState: `"true"` means that somebody else drains this node.
+pub const EXTERNAL_DRAINER: &str = "sriovnetwork.openshift.io/use-external-drainer";
+/// On NodeState: earliest deletion of a node state whose node left.
+pub const KEEP_UNTIL: &str = "sriovnetwork.openshift.io/keep-state-until";
+/// On NetworkAttachmentDefinition: `<Kind>.sriovnetwork.openshift.io/<namespace>/<name>`.
+pub const OWNER: &str = "sriovnetwork.openshift.io/owner-ref";
+/// On NetworkAttachmentDefinition: the resource that Multus and the injector look for.
+pub const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
+/// On network kinds: the namespace where the NetworkAttachmentDefinition was last written.
+pub const LAST_NETWORK_NAMESPACE: &str =
+    "operator.sriovnetwork.openshift.io/last-network-namespace";
+/// On Pod: the networks that Multus attaches.
+pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+/// On Pod: what Multus attached.
+pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
+/// On Node (ours): `"true"` marks a cordon that the operator set and may undo.
+pub const CORDONED_BY_US: &str = "ironrail.dev/cordoned";
+
+pub const IDLE: &str = "Idle";
+pub const DRAIN_REQUIRED: &str = "Drain_Required";
+pub const REBOOT_REQUIRED: &str = "Reboot_Required";
+pub const DRAINING: &str = "Draining";
+pub const DRAIN_COMPLETE: &str = "DrainComplete";

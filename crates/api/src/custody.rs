@@ -1,0 +1,96 @@
+//! Custody of devices: the two files between daemon and device plugin, and who holds what.
+//!
+//! Rules in design.md, section 4. Both files live in `/run/ironrail` (tmpfs) and have one writer each.
+
+use crate::pci::PciAddress;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of offer and claims that this build writes; a newer one is not acted on.
+pub const VERSION: u32 = 1;
+
+/// `offer.json`: what the daemon offers to the kubelet through the device plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offer {
+    pub version: u32,
+    pub boot_id: String,
+    pub sequence: u64,
+    /// By full resource name: `openshift.io/rdma_exclusive_device`.
+    pub resources: BTreeMap<String, OfferedResource>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferedResource {
+    pub devices: Vec<OfferedDevice>,
+    /// Adds RDMA character devices of the VF.
+    pub rdma: bool,
+    /// Adds /dev/vhost-net and /dev/net/tun.
+    pub vhost_net: bool,
+    /// No NUMA hint for the kubelet.
+    pub exclude_topology: bool,
+}
+
+/// One device that a pod may be given. Its id for the kubelet is its PCI address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferedDevice {
+    pub pci: PciAddress,
+    pub state: OfferState,
+    pub numa_node: Option<u32>,
+    /// The PF; the device itself when a whole PF is offered.
+    pub parent: PciAddress,
+    /// Driver of the device, to tell netdevice from `vfio-pci`.
+    pub driver: Option<String>,
+    /// RDMA device of the VF at the time of the offer.
+    pub rdma_device: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "is")]
+pub enum OfferState {
+    /// Healthy for the kubelet.
+    Ready,
+    /// Ours to change now; Unhealthy for the kubelet.
+    Withdrawn { because: String },
+    /// Not usable; Unhealthy for the kubelet.
+    Broken { because: String },
+}
+
+/// `claims.json`: what the device plugin acted on and gave away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claims {
+    pub version: u32,
+    pub boot_id: String,
+    /// The last offer that was acted on: the acknowledgement.
+    pub sequence: u64,
+    pub claims: BTreeMap<PciAddress, Claim>,
+}
+
+/// One device given by Allocate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    pub resource: String,
+    pub at: Timestamp,
+}
+
+/// A pod that holds a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Holder {
+    /// The device's id: a PCI address.
+    pub device: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Empty for a claim that PodResources does not know yet.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+}

@@ -1,0 +1,28 @@
+//! Paths on the host that more than one of our programs, or upstream, uses.
+
+/// tmpfs directory of offer, claims and locks; a boot starts it empty.
+pub const RUN: &str = "/run/ironrail";
+pub const OFFER: &str = "/run/ironrail/offer.json";
+pub const CLAIMS: &str = "/run/ironrail/claims.json";
+/// Held by the device plugin for life: free means that none is running.
+pub const DEVICE_PLUGIN_LOCK: &str = "/run/ironrail/device-plugin.lock";
+/// Directory of one lock per VF, by PCI address; held by the daemon and by CNI ADD and DEL.
+pub const VF_LOCKS: &str = "/run/ironrail/vf";
+/// Durable state on the host.
+pub const STATE: &str = "/var/lib/ironrail";
+pub const REBOOTS: &str = "/var/lib/ironrail/reboots.json";
+/// Directory of the CNI journal: one file per device, by PCI address.
+pub const CNI_JOURNAL: &str = "/var/lib/ironrail/cni";
+/// What the host was like when we first saw it.
+pub const INITIAL: &str = "/var/lib/ironrail/initial.json";
+/// Upstream's file of the RDMA mode; kept, so that either operator finds the other's.
+pub const MODPROBE: &str = "/etc/modprobe.d/sriov_network_operator_modules_config.conf";
+/// First line of that file.
+pub const MODPROBE_HEADER: &str = "# This file is managed by sriov-network-operator do not edit.";
+/// Upstream's PF store: one JSON file per PF that the operator configured.
+pub const PF_STORE: &str = "/etc/sriov-operator/pci";
+/// CDI specs of our devices.
+pub const CDI: &str = "/var/run/cdi";
+pub const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins";
+pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
+pub const POD_RESOURCES_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";

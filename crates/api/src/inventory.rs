@@ -1,0 +1,100 @@
+//! What the daemon observed on a node: facts in kernel terms, the input of `planner::order`.
+
+use crate::custody::Holder;
+use crate::nodestate::RebootRecord;
+use crate::pci::PciAddress;
+use crate::primitives::{EswitchMode, LinkType, RdmaMode};
+use serde::{Deserialize, Serialize};
+
+/// One node at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Inventory {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    pub rdma: RdmaSubsystem,
+    /// In order of PCI address.
+    pub physical_functions: Vec<PhysicalFunction>,
+    /// Devices that pods hold: PodResources, CNI journal and young claims, joined.
+    pub holders: Vec<Holder>,
+    /// The reboot ledger on the host.
+    pub reboots: Vec<RebootRecord>,
+    /// The mode that the node had when we first saw it, as saved on the host.
+    pub initial_rdma_mode: Option<RdmaMode>,
+    /// PFs that we configured before (the PF store): ours to reset when no policy asks for them.
+    pub configured: Vec<PciAddress>,
+}
+
+/// The RDMA subsystem as RDMA netlink and the host's files show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RdmaSubsystem {
+    /// The effective mode (RDMA_NLDEV_CMD_SYS_GET). None: the subsystem is not loaded.
+    pub mode: Option<RdmaMode>,
+    /// `ib_core.netns_mode` on the kernel command line of this boot.
+    pub kernel_argument: Option<RdmaMode>,
+    /// What `options ib_core netns_mode` in our modprobe.d file says.
+    pub modprobe_option: Option<RdmaMode>,
+    /// Network namespaces besides the host's; a live switch needs 0 (kernel: `rdma_compatdev_set` answers EBUSY).
+    pub other_namespaces: u32,
+    /// Levers for the kernel command line that this operating system has, by the tool's name: `grubby`.
+    pub kernel_argument_tool: Option<String>,
+    /// True when the root file system lets us write `modprobe.d`.
+    pub modprobe_writable: bool,
+}
+
+/// One physical function: a PCI network function with the SR-IOV capability.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhysicalFunction {
+    pub pci: PciAddress,
+    /// Name of the netdev; empty when there is none.
+    pub name: String,
+    pub alt_names: Vec<String>,
+    pub mac: String,
+    /// Lower-case hex without 0x.
+    pub vendor: String,
+    pub device: String,
+    pub driver: Option<String>,
+    pub mtu: u32,
+    /// IFF_UP.
+    pub admin_up: bool,
+    /// Mbit/s where the link is up.
+    pub speed: Option<u32>,
+    pub link_type: Option<LinkType>,
+    pub eswitch: EswitchMode,
+    /// `sriov_totalvfs`; None when the function has no SR-IOV capability or firmware has it off.
+    pub total_vfs: Option<u32>,
+    /// `sriov_vf_device`, lower-case hex.
+    pub vf_device: Option<String>,
+    /// None where the platform tells none (the kernel's -1).
+    pub numa_node: Option<u32>,
+    /// Name of the PF's own RDMA device.
+    pub rdma_device: Option<String>,
+    pub net_filter: String,
+    /// In order of index.
+    pub vfs: Vec<VirtualFunction>,
+}
+
+/// One virtual function, also while its netdev is inside a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualFunction {
+    pub pci: PciAddress,
+    pub index: u32,
+    pub driver: Option<String>,
+    /// Name of the netdev in the host's namespace; None while a pod has it or a driver without netdev is bound.
+    pub name: Option<String>,
+    /// MAC of the netdev where it is visible.
+    pub mac: Option<String>,
+    /// MAC that the PF holds for the VF (IFLA_VF_MAC); None for all zeros.
+    pub admin_mac: Option<String>,
+    pub mtu: Option<u32>,
+    pub device: String,
+    /// RDMA device where the host's namespace sees one.
+    pub rdma_device: Option<String>,
+    /// Node GUID of that device: `0000:0000:0000:0000` is none.
+    pub guid: Option<String>,
+    pub representor: Option<String>,
+    pub vdpa: Option<String>,
+}

@@ -1,0 +1,250 @@
+//! SriovNetworkNodeState: the one channel between operator (spec) and node daemon (status).
+
+use crate::condition::Condition;
+use crate::crd::{Object, is_false, is_zero};
+use crate::custody::Holder;
+use crate::pci::PciAddress;
+use crate::policy::{OvsBridge, OvsInterface};
+use crate::primitives::{RdmaMode, VfRange};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub type SriovNetworkNodeState = Object<NodeStateSpec, NodeStateStatus>;
+
+/// What the operator wants of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStateSpec {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Interface>,
+    pub bridges: Bridges,
+    pub system: System,
+}
+
+/// What is wanted of one PF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interface {
+    pub pci_address: PciAddress,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_vfs: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mtu: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link_type: String,
+    #[serde(default, rename = "eSwitchMode", skip_serializing_if = "String::is_empty")]
+    pub eswitch_mode: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vf_groups: Vec<VfGroup>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub externally_managed: bool,
+}
+
+/// VFs of one PF that serve one resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VfGroup {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub device_type: String,
+    /// Absent together with `numVfs: 0`: the PF itself is the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vf_range: Option<VfRange>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub policy_name: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mtu: i64,
+    #[serde(skip_serializing_if = "is_false")]
+    pub is_rdma: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub vdpa_type: String,
+    /// Ours: the device plugin adds /dev/vhost-net and /dev/net/tun.
+    #[serde(skip_serializing_if = "is_false")]
+    pub need_vhost_net: bool,
+    /// Ours: the device plugin gives no NUMA hint.
+    #[serde(skip_serializing_if = "is_false")]
+    pub exclude_topology: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bridges {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ovs: Vec<ManagedBridge>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ManagedBridge {
+    pub name: String,
+    pub bridge: OvsBridge,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uplinks: Vec<Uplink>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uplink {
+    pub pci_address: PciAddress,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(default)]
+    pub interface: OvsInterface,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct System {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rdma_mode: Option<RdmaMode>,
+}
+
+/// What the daemon sees and does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStateStatus {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<InterfaceStatus>,
+    pub bridges: Bridges,
+    pub system: System,
+    /// `InProgress`, `Succeeded` or `Failed`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sync_status: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_sync_error: String,
+    // Below here: ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub observed_generation: i64,
+    /// The kernel's `boot_id`; a new one is the proof of a reboot.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub boot_id: String,
+    /// Who holds which device; at most 256 are listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+    /// What the node waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blockers: Vec<BlockerStatus>,
+    /// The reboot ledger's mirror: reboots that were asked for, and what came of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reboots: Vec<RebootRecord>,
+    /// The RDMA mode that the node had when we first saw it; restored when no pool asks for a mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_rdma_mode: Option<RdmaMode>,
+}
+
+/// One blocker as users read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockerStatus {
+    pub reason: String,
+    pub message: String,
+}
+
+/// One reboot that we asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RebootRecord {
+    /// Why: `RdmaMode`, `Firmware`.
+    pub reason: String,
+    /// The goal that the reboot serves, as text: `exclusive`.
+    pub goal: String,
+    /// The boot in which the reboot was asked for.
+    pub boot_id_before: String,
+    /// How often it was asked for in that boot.
+    pub attempt: u32,
+    /// What was changed on the host so that the boot brings the goal.
+    pub levers: Vec<String>,
+    pub asked_at: Timestamp,
+    pub outcome: RebootOutcome,
+}
+
+/// What came of a reboot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum RebootOutcome {
+    Pending,
+    Helped,
+    DidNotHelp { expected: String, found: String },
+}
+
+/// One PF as the daemon sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InterfaceStatus {
+    pub pci_address: PciAddress,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mac: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub vendor: String,
+    #[serde(default, rename = "deviceID", skip_serializing_if = "String::is_empty")]
+    pub device_id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub net_filter: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mtu: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_vfs: i64,
+    /// `<n> Mb/s`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link_speed: String,
+    /// `ETH`, `IB` or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link_type: String,
+    /// `up`, `down` or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link_admin_state: String,
+    #[serde(default, rename = "eSwitchMode", skip_serializing_if = "String::is_empty")]
+    pub eswitch_mode: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub externally_managed: bool,
+    #[serde(default, rename = "totalvfs", skip_serializing_if = "is_zero")]
+    pub total_vfs: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alt_names: Vec<String>,
+    /// Capital V, as upstream.
+    #[serde(default, rename = "Vfs", skip_serializing_if = "Vec::is_empty")]
+    pub vfs: Vec<VfStatus>,
+}
+
+/// One VF as the daemon sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VfStatus {
+    pub pci_address: PciAddress,
+    #[serde(rename = "vfID")]
+    pub vf_id: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mac: String,
+    /// Declared by upstream and never set by it; we name the pod that holds the VF: `namespace/name`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub assigned: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub vendor: String,
+    #[serde(default, rename = "deviceID", skip_serializing_if = "String::is_empty")]
+    pub device_id: String,
+    /// Capital V, as upstream, which never sets it.
+    #[serde(default, rename = "Vlan", skip_serializing_if = "is_zero")]
+    pub vlan: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mtu: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub vdpa_type: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub representor_name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub guid: String,
+}
