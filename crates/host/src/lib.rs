@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The hands: a low, narrow, synchronous seam over the kernel, and the operations written once over it.
+//!
+//! Nothing here chooses: what to do comes from `planner`, which this crate cannot see. No tokio, no Kubernetes.
+
+pub mod seam;
+
+pub use seam::{Host, Namespace, Refusal};
