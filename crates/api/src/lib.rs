@@ -9,6 +9,7 @@ pub mod crd;
 pub mod custody;
 pub mod files;
 pub mod inventory;
+pub mod journal;
 pub mod label;
 pub mod names;
 pub mod network;
