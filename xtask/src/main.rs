@@ -1,1 +1,41 @@
-fn main() {}
+//! Every developer command: `cargo xtask --help`.
+//!
+//! Depends on nothing of ours: it starts cargo and the binaries of the crates, so that a broken crate cannot take
+//! the command away that would say so. One module per command; what blocks a change is in `check`.
+
+mod bench;
+mod check;
+mod codegen;
+mod simulate;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of ironrail.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run what can block a change: offline, without root, hardware or a cluster
+    Check(check::Arguments),
+    /// Run whole clusters under faults, by seed, and check the invariants after every step
+    Simulate(simulate::Arguments),
+    /// Make the gRPC code in crates/node/src/proto again from crates/node/proto
+    Codegen(codegen::Arguments),
+    /// Run benchmarks of the crates
+    Bench(bench::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Codegen(arguments) => codegen::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    }
+}
