@@ -3,7 +3,6 @@
 //! The output is committed, so that no build of the product runs a generator. The generators themselves stand behind
 //! the feature `codegen`; without it the command starts itself again with it.
 
-use crate::tools;
 use clap::Args;
 
 #[derive(Args)]
@@ -20,6 +19,7 @@ pub fn check() -> anyhow::Result<()> {
 
 #[cfg(not(feature = "codegen"))]
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    use crate::tools;
     let mut command = tools::cargo();
     // A target directory of its own: the feature would make cargo rebuild shared dependencies to and fro.
     command.args(["run", "--quiet", "--package", "xtask", "--features", "codegen"]);

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 /// Developer commands of ironrail.
 #[derive(Parser)]
-#[command(name = "cargo xtask")]
+#[command(bin_name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
