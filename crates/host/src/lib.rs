@@ -3,6 +3,7 @@
 //! Nothing here chooses: what to do comes from `planner`, which this crate cannot see. No tokio, no Kubernetes.
 
 pub mod journal;
+pub mod netlink;
 pub mod seam;
 
 pub use seam::{Host, Namespace, Refusal};
