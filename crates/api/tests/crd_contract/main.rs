@@ -4,6 +4,8 @@
 //! the YAML with it line by line. The YAML is compared with the Rust types by reading, with every field set, an object
 //! made from the schema: what Rust does not know is lost on the way back, and `traced` hears which fields Rust has.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod schema;
 mod traced;
 

@@ -150,7 +150,7 @@ fn sample(schema: &Value, path: &str) -> Value {
 /// The last choice of an enum, so that a tagged enum shows the variant with fields; else a text that the type reads.
 fn sample_text(schema: &Value, path: &str) -> String {
     let choices = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    if let Some(choice) = choices.filter(|choice| !choice.is_empty()).last() {
+    if let Some(choice) = choices.rev().find(|choice| !choice.is_empty()) {
         return choice.to_owned();
     }
     let name = path.rsplit('.').next().unwrap_or_default();
