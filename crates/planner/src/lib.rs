@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The brain: policies and inventories in, plans and reasons out.
+//!
+//! Plain functions over plain data. There is no file, no socket, no clock, no environment and no async here, and
+//! `clippy.toml` of this crate keeps it so: a plan can be wrong, but it cannot fail for lack of something outside.
+
+pub mod action;
+pub mod blocker;
+pub mod desired;
+pub mod drain;
+pub mod functions;
+pub mod ledger;
+pub mod order;
+pub mod pools;
+mod rdma;
+pub mod reason;
+pub mod rollout;
+
+pub use action::{Action, Disturbance, Lane, Step};
+pub use blocker::Blocker;
+pub use desired::Desired;
+pub use order::{DrainRequest, Permission, Plan, Turn, plan};
+pub use reason::{Problem, Reason};

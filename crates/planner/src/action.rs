@@ -1,0 +1,219 @@
+//! The closed list of things that ironrail can do to a host, and how much each disturbs.
+//!
+//! The executor has one match over `Action` and no choice to make: every value that an operation needs is in the
+//! action. Whether an action is right, may run now, or must wait is decided in `order`, never here.
+
+use api::nodestate::Interface;
+use api::{EswitchMode, PciAddress, RdmaMode};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// One thing to do to a host. Idempotent: doing it twice is doing it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Writes `options ib_core netns_mode=…` into our file below `modprobe.d` (`api::files::MODPROBE`).
+    SetModprobeOption { mode: RdmaMode },
+    /// Removes that file.
+    RemoveModprobeOption,
+    /// Puts `ib_core.netns_mode` of this mode on the kernel command line of the next boot, and takes the other one off.
+    SetKernelArgument { tool: String, mode: RdmaMode },
+    /// Takes both `ib_core.netns_mode` arguments off the kernel command line of the next boot.
+    RemoveKernelArgument { tool: String },
+    /// Switches the RDMA subsystem at once, by RDMA netlink (kernel: EBUSY while another network namespace exists).
+    SwitchRdmaMode { mode: RdmaMode },
+    /// Boots the host anew. `pending` is booked for each cause, on disk and in the status, before it is asked for.
+    Reboot { causes: Vec<RebootCause>, attempt: u32 },
+
+    /// Writes upstream's PF store file, before the first change, so that a crash leaves the PF marked as ours.
+    RememberFunction { interface: Box<Interface> },
+    /// Removes the PF store file: the PF is no longer ours.
+    ForgetFunction { pf: PciAddress },
+    /// Brings the PF to exactly `count` VFs. With `probe: false` they are created without drivers
+    /// (`sriov_drivers_autoprobe` is 0 meanwhile, and put back after), to be probed once they are configured.
+    SetVfCount { pf: PciAddress, count: u32, probe: bool },
+    /// Sets the mode of the card's embedded switch by devlink. The PF has no VFs at that time.
+    SetEswitchMode { pf: PciAddress, mode: EswitchMode },
+    /// Sets the MTU, in bytes, of the PF's netdev.
+    SetPfMtu { pf: PciAddress, mtu: u32 },
+    /// Sets the PF's netdev administratively up.
+    SetPfUp { pf: PciAddress },
+
+    /// Sets the MAC that the PF holds for the VF.
+    SetVfMac { pf: PciAddress, vf: u32, mac: String },
+    /// Sets node and port GUID of the VF through the PF; `guid` as the kernel prints it, `0011:2233:4455:6677`.
+    SetVfGuid { pf: PciAddress, vf: u32, guid: String },
+    /// Takes the VF away from its driver, whichever that is.
+    UnbindVf { pf: PciAddress, vf: u32 },
+    /// Gives the VF to this driver, away from another one if need be.
+    BindVf { pf: PciAddress, vf: u32, driver: VfDriver },
+    /// Sets the MTU, in bytes, of the VF's netdev.
+    SetVfMtu { pf: PciAddress, vf: u32, mtu: u32 },
+}
+
+/// Which driver a VF is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VfDriver {
+    /// The one that the kernel finds for the function: no override, then a probe.
+    Default,
+    /// `vfio-pci`, by `driver_override`; the module is loaded first.
+    VfioPci,
+}
+
+/// Why a reboot is asked for: the key (`reason`, `goal`) of the reboot ledger, and what was done for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebootCause {
+    pub reason: RebootReason,
+    /// The goal as text: `exclusive`.
+    pub goal: String,
+    /// What was changed on the host so that the boot brings the goal: `modprobe.d`, `kernel argument by grubby`.
+    pub levers: Vec<String>,
+}
+
+/// The kinds of goal that only a boot reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RebootReason {
+    RdmaMode,
+    Firmware,
+}
+
+impl RebootReason {
+    /// As the ledger writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RdmaMode => "RdmaMode",
+            Self::Firmware => "Firmware",
+        }
+    }
+}
+
+/// Whom an action disturbs, from nobody to everybody on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disturbance {
+    Nothing,
+    /// The pod that holds the one VF.
+    VfHolder,
+    /// The pods that hold any VF of the PF, or the PF.
+    PfHolders,
+    /// Besides those, what the host itself does over the PF's own interface.
+    PfLink,
+    /// Every pod of the node.
+    Node,
+}
+
+/// Steps of different lanes may run in parallel, except that `Node` runs alone: what is before it in the plan is done
+/// before it starts, and what is after it waits for it. Within a lane the order of the plan holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    Node,
+    /// One card: its functions share firmware, eswitch and locks. The address is its function 0.
+    Card(PciAddress),
+}
+
+impl Lane {
+    /// The lane of the card that this function belongs to.
+    pub fn of(function: &PciAddress) -> Self {
+        Self::Card(PciAddress { function: 0, ..*function })
+    }
+}
+
+/// One action of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub action: Action,
+    pub disturbs: Disturbance,
+    /// The devices, by their id for the kubelet, that the action changes or takes away. They exist now: a VF that an
+    /// earlier step makes is nobody's yet. Empty for a reboot, which is ordered by the drain and not by devices.
+    pub touches: BTreeSet<PciAddress>,
+    /// Why, for people: `policy train asks for 8 VFs and the card has 4`.
+    pub because: String,
+    pub lane: Lane,
+}
+
+impl Action {
+    /// Names the levers that this action pulls, as the ledger writes them; `None` when it is no lever.
+    pub fn lever(&self) -> Option<String> {
+        match self {
+            Self::SetModprobeOption { .. } | Self::RemoveModprobeOption => {
+                Some("modprobe.d".to_owned())
+            }
+            Self::SetKernelArgument { tool, .. } | Self::RemoveKernelArgument { tool } => {
+                Some(format!("kernel argument by {tool}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// True when the world must be observed again before the next step is trusted.
+    pub fn needs_fresh_eyes(&self) -> bool {
+        matches!(
+            self,
+            Self::SwitchRdmaMode { .. }
+                | Self::Reboot { .. }
+                | Self::SetVfCount { .. }
+                | Self::SetEswitchMode { .. }
+        )
+    }
+}
+
+impl fmt::Display for VfDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "its default driver",
+            Self::VfioPci => "vfio-pci",
+        })
+    }
+}
+
+impl fmt::Display for RebootReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetModprobeOption { mode } => write!(f, "set modprobe option rdma {mode}"),
+            Self::RemoveModprobeOption => write!(f, "remove modprobe option"),
+            Self::SetKernelArgument { tool, mode } => {
+                write!(f, "set kernel argument rdma {mode} by {tool}")
+            }
+            Self::RemoveKernelArgument { tool } => write!(f, "remove kernel argument by {tool}"),
+            Self::SwitchRdmaMode { mode } => write!(f, "switch rdma mode to {mode}"),
+            Self::Reboot { causes, attempt } => {
+                let causes: Vec<String> =
+                    causes.iter().map(|c| format!("{} {}", c.reason, c.goal)).collect();
+                write!(f, "reboot for {}", causes.join(" and "))?;
+                match attempt {
+                    1 => Ok(()),
+                    n => write!(f, " (attempt {n})"),
+                }
+            }
+            Self::RememberFunction { interface } => {
+                write!(f, "remember {}", interface.pci_address)
+            }
+            Self::ForgetFunction { pf } => write!(f, "forget {pf}"),
+            Self::SetVfCount { pf, count, probe } => {
+                write!(f, "set vf count {pf} {count}")?;
+                match (probe, count) {
+                    (false, 1..) => f.write_str(" without drivers"),
+                    _ => Ok(()),
+                }
+            }
+            Self::SetEswitchMode { pf, mode } => write!(f, "set eswitch mode {pf} {mode}"),
+            Self::SetPfMtu { pf, mtu } => write!(f, "set pf mtu {pf} {mtu}"),
+            Self::SetPfUp { pf } => write!(f, "set pf up {pf}"),
+            Self::SetVfMac { pf, vf, mac } => write!(f, "set vf mac {pf} vf {vf} {mac}"),
+            Self::SetVfGuid { pf, vf, guid } => write!(f, "set vf guid {pf} vf {vf} {guid}"),
+            Self::UnbindVf { pf, vf } => write!(f, "unbind {pf} vf {vf}"),
+            Self::BindVf { pf, vf, driver } => write!(f, "bind {pf} vf {vf} to {driver}"),
+            Self::SetVfMtu { pf, vf, mtu } => write!(f, "set vf mtu {pf} vf {vf} {mtu}"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  because {}", self.action, self.because)
+    }
+}

@@ -1,0 +1,334 @@
+//! What a plan, a node or a drain waits for, as typed values.
+//!
+//! Waiting is data (design.md, section 2): the same sentence reaches status, events, the CLI, metrics and tests.
+//! Something that a user wrote wrong is a `Problem`, not a blocker.
+
+use crate::action::RebootReason;
+use crate::reason::Reason;
+use api::nodestate::BlockerStatus;
+use api::{PciAddress, RdmaMode};
+use std::fmt;
+
+/// One thing that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blocker {
+    /// A pod holds a device that the plan changes. `pod` is `namespace/name`, or empty where the kubelet does not name it yet.
+    DeviceHeld {
+        device: PciAddress,
+        pod: String,
+    },
+    /// The eviction API refused; `message` is its sentence about the disruption budget.
+    DisruptionBudget {
+        pod: String,
+        message: String,
+    },
+    /// An evicted pod is still shutting down.
+    PodTerminating {
+        pod: String,
+    },
+    /// As many nodes of the pool are disturbed as its `maxUnavailable` allows.
+    PoolLimit {
+        node: String,
+        limit: usize,
+        busy: Vec<String>,
+    },
+    /// `maxUnavailable: 0`.
+    PoolPaused {
+        node: String,
+        pool: String,
+    },
+    /// `maxUnavailable` cannot be understood; `message` says why.
+    PoolInvalid {
+        node: String,
+        pool: String,
+        message: String,
+    },
+    /// The node is in more than one pool, so nobody can say under which limit it may be disturbed.
+    TwoPools {
+        node: String,
+        pools: Vec<String>,
+    },
+    /// Another control-plane node is disturbed, or is not Ready.
+    ControlPlaneBusy {
+        node: String,
+        other: String,
+        disturbed: bool,
+    },
+    /// A node that is not Ready is not disturbed further.
+    NodeNotReady {
+        node: String,
+    },
+    /// The node is annotated for somebody else's drain.
+    ExternalDrainer {
+        node: String,
+    },
+    /// Steps wait until the operator has granted and finished a drain.
+    WaitingForDrain {
+        reboot: bool,
+    },
+    /// A drain that suffices for VFs was given, and now a reboot is needed: the first is given back before the second is asked for.
+    DrainTooSmall,
+    /// The device plugin has not acknowledged yet that these devices are withdrawn.
+    WaitingForWithdrawal {
+        devices: Vec<PciAddress>,
+    },
+    /// VFs are made after the boot, which would forget them.
+    WaitingForReboot {
+        mode: RdmaMode,
+    },
+    /// The node has no PF at the address that the node state names.
+    MissingCard {
+        pf: PciAddress,
+        name: String,
+    },
+    /// The PF has no `sriov_totalvfs`: SR-IOV is off in firmware or BIOS, or the card has none.
+    SriovDisabled {
+        pf: PciAddress,
+    },
+    VfLimit {
+        pf: PciAddress,
+        wanted: u32,
+        allowed: u32,
+    },
+    /// An externally managed PF is not as the policy needs it.
+    ExternallyManaged {
+        pf: PciAddress,
+        message: String,
+    },
+    /// Nothing on this operating system sets the mode for the next boot.
+    NoLever {
+        mode: RdmaMode,
+    },
+    /// An administrator's own argument on the kernel command line wins over everything that we could set.
+    KernelArgumentContradicts {
+        wanted: RdmaMode,
+        found: RdmaMode,
+    },
+    RdmaNotLoaded {
+        mode: RdmaMode,
+    },
+    /// The reboot took place and did not bring the goal; it is not tried again for this goal.
+    RebootDidNotHelp {
+        reason: RebootReason,
+        levers: Vec<String>,
+        expected: String,
+        found: String,
+    },
+    /// The reboot was asked for `attempts` times and the boot id never changed.
+    RebootDidNotHappen {
+        reason: RebootReason,
+        goal: String,
+        attempts: u32,
+    },
+    /// A reboot was asked for a moment ago.
+    RebootUnderWay {
+        reason: RebootReason,
+        goal: String,
+    },
+    /// The backstop for all reasons together.
+    TooManyReboots {
+        count: usize,
+    },
+    /// Kernel lockdown forbids it; `what` names the action.
+    Lockdown {
+        what: String,
+    },
+    /// Something that this version refuses by name.
+    Unsupported {
+        object: String,
+        what: String,
+    },
+}
+
+impl Blocker {
+    /// The fixed word for conditions, events and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::DeviceHeld { .. } => Reason::DeviceHeld,
+            Self::DisruptionBudget { .. } => Reason::DisruptionBudget,
+            Self::PodTerminating { .. } => Reason::PodTerminating,
+            Self::PoolLimit { .. } => Reason::PoolLimit,
+            Self::PoolPaused { .. } => Reason::Paused,
+            Self::PoolInvalid { .. } => Reason::PoolInvalid,
+            Self::TwoPools { .. } => Reason::TwoPools,
+            Self::ControlPlaneBusy { .. } => Reason::ControlPlaneBusy,
+            Self::NodeNotReady { .. } => Reason::NodeNotReady,
+            Self::ExternalDrainer { .. } => Reason::ExternalDrainer,
+            Self::WaitingForDrain { .. } | Self::DrainTooSmall => Reason::WaitingForDrain,
+            Self::WaitingForWithdrawal { .. } => Reason::WaitingForWithdrawal,
+            Self::WaitingForReboot { .. } | Self::RebootUnderWay { .. } => Reason::WaitingForReboot,
+            Self::MissingCard { .. } => Reason::MissingCard,
+            Self::SriovDisabled { .. } => Reason::SriovDisabled,
+            Self::VfLimit { .. } => Reason::VfLimit,
+            Self::ExternallyManaged { .. } => Reason::ExternallyManaged,
+            Self::NoLever { .. } => Reason::NoLever,
+            Self::KernelArgumentContradicts { .. } => Reason::KernelArgumentContradicts,
+            Self::RdmaNotLoaded { .. } => Reason::RdmaNotLoaded,
+            Self::RebootDidNotHelp { .. } => Reason::RebootDidNotHelp,
+            Self::RebootDidNotHappen { .. } => Reason::RebootDidNotHappen,
+            Self::TooManyReboots { .. } => Reason::TooManyReboots,
+            Self::Lockdown { .. } => Reason::Lockdown,
+            Self::Unsupported { .. } => Reason::Unsupported,
+        }
+    }
+
+    /// True when it ends without a person: the plan goes on by itself. False means that somebody must act.
+    pub fn ends_by_itself(&self) -> bool {
+        matches!(
+            self.reason(),
+            Reason::DeviceHeld
+                | Reason::DisruptionBudget
+                | Reason::PodTerminating
+                | Reason::PoolLimit
+                | Reason::ControlPlaneBusy
+                | Reason::WaitingForDrain
+                | Reason::WaitingForWithdrawal
+                | Reason::WaitingForReboot
+        )
+    }
+
+    /// As the node state's status carries it.
+    pub fn status(&self) -> BlockerStatus {
+        BlockerStatus { reason: self.reason().as_str().to_owned(), message: self.to_string() }
+    }
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeviceHeld { device, pod } if pod.is_empty() => {
+                write!(f, "{device} was given to a pod that the kubelet does not name yet")
+            }
+            Self::DeviceHeld { device, pod } => write!(f, "pod {pod} holds {device}"),
+            Self::DisruptionBudget { pod, message } => {
+                write!(f, "cannot evict pod {pod}: {message}")
+            }
+            Self::PodTerminating { pod } => write!(f, "pod {pod} is still shutting down"),
+            Self::PoolLimit { node, limit, busy } => {
+                let verb = if busy.len() == 1 { "is" } else { "are" };
+                let (count, names) = (busy.len(), list(busy));
+                write!(f, "{node} waits: {count} of {limit} allowed nodes ({names}) {verb} draining")
+            }
+            Self::PoolPaused { node, pool } => {
+                write!(f, "{node} waits: pool {pool} is paused by maxUnavailable: 0")
+            }
+            Self::PoolInvalid { node, pool, message } => {
+                write!(f, "{node} waits: pool {pool}: {message}")
+            }
+            Self::TwoPools { node, pools } => {
+                let names = list(pools);
+                write!(f, "{node} waits: it is in {} pools ({names}); change the node selectors so that one is left", pools.len())
+            }
+            Self::ControlPlaneBusy { node, other, disturbed: true } => {
+                write!(f, "{node} waits: control-plane nodes go one at a time, and {other} is draining")
+            }
+            Self::ControlPlaneBusy { node, other, disturbed: false } => {
+                write!(f, "{node} waits: control-plane nodes go only while the others are Ready, and {other} is not")
+            }
+            Self::NodeNotReady { node } => write!(f, "{node} waits: it is not Ready"),
+            Self::ExternalDrainer { node } => {
+                let key = api::annotation::EXTERNAL_DRAINER;
+                write!(f, "{node} waits for somebody else's drain: its node state has {key}")
+            }
+            Self::WaitingForDrain { reboot: false } => {
+                f.write_str("waiting until the pods that hold devices are drained")
+            }
+            Self::WaitingForDrain { reboot: true } => {
+                f.write_str("waiting until the node is drained for a reboot")
+            }
+            Self::DrainTooSmall => f.write_str(
+                "the drain was granted for devices and a reboot is needed now: giving it back before asking again",
+            ),
+            Self::WaitingForWithdrawal { devices } => {
+                let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
+                write!(f, "waiting until the device plugin acknowledges that {} withdrawn", is_are(&names))
+            }
+            Self::WaitingForReboot { mode } => {
+                write!(f, "VFs are made after the boot that brings RDMA mode {mode}")
+            }
+            Self::MissingCard { pf, name } if name.is_empty() => {
+                write!(f, "cannot configure {pf}: the node has no such network function")
+            }
+            Self::MissingCard { pf, name } => {
+                write!(f, "cannot configure {pf} ({name}): the node has no such network function")
+            }
+            Self::SriovDisabled { pf } => write!(
+                f,
+                "cannot make VFs on {pf}: it shows no sriov_totalvfs; switch SR-IOV on in firmware and BIOS"
+            ),
+            Self::VfLimit { pf, wanted, allowed } => write!(
+                f,
+                "cannot set {wanted} VFs on {pf}: the card allows {allowed}; ask for fewer or raise the number in firmware"
+            ),
+            Self::ExternallyManaged { pf, message } => {
+                write!(f, "{pf} is externally managed and not ready: {message}")
+            }
+            Self::NoLever { mode } => write!(
+                f,
+                "cannot set RDMA mode {mode}: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put ib_core.netns_mode={} into its own configuration",
+                netns_mode(*mode)
+            ),
+            Self::KernelArgumentContradicts { wanted, found } => write!(
+                f,
+                "cannot set RDMA mode {wanted}: the kernel command line has ib_core.netns_mode={}, which ironrail did not set; remove it",
+                netns_mode(*found)
+            ),
+            Self::RdmaNotLoaded { mode } => write!(
+                f,
+                "RDMA mode {mode} comes when the RDMA subsystem is loaded: this node has no ib_core yet"
+            ),
+            Self::RebootDidNotHelp { reason, levers, expected, found } => write!(
+                f,
+                "a reboot did not bring {}: expected {expected}, found {found}, after {}; no further reboot for this",
+                goal_word(*reason),
+                list(levers)
+            ),
+            Self::RebootDidNotHappen { reason, goal, attempts } => write!(
+                f,
+                "cannot bring {} {goal}: a reboot was asked for {attempts} times and the node did not boot; reboot it by hand",
+                goal_word(*reason)
+            ),
+            Self::RebootUnderWay { reason, goal } => {
+                write!(f, "the reboot for {} {goal} was asked for and has not begun yet", goal_word(*reason))
+            }
+            Self::TooManyReboots { count } => write!(
+                f,
+                "cannot reboot: {count} reboots in 24 hours are the limit for all reasons together"
+            ),
+            Self::Lockdown { what } => write!(f, "cannot {what}: the kernel is locked down"),
+            Self::Unsupported { object, what } => {
+                write!(f, "{object}: {what} is not supported by this version")
+            }
+        }
+    }
+}
+
+/// The value of `ib_core`'s parameter `netns_mode`.
+pub fn netns_mode(mode: RdmaMode) -> u8 {
+    match mode {
+        RdmaMode::Shared => 1,
+        RdmaMode::Exclusive => 0,
+    }
+}
+
+fn goal_word(reason: RebootReason) -> &'static str {
+    match reason {
+        RebootReason::RdmaMode => "RDMA mode",
+        RebootReason::Firmware => "firmware setting",
+    }
+}
+
+fn is_are(names: &[String]) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", list(names))
+}
+
+/// Names joined for a sentence: at most five, then how many more.
+pub(crate) fn list(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len() {
+        0 => "nothing".to_owned(),
+        n if n <= SHOWN => names.join(", "),
+        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+    }
+}

@@ -1,0 +1,373 @@
+//! What one PF and its VFs need: observed function against wanted function, as ordered steps.
+//!
+//! Also the way back: a PF that ironrail configured and nobody asks for any more loses its VFs. VFs that somebody else
+//! made are never touched. Which steps may run now is decided in `order`.
+
+use crate::action::{Action, Disturbance, Lane, Step, VfDriver};
+use crate::blocker::Blocker;
+use crate::desired::{Desired, DesiredFunction, Group};
+use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
+use api::{DeviceType, EswitchMode, LinkType, PciAddress};
+use std::collections::BTreeSet;
+
+/// The kernel's text for a GUID that was never set.
+pub const NO_GUID: &str = "0000:0000:0000:0000";
+
+/// Drivers that hand a VF to user space; a VF bound to one of them is no netdevice.
+const USER_SPACE_DRIVERS: [&str; 3] = ["igb_uio", "vfio-pci", "uio_pci_generic"];
+
+/// Steps and blockers of all PFs: removals first, then the wanted PFs in the order of the node state.
+pub(crate) fn plan(desired: &Desired, inventory: &Inventory) -> (Vec<Step>, Vec<Blocker>) {
+    let mut steps: Vec<Step> = removals(desired, inventory);
+    let mut blockers = vec![];
+    for wanted in &desired.functions {
+        let found = inventory.physical_functions.iter().find(|pf| pf.pci == wanted.pci);
+        match found.ok_or_else(|| missing(wanted)).and_then(|pf| configure(wanted, pf, inventory)) {
+            Ok(more) => steps.extend(more),
+            Err(blocker) => blockers.push(blocker),
+        }
+    }
+    (steps, blockers)
+}
+
+fn missing(wanted: &DesiredFunction) -> Blocker {
+    Blocker::MissingCard { pf: wanted.pci, name: wanted.name.clone() }
+}
+
+/// PFs that are ours (in the PF store) and that nobody asks for.
+fn removals(desired: &Desired, inventory: &Inventory) -> Vec<Step> {
+    let wanted = |pci: &PciAddress| {
+        desired.untouchable.contains(pci) || desired.functions.iter().any(|f| f.pci == *pci)
+    };
+    let gone = inventory.configured.iter().filter(|pci| !wanted(pci));
+    gone.flat_map(|pci| {
+        let because = "no policy asks for VFs on it any more";
+        match inventory.physical_functions.iter().find(|pf| pf.pci == *pci) {
+            Some(pf) => reset(pf, because),
+            // The card is gone; only the mark of it is left.
+            None => vec![quiet(pci, Action::ForgetFunction { pf: *pci }, because)],
+        }
+    })
+    .collect()
+}
+
+fn reset(pf: &PhysicalFunction, because: &str) -> Vec<Step> {
+    let mut steps = vec![];
+    if !pf.vfs.is_empty() {
+        let action = Action::SetVfCount { pf: pf.pci, count: 0, probe: false };
+        steps.push(on_function(pf, action, Disturbance::PfHolders, because));
+    }
+    if pf.eswitch != EswitchMode::Legacy {
+        let action = Action::SetEswitchMode { pf: pf.pci, mode: EswitchMode::Legacy };
+        steps.push(on_function(pf, action, Disturbance::PfLink, because));
+    }
+    steps.push(quiet(&pf.pci, Action::ForgetFunction { pf: pf.pci }, because));
+    steps
+}
+
+fn configure(
+    wanted: &DesiredFunction,
+    pf: &PhysicalFunction,
+    inventory: &Inventory,
+) -> Result<Vec<Step>, Blocker> {
+    if let Some(what) = unsupported(wanted, pf) {
+        return Err(Blocker::Unsupported { object: format!("{} ({})", pf.pci, wanted.name), what });
+    }
+    if wanted.externally_managed {
+        check_external(wanted, pf)?;
+        return Ok(virtual_functions(wanted, pf, false));
+    }
+    let ours = inventory.configured.contains(&pf.pci);
+    if wanted.num_vfs == 0 {
+        // The PF itself is offered. VFs that we made before go; what somebody else made stays.
+        let because = format!("policy {} offers the PF itself", policies(wanted));
+        return Ok(if ours { reset(pf, &because) } else { vec![] });
+    }
+    let allowed = pf.total_vfs.ok_or(Blocker::SriovDisabled { pf: pf.pci })?;
+    if allowed < wanted.num_vfs {
+        return Err(Blocker::VfLimit { pf: pf.pci, wanted: wanted.num_vfs, allowed });
+    }
+    let (count, recreated) = vf_count(wanted, pf);
+    let mut steps = vec![];
+    if !ours || recreated {
+        let action = Action::RememberFunction { interface: Box::new(wanted.interface.clone()) };
+        steps.push(quiet(&pf.pci, action, "a crash must not make us forget whose VFs these are"));
+    }
+    steps.extend(count);
+    steps.extend(pf_mtu(wanted, pf));
+    steps.extend(virtual_functions(wanted, pf, recreated));
+    if !pf.admin_up {
+        steps.push(quiet(
+            &pf.pci,
+            Action::SetPfUp { pf: pf.pci },
+            "the PF is administratively down",
+        ));
+    }
+    Ok(steps)
+}
+
+fn unsupported(wanted: &DesiredFunction, pf: &PhysicalFunction) -> Option<String> {
+    if wanted.groups.iter().any(|group| group.vdpa.is_some()) {
+        return Some("making vDPA devices (vdpaType)".to_owned());
+    }
+    let (asked, found) = (wanted.link_type?, pf.link_type?);
+    // On these cards the port type is a firmware setting with a boot of its own.
+    (asked != found).then(|| format!("changing the link type from {found} to {asked}"))
+}
+
+fn check_external(wanted: &DesiredFunction, pf: &PhysicalFunction) -> Result<(), Blocker> {
+    let blocked = |message| Err(Blocker::ExternallyManaged { pf: pf.pci, message });
+    let have = pf.vfs.len();
+    if have < wanted.num_vfs as usize {
+        return blocked(format!("it has {have} VFs, the policy asks for {}", wanted.num_vfs));
+    }
+    if pf.eswitch != wanted.eswitch {
+        let (found, asked) = (pf.eswitch, wanted.eswitch);
+        return blocked(format!("its eswitch mode is {found}, the policy asks for {asked}"));
+    }
+    match wanted.mtu {
+        Some(mtu) if mtu > pf.mtu => {
+            blocked(format!("its MTU is {}, the policy asks for {mtu}", pf.mtu))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Steps that bring VF count and eswitch mode, and whether the VFs are new after them.
+fn vf_count(wanted: &DesiredFunction, pf: &PhysicalFunction) -> (Vec<Step>, bool) {
+    let have = u32::try_from(pf.vfs.len()).unwrap_or(u32::MAX);
+    let mode_differs = pf.eswitch != wanted.eswitch;
+    if have == wanted.num_vfs && !mode_differs {
+        return (vec![], false);
+    }
+    let mut steps = vec![];
+    let policy = policies(wanted);
+    if mode_differs {
+        let because = format!(
+            "policy {policy} asks for eswitch mode {} and the card has {}",
+            wanted.eswitch, pf.eswitch
+        );
+        if have > 0 {
+            // The mode changes only while there are no VFs.
+            let action = Action::SetVfCount { pf: pf.pci, count: 0, probe: false };
+            steps.push(on_function(pf, action, Disturbance::PfHolders, &because));
+        }
+        let action = Action::SetEswitchMode { pf: pf.pci, mode: wanted.eswitch };
+        steps.push(on_function(pf, action, Disturbance::PfLink, &because));
+    }
+    let because = format!("policy {policy} asks for {} and the card has {have}", wanted.num_vfs);
+    let action = Action::SetVfCount { pf: pf.pci, count: wanted.num_vfs, probe: false };
+    steps.push(on_function(pf, action, Disturbance::PfHolders, &because));
+    (steps, true)
+}
+
+/// The MTU of a PF is a floor: it is raised and never lowered (upstream's rule).
+fn pf_mtu(wanted: &DesiredFunction, pf: &PhysicalFunction) -> Option<Step> {
+    let mtu = wanted.mtu.filter(|mtu| *mtu > pf.mtu)?;
+    let because =
+        format!("policy {} asks for MTU {mtu} and the PF has {}", policies(wanted), pf.mtu);
+    let action = Action::SetPfMtu { pf: pf.pci, mtu };
+    Some(Step {
+        touches: BTreeSet::new(),
+        ..on_function(pf, action, Disturbance::PfLink, &because)
+    })
+}
+
+fn virtual_functions(
+    wanted: &DesiredFunction,
+    pf: &PhysicalFunction,
+    recreated: bool,
+) -> Vec<Step> {
+    (0..wanted.num_vfs)
+        .flat_map(|index| {
+            let existing = pf.vfs.iter().find(|vf| vf.index == index).filter(|_| !recreated);
+            let lane = Lane::of(&pf.pci);
+            let touches: BTreeSet<PciAddress> = existing.iter().map(|vf| vf.pci).collect();
+            let disturbs = match existing.and_then(|vf| vf.driver.as_ref()) {
+                // A VF without driver serves nobody yet.
+                None => Disturbance::Nothing,
+                Some(_) => Disturbance::VfHolder,
+            };
+            let group = wanted.group_of(index);
+            let link_type = wanted.link_type.or(pf.link_type);
+            let needs = Needs { pf, index, existing, group, link_type }.list();
+            needs.into_iter().map(move |(action, because)| Step {
+                action,
+                disturbs,
+                touches: touches.clone(),
+                because,
+                lane,
+            })
+        })
+        .collect()
+}
+
+/// One VF and what is wanted of it. `existing` is `None` for a VF that an earlier step of the plan makes: it will
+/// have no driver and no settings.
+struct Needs<'a> {
+    pf: &'a PhysicalFunction,
+    index: u32,
+    existing: Option<&'a VirtualFunction>,
+    group: Option<&'a Group>,
+    link_type: Option<LinkType>,
+}
+
+impl Needs<'_> {
+    fn list(&self) -> Vec<(Action, String)> {
+        let (pf, vf) = (self.pf.pci, self.index);
+        let driver = self.existing.and_then(|vf| vf.driver.as_deref());
+        let Some(group) = self.group else {
+            // VFs outside all groups are left alone, but one that we made is not left without a driver.
+            let because = "it belongs to no policy and has no driver".to_owned();
+            let bind = Action::BindVf { pf, vf, driver: VfDriver::Default };
+            return if driver.is_none() { vec![(bind, because)] } else { vec![] };
+        };
+        let mut needs = vec![];
+        let identity = self.identity();
+        let is_new = driver.is_none();
+        let rebind = !is_new && self.guid_is_missing(group);
+        needs.extend(identity);
+        if rebind {
+            let because = "its RDMA device takes its GUID when the driver starts".to_owned();
+            needs.push((Action::UnbindVf { pf, vf }, because));
+        }
+        let wanted = driver_for(group.device_type);
+        if rebind || !driver_fits(driver, wanted) {
+            let because = match (rebind, driver) {
+                (true, _) => "it was unbound for its GUID".to_owned(),
+                (false, None) => format!("policy {} asks for {}", group.policy, group.device_type),
+                (false, Some(driver)) => {
+                    format!(
+                        "policy {} asks for {} and it has {driver}",
+                        group.policy, group.device_type
+                    )
+                }
+            };
+            needs.push((Action::BindVf { pf, vf, driver: wanted }, because));
+        }
+        needs.extend(self.mtu(group, rebind || is_new));
+        needs
+    }
+
+    /// MAC on Ethernet, GUID on InfiniBand, held by the PF: without one the VF would get another at every boot.
+    fn identity(&self) -> Option<(Action, String)> {
+        let (pf, vf) = (self.pf.pci, self.index);
+        if self.link_type == Some(LinkType::Infiniband) {
+            let guid = self.existing.and_then(|vf| vf.guid.as_deref());
+            let missing = match self.existing {
+                None => true,
+                // A GUID that cannot be seen (the device is in a pod) is tolerated, as upstream.
+                Some(existing) => {
+                    guid == Some(NO_GUID) || (guid.is_none() && existing.driver.is_none())
+                }
+            };
+            let guid = derived_guid(&self.pf.mac, vf);
+            return missing
+                .then(|| (Action::SetVfGuid { pf, vf, guid }, "it has no GUID".to_owned()));
+        }
+        if self.existing.is_some_and(|vf| vf.admin_mac.is_some()) {
+            return None;
+        }
+        let own =
+            self.existing.and_then(|vf| vf.mac.clone()).filter(|mac| mac != "00:00:00:00:00:00");
+        let mac = own.unwrap_or_else(|| derived_mac(&self.pf.mac, vf));
+        Some((Action::SetVfMac { pf, vf, mac }, "the PF holds no MAC for it".to_owned()))
+    }
+
+    /// An RDMA device that came up without a GUID needs its driver started again.
+    fn guid_is_missing(&self, group: &Group) -> bool {
+        let infiniband = self.link_type == Some(LinkType::Infiniband);
+        let zero = self.existing.is_some_and(|vf| vf.guid.as_deref() == Some(NO_GUID));
+        zero && (group.rdma || infiniband) && group.device_type == DeviceType::Netdevice
+    }
+
+    fn mtu(&self, group: &Group, starts_anew: bool) -> Option<(Action, String)> {
+        let mtu = group.mtu.filter(|_| group.device_type == DeviceType::Netdevice)?;
+        let found = self.existing.and_then(|vf| vf.mtu);
+        let differs = match starts_anew {
+            true => true,
+            // A netdev that is inside a pod cannot be seen; its MTU is the pod's.
+            false => found.is_some_and(|found| found != mtu),
+        };
+        let because = format!("policy {} asks for MTU {mtu}", group.policy);
+        differs.then_some((Action::SetVfMtu { pf: self.pf.pci, vf: self.index, mtu }, because))
+    }
+}
+
+fn driver_for(device_type: DeviceType) -> VfDriver {
+    match device_type {
+        DeviceType::Netdevice => VfDriver::Default,
+        DeviceType::VfioPci => VfDriver::VfioPci,
+    }
+}
+
+fn driver_fits(found: Option<&str>, wanted: VfDriver) -> bool {
+    match (found, wanted) {
+        (None, _) => false,
+        (Some(found), VfDriver::Default) => !USER_SPACE_DRIVERS.contains(&found),
+        (Some(found), VfDriver::VfioPci) => found == "vfio-pci",
+    }
+}
+
+fn policies(wanted: &DesiredFunction) -> String {
+    let mut names: Vec<&str> = wanted.groups.iter().map(|group| group.policy.as_str()).collect();
+    names.dedup();
+    names.join(" and ")
+}
+
+fn on_function(
+    pf: &PhysicalFunction,
+    action: Action,
+    disturbs: Disturbance,
+    because: &str,
+) -> Step {
+    let touches = pf.vfs.iter().map(|vf| vf.pci).chain([pf.pci]).collect();
+    // Where there is nothing to lose nobody is disturbed.
+    let disturbs = match (pf.vfs.is_empty(), disturbs) {
+        (true, Disturbance::PfHolders) => Disturbance::Nothing,
+        _ => disturbs,
+    };
+    Step { action, disturbs, touches, because: because.to_owned(), lane: Lane::of(&pf.pci) }
+}
+
+fn quiet(pf: &PciAddress, action: Action, because: &str) -> Step {
+    Step {
+        action,
+        disturbs: Disturbance::Nothing,
+        touches: BTreeSet::new(),
+        because: because.to_owned(),
+        lane: Lane::of(pf),
+    }
+}
+
+/// A locally administered unicast MAC that is the same after every boot: made of the PF's MAC and the VF's index.
+///
+/// The PF's MAC plus the index would meet the next PF's: vendors number the ports of a card consecutively.
+pub fn derived_mac(pf_mac: &str, vf: u32) -> String {
+    let bytes = fingerprint(pf_mac, vf).to_be_bytes();
+    let tail: Vec<String> = bytes[3..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("02:{}", tail.join(":"))
+}
+
+/// A locally administered GUID of the VF, as the kernel prints one; the same after every boot.
+pub fn derived_guid(pf_mac: &str, vf: u32) -> String {
+    let bytes = fingerprint(pf_mac, vf).to_be_bytes();
+    let words: Vec<u16> =
+        bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    // The universal/local bit of an EUI-64 is the second lowest of its first byte; the multicast bit stays off.
+    format!(
+        "{:04x}:{:04x}:{:04x}:{:04x}",
+        (words[0] & 0xfcff) | 0x0200,
+        words[1],
+        words[2],
+        words[3]
+    )
+}
+
+/// FNV-1a, 64 bits: short, without a dependency, and the same for ever, which a hasher of std does not promise.
+fn fingerprint(pf_mac: &str, vf: u32) -> u64 {
+    let bytes = pf_mac.bytes().chain(vf.to_be_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

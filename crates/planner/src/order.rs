@@ -1,0 +1,311 @@
+//! Desired state against inventory: the ordered steps of a node, which of them may run now, and what is asked for.
+//!
+//! The order, once: (1) the RDMA mode, because a boot forgets VFs, so VFs made before it are made in vain; (2) PFs
+//! that nobody asks for, because removals free what additions need; (3) the wanted PFs in the order of the node state,
+//! each: mark as ours, eswitch mode while there are no VFs, VF count, PF MTU before VF MTU, VFs, link up.
+//! Nothing held by a pod is changed without a drain, and nothing is changed that the device plugin may still give away.
+
+use crate::action::{Action, Disturbance, Lane, Step};
+use crate::blocker::Blocker;
+use crate::desired::Desired;
+use crate::{functions, ledger, rdma};
+use api::inventory::Inventory;
+use api::nodestate::RebootRecord;
+use api::{PciAddress, Timestamp, annotation};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a node asks of the operator: the value of the annotation `…/state`, and its mirror.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainRequest {
+    #[default]
+    Idle,
+    /// The pods that hold devices must go.
+    Drain,
+    /// All pods must go, for a reboot.
+    Reboot,
+}
+
+impl DrainRequest {
+    /// The annotation's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => annotation::IDLE,
+            Self::Drain => annotation::DRAIN_REQUIRED,
+            Self::Reboot => annotation::REBOOT_REQUIRED,
+        }
+    }
+
+    /// Reads the annotation's value; anything else, or nothing, is no request.
+    pub fn read(text: &str) -> Self {
+        match text {
+            annotation::DRAIN_REQUIRED => Self::Drain,
+            annotation::REBOOT_REQUIRED => Self::Reboot,
+            _ => Self::Idle,
+        }
+    }
+}
+
+/// How far the operator has come with what the node asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing was granted: only what disturbs nobody may run.
+    #[default]
+    NotYet,
+    /// The drain is under way: devices are withdrawn, so that new pods stay Pending, and nothing is touched.
+    Draining(DrainRequest),
+    /// The drain is complete.
+    Drained(DrainRequest),
+    /// The node gave its turn back and the operator has not finished undoing the drain. Asking anew now would be taken
+    /// for the drain that is being undone.
+    Ending,
+    /// `SriovOperatorConfig.spec.disableDrain`: nobody drains. What a pod holds is left alone all the same.
+    DrainDisabled,
+}
+
+impl Turn {
+    /// Reads the drain protocol of a node: `desired-state` and `current-state` of its node state.
+    pub fn of(desired: &str, current: &str, drain_disabled: bool) -> Self {
+        match (DrainRequest::read(desired), current) {
+            (DrainRequest::Idle, annotation::DRAIN_COMPLETE | annotation::DRAINING) => Self::Ending,
+            // A drain that was begun is finished, also when draining is disabled meanwhile.
+            (request, annotation::DRAIN_COMPLETE) => Self::Drained(request),
+            (request, annotation::DRAINING) => Self::Draining(request),
+            _ if drain_disabled => Self::DrainDisabled,
+            _ => Self::NotYet,
+        }
+    }
+
+    fn request(self) -> DrainRequest {
+        match self {
+            Self::Draining(request) | Self::Drained(request) => request,
+            Self::NotYet | Self::Ending | Self::DrainDisabled => DrainRequest::Idle,
+        }
+    }
+
+    /// True when the operator has set to work on this node.
+    fn has_come(self) -> bool {
+        matches!(self, Self::Draining(_) | Self::Drained(_))
+    }
+}
+
+/// What the node may do now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permission {
+    pub turn: Turn,
+    /// Devices that the device plugin may still give away: ready in the last offer, or withdrawn without its
+    /// acknowledgement. A device that was never offered is not here.
+    pub offered: BTreeSet<PciAddress>,
+}
+
+/// What to do on a node, what must wait, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// May run now, in this order. Observe again after each that `needs_fresh_eyes`.
+    pub steps: Vec<Step>,
+    /// Planned, and waiting for the blockers.
+    pub later: Vec<Step>,
+    pub blockers: Vec<Blocker>,
+    /// What the node asks of the operator from now on.
+    pub request: DrainRequest,
+    /// Devices to be offered as withdrawn from now on.
+    pub withdraw: BTreeSet<PciAddress>,
+    /// The reboot ledger after judgement: pending reboots whose boot is over are closed in it. Write it when it differs.
+    pub ledger: Vec<RebootRecord>,
+}
+
+impl Plan {
+    /// True when the node is at its goal: nothing to do and nothing to wait for.
+    pub fn is_done(&self) -> bool {
+        self.steps.is_empty() && self.later.is_empty() && self.blockers.is_empty()
+    }
+}
+
+/// Plans one node. `now` serves the reboot ledger only.
+pub fn plan(
+    desired: &Desired,
+    inventory: &Inventory,
+    permission: &Permission,
+    now: Timestamp,
+) -> Plan {
+    let effective = inventory.rdma.mode;
+    let records = ledger::judge(&inventory.reboots, &inventory.boot_id, |reason| match reason {
+        "RdmaMode" => effective.map(|mode| mode.to_string()),
+        _ => None,
+    });
+    let mode = rdma::plan(desired.rdma_mode, inventory, &records, now);
+    let (on_functions, more_blockers) = functions::plan(desired, inventory);
+    let mut gate = Gate::new(inventory, permission);
+    let mode_stands = mode.steps.iter().all(|step| step.disturbs == Disturbance::Nothing);
+    mode.steps.into_iter().for_each(|step| gate.pass(step));
+    match mode.coming {
+        Some(mode) if !on_functions.is_empty() => {
+            // VFs are made once, in the mode in which their pods will run.
+            gate.plan.later.extend(on_functions);
+            gate.block(Blocker::WaitingForReboot { mode });
+        }
+        _ => gate.pass_lanes(on_functions),
+    }
+    let waits = mode.coming.is_some() && mode_stands;
+    mode.blockers.into_iter().chain(more_blockers).for_each(|blocker| gate.block(blocker));
+    let mut plan = gate.finish(waits);
+    plan.ledger = records;
+    plan
+}
+
+/// Sorts steps into those that may run now and those that wait.
+struct Gate<'a> {
+    permission: &'a Permission,
+    /// Device → pods that hold it, as `namespace/name`.
+    holders: BTreeMap<PciAddress, Vec<String>>,
+    devices: BTreeSet<PciAddress>,
+    node_lane_waits: bool,
+    wants: DrainRequest,
+    plan: Plan,
+}
+
+impl<'a> Gate<'a> {
+    fn new(inventory: &Inventory, permission: &'a Permission) -> Self {
+        let mut holders: BTreeMap<PciAddress, Vec<String>> = BTreeMap::new();
+        for holder in &inventory.holders {
+            // A device that is no PCI function is not one that we change.
+            let Ok(device) = holder.device.parse() else { continue };
+            let pod = match holder.pod.is_empty() {
+                true => String::new(),
+                false => format!("{}/{}", holder.namespace, holder.pod),
+            };
+            holders.entry(device).or_default().push(pod);
+        }
+        let functions = inventory.physical_functions.iter();
+        let devices = functions.flat_map(|pf| pf.vfs.iter().map(|vf| vf.pci)).collect();
+        let plan = Plan::default();
+        Self {
+            permission,
+            holders,
+            devices,
+            node_lane_waits: false,
+            wants: DrainRequest::Idle,
+            plan,
+        }
+    }
+
+    /// One step of the node's own lane.
+    fn pass(&mut self, step: Step) {
+        if step.disturbs == Disturbance::Node {
+            return self.pass_reboot(step);
+        }
+        self.pass_lane(vec![step]);
+    }
+
+    /// A lever or the reboot itself: only in a turn that was given for a reboot.
+    fn pass_reboot(&mut self, step: Step) {
+        self.wants = DrainRequest::Reboot;
+        let blockers = match self.permission.turn {
+            Turn::Drained(DrainRequest::Reboot) => vec![],
+            Turn::DrainDisabled => self.held(self.holders.keys().copied().collect()),
+            Turn::Drained(_) | Turn::Draining(DrainRequest::Drain) => vec![Blocker::DrainTooSmall],
+            Turn::Draining(_) | Turn::NotYet | Turn::Ending => {
+                vec![Blocker::WaitingForDrain { reboot: true }]
+            }
+        };
+        if self.permission.turn.has_come() {
+            self.plan.withdraw.extend(self.devices.iter().copied());
+        }
+        let waits = !blockers.is_empty();
+        blockers.into_iter().for_each(|blocker| self.block(blocker));
+        self.node_lane_waits |= waits;
+        match waits {
+            true => self.plan.later.push(step),
+            false => self.plan.steps.push(step),
+        }
+    }
+
+    fn pass_lanes(&mut self, steps: Vec<Step>) {
+        let mut lanes: Vec<(Lane, Vec<Step>)> = vec![];
+        for step in steps {
+            match lanes.iter_mut().find(|(lane, _)| *lane == step.lane) {
+                Some((_, steps)) => steps.push(step),
+                None => lanes.push((step.lane, vec![step])),
+            }
+        }
+        lanes.into_iter().for_each(|(_, steps)| self.pass_lane(steps));
+    }
+
+    /// Steps of one lane in their order: the first that must wait keeps those behind it.
+    fn pass_lane(&mut self, steps: Vec<Step>) {
+        let touched: BTreeSet<PciAddress> =
+            steps.iter().flat_map(|step| step.touches.iter().copied()).collect();
+        let held = self.held(touched.clone());
+        if !held.is_empty() {
+            self.wants = self.wants.max(DrainRequest::Drain);
+        }
+        if held.is_empty() || self.permission.turn.has_come() {
+            self.plan.withdraw.extend(touched);
+        }
+        let mut waits = self.node_lane_waits;
+        for step in steps {
+            if !waits {
+                let blockers = self.must_wait(&step);
+                waits = !blockers.is_empty();
+                blockers.into_iter().for_each(|blocker| self.block(blocker));
+            }
+            match waits {
+                true => self.plan.later.push(step),
+                false => self.plan.steps.push(step),
+            }
+        }
+    }
+
+    fn must_wait(&self, step: &Step) -> Vec<Blocker> {
+        let mut blockers = self.held(step.touches.clone());
+        if !blockers.is_empty() {
+            let drained = matches!(self.permission.turn, Turn::Drained(_) | Turn::DrainDisabled);
+            if !drained {
+                blockers.push(Blocker::WaitingForDrain { reboot: false });
+            }
+            return blockers;
+        }
+        let devices: Vec<PciAddress> =
+            step.touches.intersection(&self.permission.offered).copied().collect();
+        match devices.is_empty() {
+            true => vec![],
+            false => vec![Blocker::WaitingForWithdrawal { devices }],
+        }
+    }
+
+    fn held(&self, devices: BTreeSet<PciAddress>) -> Vec<Blocker> {
+        let pods = |device: PciAddress| {
+            let pods = self.holders.get(&device).into_iter().flatten().cloned();
+            pods.map(move |pod| Blocker::DeviceHeld { device, pod })
+        };
+        devices.into_iter().flat_map(pods).collect()
+    }
+
+    fn block(&mut self, blocker: Blocker) {
+        if !self.plan.blockers.contains(&blocker) {
+            self.plan.blockers.push(blocker);
+        }
+    }
+
+    /// `waits`: a reboot was asked for and has not begun, so the turn is kept.
+    fn finish(mut self, waits: bool) -> Plan {
+        let turn = self.permission.turn;
+        let too_small = self.plan.blockers.contains(&Blocker::DrainTooSmall);
+        let busy = waits || !self.plan.steps.is_empty() || !self.plan.later.is_empty();
+        self.plan.request = match turn {
+            Turn::DrainDisabled | Turn::Ending => DrainRequest::Idle,
+            _ if too_small => DrainRequest::Idle,
+            // What was granted is kept until the node is at its goal, so that no pod comes back in between.
+            Turn::Draining(_) | Turn::Drained(_) if busy => turn.request().max(self.wants),
+            _ => self.wants,
+        };
+        self.plan
+    }
+}
+
+/// The reboot among these steps, if there is one: what the daemon books before it asks.
+pub fn reboot_of(steps: &[Step]) -> Option<(&[crate::action::RebootCause], u32)> {
+    steps.iter().find_map(|step| match &step.action {
+        Action::Reboot { causes, attempt } => Some((causes.as_slice(), *attempt)),
+        _ => None,
+    })
+}

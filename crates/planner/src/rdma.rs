@@ -1,0 +1,255 @@
+//! The RDMA mode of a node: the mode that RDMA netlink reports against the wanted one, and the rungs between them.
+//!
+//! Files and kernel arguments are levers, never proof. The rungs: nothing to do; a live switch while no other network
+//! namespace exists; one reboot with every lever of this host pulled. What may run now is decided in `order`.
+
+use crate::action::{Action, Disturbance, Lane, RebootCause, RebootReason, Step};
+use crate::blocker::Blocker;
+use crate::ledger::{self, Verdict};
+use api::inventory::Inventory;
+use api::nodestate::{RebootOutcome, RebootRecord};
+use api::{PciAddress, RdmaMode, Timestamp};
+use std::collections::BTreeSet;
+
+/// What the mode needs.
+#[derive(Debug, Default)]
+pub(crate) struct ModePlan {
+    pub steps: Vec<Step>,
+    pub blockers: Vec<Blocker>,
+    /// The mode that the node is on its way to: VFs wait for it, since a boot forgets them.
+    pub coming: Option<RdmaMode>,
+}
+
+/// Where the wanted mode comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum Goal {
+    /// A pool asks for it: the levers are set.
+    Asked(RdmaMode),
+    /// Nobody asks any more: the levers are taken away, and the mode that the node had comes back.
+    Restored(RdmaMode),
+}
+
+impl Goal {
+    fn mode(self) -> RdmaMode {
+        match self {
+            Self::Asked(mode) | Self::Restored(mode) => mode,
+        }
+    }
+
+    fn because(self, found: RdmaMode) -> String {
+        match self {
+            Self::Asked(mode) => {
+                format!("the pool asks for RDMA mode {mode} and the node has {found}")
+            }
+            Self::Restored(mode) => {
+                format!(
+                    "no pool asks for an RDMA mode, and the node had {mode} before it was given {found}"
+                )
+            }
+        }
+    }
+}
+
+/// Plans the way from the effective mode to the wanted one. `records` is the judged ledger.
+pub(crate) fn plan(
+    wanted: Option<RdmaMode>,
+    inventory: &Inventory,
+    records: &[RebootRecord],
+    now: Timestamp,
+) -> ModePlan {
+    let Some(goal) = goal(wanted, inventory, records) else { return ModePlan::default() };
+    let Some(found) = inventory.rdma.mode else { return not_loaded(goal, inventory) };
+    if found == goal.mode() {
+        return ModePlan { steps: tidy(goal, inventory), ..ModePlan::default() };
+    }
+    let contradicts = contradicting_argument(goal, inventory, records);
+    if let Some(found) = contradicts {
+        let blocker = Blocker::KernelArgumentContradicts { wanted: goal.mode(), found };
+        return ModePlan { blockers: vec![blocker], ..ModePlan::default() };
+    }
+    match live_switch_is_possible(goal, inventory) {
+        true => live_switch(goal, found, inventory),
+        false => reboot(goal, found, inventory, records, now),
+    }
+}
+
+/// The mode to reach, or none when nobody asks and what is there is not ours to undo.
+fn goal(wanted: Option<RdmaMode>, inventory: &Inventory, records: &[RebootRecord]) -> Option<Goal> {
+    if let Some(mode) = wanted {
+        return Some(Goal::Asked(mode));
+    }
+    let initial = inventory.initial_rdma_mode?;
+    changed_by_us(inventory, records).then_some(Goal::Restored(initial))
+}
+
+/// True when our file is in place, or the last reboot that we asked for made the mode that is effective now.
+fn changed_by_us(inventory: &Inventory, records: &[RebootRecord]) -> bool {
+    let by_reboot = ledger::latest(records, RebootReason::RdmaMode).is_some_and(|record| {
+        let reached = inventory.rdma.mode.is_some_and(|mode| mode.to_string() == record.goal);
+        record.outcome == RebootOutcome::Pending || reached
+    });
+    inventory.rdma.modprobe_option.is_some() || by_reboot
+}
+
+/// Without a loaded subsystem there is nothing to disturb: the option takes effect when it is loaded.
+fn not_loaded(goal: Goal, inventory: &Inventory) -> ModePlan {
+    let blockers = match goal {
+        Goal::Asked(mode) => vec![Blocker::RdmaNotLoaded { mode }],
+        Goal::Restored(_) => vec![],
+    };
+    ModePlan { steps: tidy(goal, inventory), blockers, coming: None }
+}
+
+/// Puts right what would undo the effective mode at the next boot. Disturbs nobody.
+fn tidy(goal: Goal, inventory: &Inventory) -> Vec<Step> {
+    let rdma = &inventory.rdma;
+    let option = rdma.modprobe_option;
+    let loaded = rdma.mode.is_some();
+    let (action, because) = match goal {
+        // A node that has the mode by its own means gets no file of ours, only a contradicting one is put right.
+        Goal::Asked(mode)
+            if rdma.modprobe_writable && option != Some(mode) && (option.is_some() || !loaded) =>
+        {
+            (Action::SetModprobeOption { mode }, format!("the pool asks for RDMA mode {mode}"))
+        }
+        Goal::Restored(_) if option.is_some() => {
+            (Action::RemoveModprobeOption, "no pool asks for an RDMA mode".to_owned())
+        }
+        Goal::Asked(_) | Goal::Restored(_) => return vec![],
+    };
+    vec![node_step(action, Disturbance::Nothing, BTreeSet::new(), because)]
+}
+
+/// An argument on the command line of this boot that names another mode and is not ours to take away.
+///
+/// Ours is what upstream or we set: our `modprobe.d` file is on the host, or the ledger names the lever.
+fn contradicting_argument(
+    goal: Goal,
+    inventory: &Inventory,
+    records: &[RebootRecord],
+) -> Option<RdmaMode> {
+    let rdma = &inventory.rdma;
+    let booked = |record: &RebootRecord| {
+        record.reason == RebootReason::RdmaMode.as_str()
+            && record.levers.iter().any(|lever| lever.starts_with("kernel argument"))
+    };
+    let ours = rdma.modprobe_option.is_some() || records.iter().any(booked);
+    let removable = ours && rdma.kernel_argument_tool.is_some();
+    rdma.kernel_argument.filter(|found| *found != goal.mode() && !removable)
+}
+
+/// The kernel switches only while no other network namespace exists; an argument of the old mode would undo it at the
+/// next boot, so it takes the reboot rung.
+fn live_switch_is_possible(goal: Goal, inventory: &Inventory) -> bool {
+    let rdma = &inventory.rdma;
+    let lasts = match goal {
+        Goal::Asked(mode) => {
+            rdma.modprobe_writable && rdma.kernel_argument.is_none_or(|argument| argument == mode)
+        }
+        Goal::Restored(mode) => rdma.kernel_argument.is_none_or(|argument| argument == mode),
+    };
+    rdma.other_namespaces == 0 && lasts
+}
+
+fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
+    let devices = every_device(inventory);
+    let step = |action| {
+        let because = format!("{}, and no other network namespace exists", goal.because(found));
+        node_step(action, Disturbance::PfHolders, devices.clone(), because)
+    };
+    let mut steps: Vec<Step> = modprobe_lever(goal, inventory).map(step).into_iter().collect();
+    steps.push(step(Action::SwitchRdmaMode { mode: goal.mode() }));
+    ModePlan { steps, blockers: vec![], coming: Some(goal.mode()) }
+}
+
+fn reboot(
+    goal: Goal,
+    found: RdmaMode,
+    inventory: &Inventory,
+    records: &[RebootRecord],
+    now: Timestamp,
+) -> ModePlan {
+    let refuse = |blocker| ModePlan { blockers: vec![blocker], ..ModePlan::default() };
+    let mode = goal.mode();
+    let (actions, levers) = levers(goal, inventory);
+    if let (Goal::Asked(mode), true) = (goal, levers.is_empty()) {
+        return refuse(Blocker::NoLever { mode });
+    }
+    let key = (RebootReason::RdmaMode, mode.to_string());
+    let in_place = levers_in_place(goal, inventory);
+    let verdict = ledger::verdict(records, (key.0, &key.1), &inventory.boot_id, in_place, now);
+    let attempt = match verdict {
+        Verdict::Ask { attempt } => attempt,
+        Verdict::No(blocker) => {
+            let under_way = matches!(blocker, Blocker::RebootUnderWay { .. });
+            let coming = under_way.then_some(mode);
+            return ModePlan { steps: vec![], blockers: vec![blocker], coming };
+        }
+    };
+    let because = goal.because(found);
+    let cause = RebootCause { reason: key.0, goal: key.1, levers };
+    let reboot = Action::Reboot { causes: vec![cause], attempt };
+    let steps = actions
+        .into_iter()
+        .chain([reboot])
+        .map(|action| node_step(action, Disturbance::Node, BTreeSet::new(), because.clone()))
+        .collect();
+    ModePlan { steps, blockers: vec![], coming: Some(mode) }
+}
+
+/// Every lever of this host: the actions still to take, and the names of all that serve the goal.
+fn levers(goal: Goal, inventory: &Inventory) -> (Vec<Action>, Vec<String>) {
+    let rdma = &inventory.rdma;
+    let mut actions: Vec<Action> = modprobe_lever(goal, inventory).into_iter().collect();
+    // What the next boot's command line will say cannot be seen in this boot, so the tool is asked each time.
+    if let Some(tool) = rdma.kernel_argument_tool.clone() {
+        match goal {
+            Goal::Asked(mode) => actions.push(Action::SetKernelArgument { tool, mode }),
+            Goal::Restored(_) => actions.push(Action::RemoveKernelArgument { tool }),
+        }
+    }
+    let mut names: Vec<String> = actions.iter().filter_map(Action::lever).collect();
+    let modprobe = "modprobe.d".to_owned();
+    if rdma.modprobe_option == Some(goal.mode()) && !names.contains(&modprobe) {
+        names.insert(0, modprobe);
+    }
+    (actions, names)
+}
+
+fn modprobe_lever(goal: Goal, inventory: &Inventory) -> Option<Action> {
+    let rdma = &inventory.rdma;
+    match goal {
+        Goal::Asked(mode) => (rdma.modprobe_writable && rdma.modprobe_option != Some(mode))
+            .then_some(Action::SetModprobeOption { mode }),
+        Goal::Restored(_) => rdma.modprobe_option.is_some().then_some(Action::RemoveModprobeOption),
+    }
+}
+
+/// True when a boot with what stands on the host now could bring nothing new.
+fn levers_in_place(goal: Goal, inventory: &Inventory) -> bool {
+    let rdma = &inventory.rdma;
+    let tool = rdma.kernel_argument_tool.is_some();
+    match goal {
+        Goal::Asked(mode) => {
+            (!rdma.modprobe_writable || rdma.modprobe_option == Some(mode))
+                && (!tool || rdma.kernel_argument == Some(mode))
+        }
+        Goal::Restored(_) => {
+            rdma.modprobe_option.is_none() && (!tool || rdma.kernel_argument.is_none())
+        }
+    }
+}
+
+fn every_device(inventory: &Inventory) -> BTreeSet<PciAddress> {
+    let functions = inventory.physical_functions.iter();
+    functions.flat_map(|pf| pf.vfs.iter().map(|vf| vf.pci).chain([pf.pci])).collect()
+}
+
+fn node_step(
+    action: Action,
+    disturbs: Disturbance,
+    touches: BTreeSet<PciAddress>,
+    because: String,
+) -> Step {
+    Step { action, disturbs, touches, because, lane: Lane::Node }
+}

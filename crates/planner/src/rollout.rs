@@ -1,0 +1,377 @@
+//! Which nodes may be disturbed next: grants to keep, to add and to give back, and why every other node waits.
+//!
+//! A grant is a right that is stored before it is used (design.md, section 5); this module only says how the list of
+//! grants should read. The order among waiting nodes is fixed: a node that is disturbed already, then one that is empty
+//! and cordoned by somebody else (taking it costs nothing), then by name.
+
+use crate::blocker::Blocker;
+use crate::order::DrainRequest;
+use crate::pools::{self, Limit, Membership};
+use crate::reason::Problem;
+use api::Timestamp;
+use api::pool::{Grant, SriovNetworkPoolConfig, WaitingNode};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The cluster as the rollout sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// All pools, with the grants of their status.
+    pub pools: Vec<SriovNetworkPoolConfig>,
+    /// Grants of nodes in no pool: the status of `SriovOperatorConfig/default`.
+    pub grants_without_pool: Vec<Grant>,
+    /// All nodes of the cluster, by name.
+    pub nodes: BTreeMap<String, FleetNode>,
+}
+
+/// One node as the rollout sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FleetNode {
+    pub labels: BTreeMap<String, String>,
+    /// Condition Ready is True.
+    pub ready: bool,
+    /// `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// Our annotation says that this cordon is ours.
+    pub cordoned_by_us: bool,
+    /// Nothing runs there that a drain would have to move.
+    pub empty: bool,
+    /// Has a node state: only such nodes are managed, ask for drains and count.
+    pub managed: bool,
+    /// What the node asks for.
+    pub request: DrainRequest,
+    /// `current-state` of the node state.
+    pub current: Progress,
+    /// Somebody else drains this node.
+    pub external_drainer: bool,
+    /// The node state says `Succeeded` for its present generation.
+    pub at_goal: bool,
+}
+
+/// How far the operator has come with a node: the node state's `current-state`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    #[default]
+    Idle,
+    Draining,
+    DrainComplete,
+}
+
+impl Progress {
+    /// Reads the annotation; anything unknown, or nothing, is `Idle`.
+    pub fn read(text: &str) -> Self {
+        match text {
+            api::annotation::DRAINING => Self::Draining,
+            api::annotation::DRAIN_COMPLETE => Self::DrainComplete,
+            _ => Self::Idle,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => api::annotation::IDLE,
+            Self::Draining => api::annotation::DRAINING,
+            Self::DrainComplete => api::annotation::DRAIN_COMPLETE,
+        }
+    }
+}
+
+/// What should be, for every pool and for the nodes without one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// By name of the pool.
+    pub pools: BTreeMap<String, PoolRollout>,
+    pub without_pool: PoolRollout,
+}
+
+impl Rollout {
+    /// The grant that a node has, wherever it was given.
+    pub fn grant_of(&self, node: &str) -> Option<&Grant> {
+        let everywhere = self.pools.values().chain([&self.without_pool]);
+        everywhere.flat_map(|pool| &pool.grants).find(|grant| grant.node == node)
+    }
+
+    /// Why a node waits, if it does.
+    pub fn waits(&self, node: &str) -> Option<&Blocker> {
+        let everywhere = self.pools.values().chain([&self.without_pool]);
+        everywhere.flat_map(|pool| &pool.waiting).find(|(name, _)| name == node).map(|(_, b)| b)
+    }
+}
+
+/// What should be in one pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolRollout {
+    /// The whole list as it should read, in the order of granting.
+    pub grants: Vec<Grant>,
+    /// Nodes that are granted now and were not before.
+    pub added: Vec<String>,
+    /// Nodes whose grant ends, each with why.
+    pub given_back: Vec<(String, String)>,
+    /// Nodes that ask and may not yet, in the order in which they will be taken.
+    pub waiting: Vec<(String, Blocker)>,
+    pub limit: Limit,
+    /// Managed nodes of the pool, those in several pools included.
+    pub nodes: usize,
+    /// Managed nodes of the pool that are at their goal and not disturbed.
+    pub ready_nodes: usize,
+    /// What is wrong with the pool, above all nodes that are in another pool too.
+    pub problems: Vec<Problem>,
+}
+
+impl Default for PoolRollout {
+    fn default() -> Self {
+        Self {
+            grants: vec![],
+            added: vec![],
+            given_back: vec![],
+            waiting: vec![],
+            limit: Limit::Nodes(1),
+            nodes: 0,
+            ready_nodes: 0,
+            problems: vec![],
+        }
+    }
+}
+
+impl PoolRollout {
+    /// The waiting nodes as the pool's status lists them; at most 50.
+    pub fn waiting_status(&self) -> Vec<WaitingNode> {
+        let waiting = self.waiting.iter().take(50);
+        waiting
+            .map(|(node, why)| WaitingNode { node: node.clone(), because: why.to_string() })
+            .collect()
+    }
+}
+
+/// Decides, for every pool at once, which grants should stand. `now` becomes the `since` of new grants.
+///
+/// The count of a pool's grants never exceeds its `maxUnavailable` through a new grant; when the limit was lowered
+/// below what is granted already, nothing is taken away and nothing is added.
+pub fn next(fleet: &Fleet, now: Timestamp) -> Rollout {
+    let members: BTreeMap<&str, Membership> = fleet
+        .nodes
+        .iter()
+        .map(|(name, node)| (name.as_str(), pools::membership(&node.labels, &fleet.pools)))
+        .collect();
+    let mut rollout = Rollout::default();
+    for pool in fleet.pools.iter().filter(|pool| pools::has_members(&pool.spec)) {
+        let name = &pool.metadata.name;
+        let mut next = keep(fleet, &pool.status.grants);
+        let in_pool = |membership: &Membership| match membership {
+            Membership::Pool(one) => one == name,
+            Membership::Several(names) => names.contains(name),
+            Membership::NoPool => false,
+        };
+        count(fleet, &members, in_pool, &mut next);
+        next.limit = pools::limit(pool.spec.max_unavailable.as_ref(), next.nodes);
+        next.problems = pool_problems(pool, fleet, &members);
+        rollout.pools.insert(name.clone(), next);
+    }
+    let mut next = keep(fleet, &fleet.grants_without_pool);
+    count(fleet, &members, |membership| *membership == Membership::NoPool, &mut next);
+    rollout.without_pool = next;
+    for (name, membership) in in_order(fleet, &members) {
+        ask(fleet, &members, &mut rollout, name, membership, now);
+    }
+    rollout
+}
+
+/// Grants that stand, and those that end. A grant of a node that moved to another pool stays where it was given.
+fn keep(fleet: &Fleet, grants: &[Grant]) -> PoolRollout {
+    let mut next = PoolRollout::default();
+    for grant in grants {
+        match ended(fleet, grant) {
+            Some(why) => next.given_back.push((grant.node.clone(), why)),
+            None => next.grants.push(grant.clone()),
+        }
+    }
+    next
+}
+
+/// Why a grant ends, if it does: the node was seen idle again and uncordoned by us, or it is gone.
+fn ended(fleet: &Fleet, grant: &Grant) -> Option<String> {
+    let name = &grant.node;
+    let Some(node) = fleet.nodes.get(name) else { return Some(format!("{name} is gone")) };
+    if !node.managed {
+        return Some(format!("{name} is no longer managed"));
+    }
+    let idle = node.request == DrainRequest::Idle && node.current == Progress::Idle;
+    (idle && !node.cordoned_by_us)
+        .then(|| format!("{name} asks for nothing more and is uncordoned"))
+}
+
+fn count(
+    fleet: &Fleet,
+    members: &BTreeMap<&str, Membership>,
+    belongs: impl Fn(&Membership) -> bool,
+    next: &mut PoolRollout,
+) {
+    for (name, node) in fleet.nodes.iter().filter(|(_, node)| node.managed) {
+        if members.get(name.as_str()).is_some_and(&belongs) {
+            next.nodes += 1;
+            let undisturbed = node.request == DrainRequest::Idle && node.current == Progress::Idle;
+            next.ready_nodes += usize::from(node.at_goal && undisturbed);
+        }
+    }
+}
+
+fn pool_problems(
+    pool: &SriovNetworkPoolConfig,
+    fleet: &Fleet,
+    members: &BTreeMap<&str, Membership>,
+) -> Vec<Problem> {
+    let name = &pool.metadata.name;
+    let mut problems = pools::problems(pool);
+    let shared = members.iter().filter(|(node, _)| fleet.nodes[**node].managed);
+    for (node, membership) in shared {
+        let Membership::Several(names) = membership else { continue };
+        if names.contains(name) {
+            let blocker = Blocker::TwoPools { node: (*node).to_owned(), pools: names.clone() };
+            problems.push(Problem::new(
+                blocker.reason(),
+                &format!("pool {name}"),
+                blocker.to_string(),
+            ));
+        }
+    }
+    problems
+}
+
+/// Managed nodes that ask for something, in the order in which they are taken.
+fn in_order<'a>(
+    fleet: &'a Fleet,
+    members: &'a BTreeMap<&str, Membership>,
+) -> Vec<(&'a str, &'a Membership)> {
+    let mut asking: Vec<(&str, &FleetNode)> = fleet
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.managed && node.request != DrainRequest::Idle)
+        .map(|(name, node)| (name.as_str(), node))
+        .collect();
+    asking.sort_by_key(|(name, node)| {
+        let free = node.empty && node.unschedulable;
+        (node.current == Progress::Idle, !free, *name)
+    });
+    asking.into_iter().map(|(name, _)| (name, &members[name])).collect()
+}
+
+/// One node's request: granted, or waiting with why.
+fn ask(
+    fleet: &Fleet,
+    members: &BTreeMap<&str, Membership>,
+    rollout: &mut Rollout,
+    name: &str,
+    membership: &Membership,
+    now: Timestamp,
+) {
+    if rollout.grant_of(name).is_some() {
+        return;
+    }
+    let refused = refusal(fleet, members, rollout, name, membership);
+    let wait = |pool: &mut PoolRollout, blocker: &Blocker| {
+        pool.waiting.push((name.to_owned(), blocker.clone()));
+    };
+    match (membership, refused) {
+        (Membership::Several(names), Some(blocker)) => {
+            for pool in names {
+                if let Some(pool) = rollout.pools.get_mut(pool) {
+                    wait(pool, &blocker);
+                }
+            }
+        }
+        (_, Some(blocker)) => wait(pool_of(rollout, membership), &blocker),
+        (_, None) => {
+            let reason = fleet.nodes[name].request.as_str().to_owned();
+            let pool = pool_of(rollout, membership);
+            pool.added.push(name.to_owned());
+            pool.grants.push(Grant { node: name.to_owned(), reason, since: now });
+        }
+    }
+}
+
+fn pool_of<'a>(rollout: &'a mut Rollout, membership: &Membership) -> &'a mut PoolRollout {
+    match membership {
+        Membership::Pool(name) if rollout.pools.contains_key(name) => {
+            rollout.pools.get_mut(name).expect("looked up in the guard")
+        }
+        _ => &mut rollout.without_pool,
+    }
+}
+
+fn refusal(
+    fleet: &Fleet,
+    members: &BTreeMap<&str, Membership>,
+    rollout: &Rollout,
+    name: &str,
+    membership: &Membership,
+) -> Option<Blocker> {
+    let node = &fleet.nodes[name];
+    let owned = || name.to_owned();
+    let pool = match membership {
+        Membership::Several(pools) => {
+            return Some(Blocker::TwoPools { node: owned(), pools: pools.clone() });
+        }
+        Membership::Pool(name) => rollout.pools.get(name)?,
+        Membership::NoPool => &rollout.without_pool,
+    };
+    if node.external_drainer {
+        return Some(Blocker::ExternalDrainer { node: owned() });
+    }
+    let pool_name = match membership {
+        Membership::Pool(name) => name.clone(),
+        Membership::NoPool | Membership::Several(_) => String::new(),
+    };
+    let limit = match &pool.limit {
+        Limit::Paused => return Some(Blocker::PoolPaused { node: owned(), pool: pool_name }),
+        Limit::Invalid(message) => {
+            let message = message.clone();
+            return Some(Blocker::PoolInvalid { node: owned(), pool: pool_name, message });
+        }
+        Limit::Nodes(limit) => *limit,
+    };
+    // A node that is drained already is not disturbed further by being granted; it is adopted.
+    if !node.ready && node.current == Progress::Idle {
+        return Some(Blocker::NodeNotReady { node: owned() });
+    }
+    let busy = busy(fleet, members, pool, membership, name);
+    if busy.len() >= limit {
+        return Some(Blocker::PoolLimit { node: owned(), limit, busy });
+    }
+    is_control_plane(node).then(|| control_plane_refusal(fleet, rollout, name)).flatten()
+}
+
+/// The nodes that use up a pool's limit: those with a grant of the pool, and members that are disturbed without one
+/// (upstream drained them before ironrail took over).
+fn busy(
+    fleet: &Fleet,
+    members: &BTreeMap<&str, Membership>,
+    pool: &PoolRollout,
+    membership: &Membership,
+    but: &str,
+) -> Vec<String> {
+    let granted = pool.grants.iter().map(|grant| grant.node.as_str());
+    let disturbed = fleet.nodes.iter().filter(|(name, node)| {
+        node.current != Progress::Idle && members.get(name.as_str()) == Some(membership)
+    });
+    let all: BTreeSet<&str> = granted.chain(disturbed.map(|(name, _)| name.as_str())).collect();
+    all.into_iter().filter(|name| *name != but).map(str::to_owned).collect()
+}
+
+fn is_control_plane(node: &FleetNode) -> bool {
+    // The older label is still what some distributions set.
+    node.labels.contains_key(api::label::CONTROL_PLANE)
+        || node.labels.contains_key("node-role.kubernetes.io/master")
+}
+
+/// Control-plane nodes go one at a time in the whole cluster, and only while all the others are Ready.
+fn control_plane_refusal(fleet: &Fleet, rollout: &Rollout, name: &str) -> Option<Blocker> {
+    let others =
+        fleet.nodes.iter().filter(|(other, node)| *other != name && is_control_plane(node));
+    others.into_iter().find_map(|(other, node)| {
+        let disturbed = rollout.grant_of(other).is_some() || node.current != Progress::Idle;
+        (disturbed || !node.ready).then(|| Blocker::ControlPlaneBusy {
+            node: name.to_owned(),
+            other: other.clone(),
+            disturbed,
+        })
+    })
+}
