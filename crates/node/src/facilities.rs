@@ -1,0 +1,143 @@
+//! What the host has for one device besides its netdev: device nodes and their numbers, resolved now.
+//!
+//! Reads only. A device that is inside a pod, or has no RDMA, simply has less. Who may use it is not known here.
+
+use api::custody::{OfferedDevice, OfferedResource};
+use host::Host;
+use std::collections::BTreeMap;
+
+const INFINIBAND: &str = "/dev/infiniband";
+
+/// One device node on the host and in the container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Node {
+    pub host_path: String,
+    pub container_path: String,
+}
+
+impl Node {
+    fn same(path: impl Into<String>) -> Self {
+        let host_path = path.into();
+        Self { container_path: host_path.clone(), host_path }
+    }
+}
+
+/// What a container that is given the device gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facilities {
+    /// Name of the RDMA device; empty where there is none.
+    pub rdma_device: String,
+    /// Character devices of the RDMA device by class: `uverbs`, `umad`, `issm`, `rdma_cm`.
+    pub rdma: BTreeMap<&'static str, Vec<String>>,
+    /// Of `vfio-pci`: the container's node and the group's.
+    pub vfio: Vec<Node>,
+    /// Of vhost-net: `net-mount` and `tun-mount`.
+    pub vhost: Vec<(&'static str, String)>,
+    /// Directories to be mounted, read-only.
+    pub mounts: Vec<String>,
+}
+
+impl Facilities {
+    /// All device nodes, in a fixed order.
+    pub fn nodes(&self) -> Vec<Node> {
+        let rdma = self.rdma.values().flatten().map(Node::same);
+        let vhost = self.vhost.iter().map(|(_, path)| Node::same(path));
+        rdma.chain(self.vfio.iter().cloned()).chain(vhost).collect()
+    }
+
+    /// The sections of `PCIDEVICE_…_INFO`, with upstream's keys.
+    pub fn information(&self) -> Vec<(&'static str, BTreeMap<String, String>)> {
+        let mut sections = Vec::new();
+        if !self.rdma.is_empty() {
+            let first = |paths: &Vec<String>| paths.first().cloned().unwrap_or_default();
+            let mut rdma: BTreeMap<String, String> =
+                self.rdma.iter().map(|(class, paths)| ((*class).to_owned(), first(paths))).collect();
+            rdma.insert("rdma_dev".to_owned(), self.rdma_device.clone());
+            sections.push(("rdma", rdma));
+        }
+        if let Some(group) = self.vfio.iter().find(|node| node.host_path != "/dev/vfio/vfio") {
+            let vfio = BTreeMap::from([
+                ("mount".to_owned(), "/dev/vfio/vfio".to_owned()),
+                ("dev-mount".to_owned(), group.container_path.clone()),
+            ]);
+            sections.push(("vfio", vfio));
+        }
+        if !self.vhost.is_empty() {
+            let vhost = self.vhost.iter().map(|(key, path)| ((*key).to_owned(), path.clone()));
+            sections.push(("vhost", vhost.collect()));
+        }
+        sections
+    }
+}
+
+/// Looks at the host for one offered device.
+pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -> Facilities {
+    let mut facilities = Facilities::default();
+    if resource.rdma {
+        // The name is read again: a rebind since the offer may have changed it.
+        let names = host.list(&device.pci.file("infiniband")).unwrap_or_default();
+        if let Some(name) = names.into_iter().next().or_else(|| device.rdma_device.clone()) {
+            facilities.rdma = rdma_nodes(host, &name);
+            facilities.rdma_device = name;
+        }
+    }
+    if device.driver.as_deref() == Some("vfio-pci") {
+        facilities.vfio = vfio_nodes(host, device);
+    }
+    if resource.vhost_net {
+        facilities.vhost = vhost_nodes(host);
+    }
+    facilities
+}
+
+/// Every node of the device, not only the first of each class: a device with two ports has two `umad`.
+fn rdma_nodes(host: &dyn Host, device: &str) -> BTreeMap<&'static str, Vec<String>> {
+    let mut nodes = BTreeMap::new();
+    let classes = [
+        ("uverbs", "infiniband_verbs"),
+        ("umad", "infiniband_mad"),
+        ("issm", "infiniband_mad"),
+    ];
+    for (prefix, class) in classes {
+        let directory = format!("/sys/class/{class}");
+        let entries = host.list(&directory).unwrap_or_default();
+        let ours = entries.into_iter().filter(|entry| entry.starts_with(prefix)).filter(|entry| {
+            let owner = host.read(&format!("{directory}/{entry}/ibdev")).unwrap_or_default();
+            String::from_utf8_lossy(&owner).trim() == device
+        });
+        let paths: Vec<String> = ours.map(|entry| format!("{INFINIBAND}/{entry}")).collect();
+        if !paths.is_empty() {
+            nodes.insert(prefix, paths);
+        }
+    }
+    let connection_manager = format!("{INFINIBAND}/rdma_cm");
+    if !nodes.is_empty() && host.metadata(&connection_manager).is_ok() {
+        nodes.insert("rdma_cm", vec![connection_manager]);
+    }
+    nodes
+}
+
+fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<Node> {
+    let mut nodes = vec![Node::same("/dev/vfio/vfio")];
+    let Ok(target) = host.link_target(&device.pci.file("iommu_group")) else { return nodes };
+    let group = target.rsplit('/').next().unwrap_or_default();
+    let name = host.read(&format!("/sys/kernel/iommu_groups/{group}/name")).unwrap_or_default();
+    // Without an IOMMU the kernel names the host's node apart; programs in the container expect the plain number.
+    nodes.push(match String::from_utf8_lossy(&name).trim() {
+        "vfio-noiommu" => Node {
+            host_path: format!("/dev/vfio/noiommu-{group}"),
+            container_path: format!("/dev/vfio/{group}"),
+        },
+        _ => Node::same(format!("/dev/vfio/{group}")),
+    });
+    nodes
+}
+
+/// Both or none, as upstream gives them.
+fn vhost_nodes(host: &dyn Host) -> Vec<(&'static str, String)> {
+    let nodes = [("net-mount", "/dev/vhost-net"), ("tun-mount", "/dev/net/tun")];
+    match nodes.iter().all(|(_, path)| host.metadata(path).is_ok()) {
+        true => nodes.map(|(key, path)| (key, path.to_owned())).into(),
+        false => Vec::new(),
+    }
+}

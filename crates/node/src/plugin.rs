@@ -1,0 +1,244 @@
+//! The device plugin as plain functions over plain data: offer in, the kubelet's messages out.
+//!
+//! No socket, no file and no discovery: what the host has for a device comes in as `Facilities`. The shell around this is
+//! `device_plugin`; the simulation calls these functions directly.
+
+use crate::proto::v1beta1::{
+    AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse,
+    ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse, Device,
+    DevicePluginOptions, DeviceSpec, ListAndWatchResponse, Mount, NumaNode,
+    PreferredAllocationRequest, PreferredAllocationResponse, TopologyInfo,
+};
+use crate::{facilities::Facilities, holders};
+use api::custody::{Claim, Claims, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
+use api::{PciAddress, Timestamp};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The version of the kubelet's API that we speak.
+pub const API_VERSION: &str = "v1beta1";
+pub const HEALTHY: &str = "Healthy";
+pub const UNHEALTHY: &str = "Unhealthy";
+
+/// How device nodes reach a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// By CDI name: the runtime reads the nodes when it creates the container, after the CNI has moved the device.
+    Cdi,
+    /// By path, as of Allocate: for runtimes without CDI.
+    DeviceSpecs,
+}
+
+/// What we tell the kubelet about ourselves.
+pub fn options() -> DevicePluginOptions {
+    DevicePluginOptions {
+        pre_start_required: false,
+        get_preferred_allocation_available: true,
+    }
+}
+
+/// The list of a resource as the kubelet gets it: everything offered, the ready ones Healthy.
+///
+/// A withdrawn or broken device stays listed, so that capacity stays and only allocatable falls.
+pub fn list(resource: &OfferedResource) -> ListAndWatchResponse {
+    let device = |device: &OfferedDevice| Device {
+        id: device.pci.to_string(),
+        health: match device.state {
+            OfferState::Ready => HEALTHY,
+            OfferState::Withdrawn { .. } | OfferState::Broken { .. } => UNHEALTHY,
+        }
+        .to_owned(),
+        topology: device.numa_node.filter(|_| !resource.exclude_topology).map(|node| {
+            TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] }
+        }),
+    };
+    ListAndWatchResponse { devices: resource.devices.iter().map(device).collect() }
+}
+
+/// The claims with the acknowledgement of this offer: from now on nothing that it does not call ready is given.
+pub fn acknowledge(offer: &Offer, claims: &Claims) -> Claims {
+    let same_boot = claims.boot_id == offer.boot_id;
+    Claims {
+        version: VERSION,
+        boot_id: offer.boot_id.clone(),
+        sequence: offer.sequence,
+        claims: if same_boot { claims.claims.clone() } else { BTreeMap::new() },
+    }
+}
+
+/// Gives devices to containers: the answer, and the claims to be written *before* it is sent.
+///
+/// Refused as a whole, with a sentence for the pod's events, when one device is not ready in the present offer.
+pub fn allocate(
+    offer: &Offer,
+    resource_name: &str,
+    request: &AllocateRequest,
+    claims: &Claims,
+    facilities: &BTreeMap<PciAddress, Facilities>,
+    delivery: Delivery,
+    now: Timestamp,
+) -> Result<(AllocateResponse, Claims), String> {
+    let resource = offer.resources.get(resource_name).ok_or_else(|| {
+        format!("{resource_name} is not offered on this node any more; the pod must be created again")
+    })?;
+    let mut claims = acknowledge(offer, claims);
+    forget_old(&mut claims, now);
+    let mut response = AllocateResponse::default();
+    for container in &request.container_requests {
+        let mut given = Vec::new();
+        for id in &container.devices_ids {
+            let device = ready(resource, resource_name, id)?;
+            let claim = Claim { resource: resource_name.to_owned(), at: now };
+            claims.claims.insert(device.pci, claim);
+            given.push((device, facilities.get(&device.pci).cloned().unwrap_or_default()));
+        }
+        response.container_responses.push(container_response(resource_name, &given, delivery));
+    }
+    Ok((response, claims))
+}
+
+/// A claim matters only while it is young, or while a pod holds the device, which PodResources then says.
+fn forget_old(claims: &mut Claims, now: Timestamp) {
+    claims.claims.retain(|_, claim| holders::is_young(claim.at, now));
+}
+
+fn ready<'a>(
+    resource: &'a OfferedResource,
+    resource_name: &str,
+    id: &str,
+) -> Result<&'a OfferedDevice, String> {
+    let device = resource.devices.iter().find(|device| device.pci.to_string() == id);
+    let device = device.ok_or_else(|| format!("{id} is not offered as {resource_name} on this node"))?;
+    match &device.state {
+        OfferState::Ready => Ok(device),
+        OfferState::Withdrawn { because } => {
+            Err(format!("{id} ({resource_name}) is withdrawn: {because}; the pod must be created again"))
+        }
+        OfferState::Broken { because } => {
+            Err(format!("{id} ({resource_name}) is not usable: {because}"))
+        }
+    }
+}
+
+fn container_response(
+    resource_name: &str,
+    given: &[(&OfferedDevice, Facilities)],
+    delivery: Delivery,
+) -> ContainerAllocateResponse {
+    let mut response = ContainerAllocateResponse {
+        envs: environment(resource_name, given),
+        ..ContainerAllocateResponse::default()
+    };
+    match delivery {
+        Delivery::Cdi => {
+            // Only a device with nodes has a CDI spec; a name without a spec fails the container.
+            let named = given.iter().filter(|(_, facilities)| !facilities.nodes().is_empty());
+            response.cdi_devices =
+                named.map(|(device, _)| CdiDevice { name: cdi_name(&device.pci) }).collect();
+        }
+        Delivery::DeviceSpecs => response.devices = device_specs(given),
+    }
+    response.mounts = given.iter().flat_map(|(_, f)| &f.mounts).map(mount).collect();
+    response
+}
+
+fn mount(path: &String) -> Mount {
+    Mount { container_path: path.clone(), host_path: path.clone(), read_only: true }
+}
+
+/// Kind of our CDI devices. One kind for all resources: the CNI, which knows only the PCI address, rewrites the spec.
+pub const CDI_KIND: &str = "ironrail.dev/vf";
+
+/// The device's fully qualified CDI name.
+pub fn cdi_name(pci: &PciAddress) -> String {
+    format!("{CDI_KIND}={pci}")
+}
+
+fn device_specs(given: &[(&OfferedDevice, Facilities)]) -> Vec<DeviceSpec> {
+    let mut seen = BTreeSet::new();
+    let nodes = given.iter().flat_map(|(_, facilities)| facilities.nodes());
+    nodes
+        .filter(|node| seen.insert(node.host_path.clone()))
+        .map(|node| DeviceSpec {
+            container_path: node.container_path,
+            host_path: node.host_path,
+            permissions: "rw".to_owned(),
+        })
+        .collect()
+}
+
+/// `PCIDEVICE_<RESOURCE>` and `PCIDEVICE_<RESOURCE>_INFO`, as programs in pods know them.
+fn environment(
+    resource_name: &str,
+    given: &[(&OfferedDevice, Facilities)],
+) -> BTreeMap<String, String> {
+    let name = variable(resource_name);
+    // Sorted, as Multus sorts them: position k is net k. (Upstream keeps the kubelet's order, which is neither.)
+    let by_address: BTreeMap<String, &Facilities> =
+        given.iter().map(|(device, facilities)| (device.pci.to_string(), facilities)).collect();
+    let ids: Vec<&str> = by_address.keys().map(String::as_str).collect();
+    let information: Map<String, Value> =
+        by_address.iter().map(|(id, f)| (id.clone(), device_information(id, f))).collect();
+    BTreeMap::from([
+        (name.clone(), ids.join(",")),
+        (format!("{name}_INFO"), Value::Object(information).to_string()),
+    ])
+}
+
+/// Upper case, with only `.` and `/` replaced: `PCIDEVICE_OPENSHIFT_IO_SRIOV-RDMA`, as upstream writes it.
+fn variable(resource_name: &str) -> String {
+    format!("PCIDEVICE_{}", resource_name.to_uppercase().replace(['.', '/'], "_"))
+}
+
+fn device_information(id: &str, facilities: &Facilities) -> Value {
+    let mut information = Map::new();
+    information.insert("generic".to_owned(), json!({ "deviceID": id }));
+    for (section, values) in facilities.information() {
+        information.insert(section.to_owned(), json!(values));
+    }
+    Value::Object(information)
+}
+
+/// The devices of each container that lie best together: on one NUMA node, then on one PF, then in order of address.
+///
+/// The kubelet calls with the devices that its topology manager left over, and may ignore the answer.
+pub fn preferred(
+    resource: &OfferedResource,
+    request: &PreferredAllocationRequest,
+) -> PreferredAllocationResponse {
+    let one = |container: &ContainerPreferredAllocationRequest| {
+        ContainerPreferredAllocationResponse { device_i_ds: pack(resource, container) }
+    };
+    PreferredAllocationResponse {
+        container_responses: request.container_requests.iter().map(one).collect(),
+    }
+}
+
+fn pack(
+    resource: &OfferedResource,
+    request: &ContainerPreferredAllocationRequest,
+) -> Vec<String> {
+    let size = usize::try_from(request.allocation_size).unwrap_or_default();
+    let place = |id: &String| {
+        let device = resource.devices.iter().find(|device| device.pci.to_string() == *id);
+        device.map_or((None, None), |device| (device.numa_node, Some(device.parent)))
+    };
+    let mut chosen: Vec<String> = request.must_include_device_i_ds.clone();
+    let mut rest: BTreeSet<String> = request.available_device_i_ds.iter().cloned().collect();
+    rest.retain(|id| !chosen.contains(id));
+    while chosen.len() < size && !rest.is_empty() {
+        // Near to what is chosen; with nothing chosen yet, where the most are left, so that the rest fits too.
+        let nearness = |id: &String| {
+            let (node, parent) = place(id);
+            let group = if chosen.is_empty() { rest.iter().collect() } else { chosen.iter().collect::<Vec<_>>() };
+            let same = |f: &dyn Fn(&String) -> bool| group.iter().filter(|other| f(other)).count();
+            (same(&|other| place(other).0 == node), same(&|other| place(other).1 == parent))
+        };
+        // Of equals the first by address: `max_by_key` takes the last, so it walks backwards.
+        let Some(best) = rest.iter().rev().max_by_key(|id| nearness(id)).cloned() else { break };
+        rest.remove(&best);
+        chosen.push(best);
+    }
+    chosen.sort();
+    chosen
+}

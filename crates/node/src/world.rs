@@ -1,0 +1,130 @@
+//! What the daemon sees of the cluster: its own node state, its own node, the operator's switches. Nothing else.
+//!
+//! Fed by watch events; an object that cannot be understood leaves the last good one in place and is named.
+
+use api::annotation;
+use api::custody::Holder;
+use api::names;
+use api::nodestate::SriovNetworkNodeState;
+use api::operatorconfig::SriovOperatorConfig;
+use api::wire::{Answer, ObjectKey};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// One change of a watched object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The object as it is now.
+    Is(Value),
+    Gone(ObjectKey),
+}
+
+/// The pruned Node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnNode {
+    pub uid: String,
+    pub annotations: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub allocatable: BTreeMap<String, String>,
+}
+
+/// The daemon's cache.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NodeWorld {
+    pub state: Option<SriovNetworkNodeState>,
+    pub node: Option<OwnNode>,
+    pub config: SriovOperatorConfig,
+    /// What PodResources said directly before this step; None: the kubelet did not answer.
+    pub pods: Option<Vec<Holder>>,
+    /// Objects that could not be understood, by what they are, each with why.
+    pub problems: BTreeMap<ObjectKey, String>,
+    /// The first refused write of the last step.
+    pub refused: Option<String>,
+}
+
+impl NodeWorld {
+    /// Takes in one change of a watched object. Objects of other kinds are not ours and change nothing.
+    pub fn apply(&mut self, change: &Change) {
+        let key = match change {
+            Change::Is(object) => ObjectKey::of(object),
+            Change::Gone(key) => key.clone(),
+        };
+        let object = match change {
+            Change::Is(object) => Some(object),
+            Change::Gone(_) => None,
+        };
+        self.problems.remove(&key);
+        let taken = match key.kind.as_str() {
+            names::NODE_STATE => parsed(object).map(|state| self.state = state),
+            names::OPERATOR_CONFIG if key.name == names::DEFAULT_CONFIG => {
+                parsed(object).map(|config| self.config = config.unwrap_or_default())
+            }
+            "Node" => {
+                self.node = object.map(OwnNode::of);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(why) = taken {
+            self.problems.insert(key.clone(), format!("{key} cannot be understood: {why}"));
+        }
+    }
+
+    /// Takes in what the API said to the writes of the last step, in order. A stored object is newer than the watch.
+    pub fn answered(&mut self, answers: &[(ObjectKey, Answer)]) {
+        self.refused = None;
+        for (key, answer) in answers {
+            match answer {
+                Answer::Done(object) if ObjectKey::of(object) == *key => {
+                    self.apply(&Change::Is(object.clone()));
+                }
+                Answer::Done(_) => {}
+                other => {
+                    self.refused = Some(format!("cannot write {key}: {other}"));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What the daemon asks for, as the node state says: `Idle` where nobody has said anything.
+    pub fn desired_state(&self) -> &str {
+        self.state_annotation(annotation::DESIRED_STATE)
+    }
+
+    /// What the operator has done.
+    pub fn current_state(&self) -> &str {
+        self.state_annotation(annotation::CURRENT_STATE)
+    }
+
+    /// The request on the Node; None while the Node is not known.
+    pub fn node_request(&self) -> Option<&str> {
+        let node = self.node.as_ref()?;
+        Some(node.annotations.get(annotation::NODE_STATE).map_or(annotation::IDLE, String::as_str))
+    }
+
+    fn state_annotation(&self, key: &str) -> &str {
+        let annotations = self.state.as_ref().map(|state| &state.metadata.annotations);
+        annotations.and_then(|all| all.get(key)).map_or(annotation::IDLE, String::as_str)
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(object: Option<&Value>) -> Result<Option<T>, String> {
+    object.map(|object| serde_json::from_value(object.clone())).transpose().map_err(|e| e.to_string())
+}
+
+impl OwnNode {
+    fn of(object: &Value) -> Self {
+        let texts = |pointer: &str| {
+            let map = object.pointer(pointer).and_then(Value::as_object);
+            let pairs = map.into_iter().flatten();
+            pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+        };
+        Self {
+            uid: object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().into(),
+            annotations: texts("/metadata/annotations"),
+            labels: texts("/metadata/labels"),
+            allocatable: texts("/status/allocatable"),
+        }
+    }
+}
