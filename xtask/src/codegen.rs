@@ -79,6 +79,7 @@ mod generate {
         fs::remove_dir_all(&out).ok();
         fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
         tonic_prost_build::configure()
+            .btree_map(".")
             .out_dir(&out)
             .emit_rerun_if_changed(false)
             .compile_fds(descriptors)

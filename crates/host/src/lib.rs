@@ -2,6 +2,7 @@
 //!
 //! Nothing here chooses: what to do comes from `planner`, which this crate cannot see. No tokio, no Kubernetes.
 
+pub mod cdi;
 pub mod journal;
 pub mod netlink;
 pub mod seam;
