@@ -4,23 +4,8 @@
 
 use api::custody::{OfferedDevice, OfferedResource};
 use host::Host;
+use host::cdi::{self, DeviceNode};
 use std::collections::BTreeMap;
-
-const INFINIBAND: &str = "/dev/infiniband";
-
-/// One device node on the host and in the container.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Node {
-    pub host_path: String,
-    pub container_path: String,
-}
-
-impl Node {
-    fn same(path: impl Into<String>) -> Self {
-        let host_path = path.into();
-        Self { container_path: host_path.clone(), host_path }
-    }
-}
 
 /// What a container that is given the device gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +15,7 @@ pub struct Facilities {
     /// Character devices of the RDMA device by class: `uverbs`, `umad`, `issm`, `rdma_cm`.
     pub rdma: BTreeMap<&'static str, Vec<String>>,
     /// Of `vfio-pci`: the container's node and the group's.
-    pub vfio: Vec<Node>,
+    pub vfio: Vec<DeviceNode>,
     /// Of vhost-net: `net-mount` and `tun-mount`.
     pub vhost: Vec<(&'static str, String)>,
     /// Directories to be mounted, read-only.
@@ -39,9 +24,9 @@ pub struct Facilities {
 
 impl Facilities {
     /// All device nodes, in a fixed order.
-    pub fn nodes(&self) -> Vec<Node> {
-        let rdma = self.rdma.values().flatten().map(Node::same);
-        let vhost = self.vhost.iter().map(|(_, path)| Node::same(path));
+    pub fn nodes(&self) -> Vec<DeviceNode> {
+        let rdma = self.rdma.values().flatten().map(DeviceNode::same);
+        let vhost = self.vhost.iter().map(|(_, path)| DeviceNode::same(path));
         rdma.chain(self.vfio.iter().cloned()).chain(vhost).collect()
     }
 
@@ -50,8 +35,11 @@ impl Facilities {
         let mut sections = Vec::new();
         if !self.rdma.is_empty() {
             let first = |paths: &Vec<String>| paths.first().cloned().unwrap_or_default();
-            let mut rdma: BTreeMap<String, String> =
-                self.rdma.iter().map(|(class, paths)| ((*class).to_owned(), first(paths))).collect();
+            let mut rdma: BTreeMap<String, String> = self
+                .rdma
+                .iter()
+                .map(|(class, paths)| ((*class).to_owned(), first(paths)))
+                .collect();
             rdma.insert("rdma_dev".to_owned(), self.rdma_device.clone());
             sections.push(("rdma", rdma));
         }
@@ -77,7 +65,7 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
         // The name is read again: a rebind since the offer may have changed it.
         let names = host.list(&device.pci.file("infiniband")).unwrap_or_default();
         if let Some(name) = names.into_iter().next().or_else(|| device.rdma_device.clone()) {
-            facilities.rdma = rdma_nodes(host, &name);
+            facilities.rdma = cdi::rdma_nodes(host, &name);
             facilities.rdma_device = name;
         }
     }
@@ -90,45 +78,18 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
     facilities
 }
 
-/// Every node of the device, not only the first of each class: a device with two ports has two `umad`.
-fn rdma_nodes(host: &dyn Host, device: &str) -> BTreeMap<&'static str, Vec<String>> {
-    let mut nodes = BTreeMap::new();
-    let classes = [
-        ("uverbs", "infiniband_verbs"),
-        ("umad", "infiniband_mad"),
-        ("issm", "infiniband_mad"),
-    ];
-    for (prefix, class) in classes {
-        let directory = format!("/sys/class/{class}");
-        let entries = host.list(&directory).unwrap_or_default();
-        let ours = entries.into_iter().filter(|entry| entry.starts_with(prefix)).filter(|entry| {
-            let owner = host.read(&format!("{directory}/{entry}/ibdev")).unwrap_or_default();
-            String::from_utf8_lossy(&owner).trim() == device
-        });
-        let paths: Vec<String> = ours.map(|entry| format!("{INFINIBAND}/{entry}")).collect();
-        if !paths.is_empty() {
-            nodes.insert(prefix, paths);
-        }
-    }
-    let connection_manager = format!("{INFINIBAND}/rdma_cm");
-    if !nodes.is_empty() && host.metadata(&connection_manager).is_ok() {
-        nodes.insert("rdma_cm", vec![connection_manager]);
-    }
-    nodes
-}
-
-fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<Node> {
-    let mut nodes = vec![Node::same("/dev/vfio/vfio")];
+fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<DeviceNode> {
+    let mut nodes = vec![DeviceNode::same("/dev/vfio/vfio")];
     let Ok(target) = host.link_target(&device.pci.file("iommu_group")) else { return nodes };
     let group = target.rsplit('/').next().unwrap_or_default();
     let name = host.read(&format!("/sys/kernel/iommu_groups/{group}/name")).unwrap_or_default();
     // Without an IOMMU the kernel names the host's node apart; programs in the container expect the plain number.
     nodes.push(match String::from_utf8_lossy(&name).trim() {
-        "vfio-noiommu" => Node {
+        "vfio-noiommu" => DeviceNode {
             host_path: format!("/dev/vfio/noiommu-{group}"),
             container_path: format!("/dev/vfio/{group}"),
         },
-        _ => Node::same(format!("/dev/vfio/{group}")),
+        _ => DeviceNode::same(format!("/dev/vfio/{group}")),
     });
     nodes
 }

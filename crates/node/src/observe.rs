@@ -284,7 +284,8 @@ fn kernel_argument(command_line: &str) -> Option<RdmaMode> {
 
 fn modprobe_option(text: &str) -> Option<RdmaMode> {
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("options ib_core "));
-    let values = lines.flat_map(str::split_whitespace).filter_map(|word| word.strip_prefix("netns_mode="));
+    let values =
+        lines.flat_map(str::split_whitespace).filter_map(|word| word.strip_prefix("netns_mode="));
     values.filter_map(netns_mode).last()
 }
 

@@ -99,9 +99,11 @@ fn whole_function(
     held: &BTreeSet<&str>,
 ) -> OfferedDevice {
     let defect = || match () {
-        () if !function.vfs.is_empty() => {
-            Some(format!("{} has {} VFs, and the whole PF is asked for", function.pci, function.vfs.len()))
-        }
+        () if !function.vfs.is_empty() => Some(format!(
+            "{} has {} VFs, and the whole PF is asked for",
+            function.pci,
+            function.vfs.len()
+        )),
         () if group.is_rdma && function.rdma_device.is_none() => {
             Some(format!("{} has no RDMA device", function.pci))
         }
@@ -179,10 +181,9 @@ fn keep_what_may_not_vanish(
                 (true, _) => format!("{} does not exist at the moment", device.pci),
                 (false, true) => "no policy asks for it any more".to_owned(),
             };
-            let resource = resources.entry(name.clone()).or_insert_with(|| OfferedResource {
-                devices: Vec::new(),
-                ..was.clone()
-            });
+            let resource = resources
+                .entry(name.clone())
+                .or_insert_with(|| OfferedResource { devices: Vec::new(), ..was.clone() });
             let state = OfferState::Withdrawn { because };
             resource.devices.push(OfferedDevice { state, ..device.clone() });
         }

@@ -12,6 +12,7 @@ use crate::proto::v1beta1::{
 use crate::{facilities::Facilities, holders};
 use api::custody::{Claim, Claims, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::{PciAddress, Timestamp};
+use host::cdi;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,10 +32,7 @@ pub enum Delivery {
 
 /// What we tell the kubelet about ourselves.
 pub fn options() -> DevicePluginOptions {
-    DevicePluginOptions {
-        pre_start_required: false,
-        get_preferred_allocation_available: true,
-    }
+    DevicePluginOptions { pre_start_required: false, get_preferred_allocation_available: true }
 }
 
 /// The list of a resource as the kubelet gets it: everything offered, the ready ones Healthy.
@@ -48,9 +46,10 @@ pub fn list(resource: &OfferedResource) -> ListAndWatchResponse {
             OfferState::Withdrawn { .. } | OfferState::Broken { .. } => UNHEALTHY,
         }
         .to_owned(),
-        topology: device.numa_node.filter(|_| !resource.exclude_topology).map(|node| {
-            TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] }
-        }),
+        topology: device
+            .numa_node
+            .filter(|_| !resource.exclude_topology)
+            .map(|node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] }),
     };
     ListAndWatchResponse { devices: resource.devices.iter().map(device).collect() }
 }
@@ -79,7 +78,9 @@ pub fn allocate(
     now: Timestamp,
 ) -> Result<(AllocateResponse, Claims), String> {
     let resource = offer.resources.get(resource_name).ok_or_else(|| {
-        format!("{resource_name} is not offered on this node any more; the pod must be created again")
+        format!(
+            "{resource_name} is not offered on this node any more; the pod must be created again"
+        )
     })?;
     let mut claims = acknowledge(offer, claims);
     forget_old(&mut claims, now);
@@ -108,12 +109,13 @@ fn ready<'a>(
     id: &str,
 ) -> Result<&'a OfferedDevice, String> {
     let device = resource.devices.iter().find(|device| device.pci.to_string() == id);
-    let device = device.ok_or_else(|| format!("{id} is not offered as {resource_name} on this node"))?;
+    let device =
+        device.ok_or_else(|| format!("{id} is not offered as {resource_name} on this node"))?;
     match &device.state {
         OfferState::Ready => Ok(device),
-        OfferState::Withdrawn { because } => {
-            Err(format!("{id} ({resource_name}) is withdrawn: {because}; the pod must be created again"))
-        }
+        OfferState::Withdrawn { because } => Err(format!(
+            "{id} ({resource_name}) is withdrawn: {because}; the pod must be created again"
+        )),
         OfferState::Broken { because } => {
             Err(format!("{id} ({resource_name}) is not usable: {because}"))
         }
@@ -134,7 +136,7 @@ fn container_response(
             // Only a device with nodes has a CDI spec; a name without a spec fails the container.
             let named = given.iter().filter(|(_, facilities)| !facilities.nodes().is_empty());
             response.cdi_devices =
-                named.map(|(device, _)| CdiDevice { name: cdi_name(&device.pci) }).collect();
+                named.map(|(device, _)| CdiDevice { name: cdi::name(&device.pci) }).collect();
         }
         Delivery::DeviceSpecs => response.devices = device_specs(given),
     }
@@ -144,14 +146,6 @@ fn container_response(
 
 fn mount(path: &String) -> Mount {
     Mount { container_path: path.clone(), host_path: path.clone(), read_only: true }
-}
-
-/// Kind of our CDI devices. One kind for all resources: the CNI, which knows only the PCI address, rewrites the spec.
-pub const CDI_KIND: &str = "ironrail.dev/vf";
-
-/// The device's fully qualified CDI name.
-pub fn cdi_name(pci: &PciAddress) -> String {
-    format!("{CDI_KIND}={pci}")
 }
 
 fn device_specs(given: &[(&OfferedDevice, Facilities)]) -> Vec<DeviceSpec> {
@@ -214,10 +208,7 @@ pub fn preferred(
     }
 }
 
-fn pack(
-    resource: &OfferedResource,
-    request: &ContainerPreferredAllocationRequest,
-) -> Vec<String> {
+fn pack(resource: &OfferedResource, request: &ContainerPreferredAllocationRequest) -> Vec<String> {
     let size = usize::try_from(request.allocation_size).unwrap_or_default();
     let place = |id: &String| {
         let device = resource.devices.iter().find(|device| device.pci.to_string() == *id);
@@ -230,7 +221,11 @@ fn pack(
         // Near to what is chosen; with nothing chosen yet, where the most are left, so that the rest fits too.
         let nearness = |id: &String| {
             let (node, parent) = place(id);
-            let group = if chosen.is_empty() { rest.iter().collect() } else { chosen.iter().collect::<Vec<_>>() };
+            let group = if chosen.is_empty() {
+                rest.iter().collect()
+            } else {
+                chosen.iter().collect::<Vec<_>>()
+            };
             let same = |f: &dyn Fn(&String) -> bool| group.iter().filter(|other| f(other)).count();
             (same(&|other| place(other).0 == node), same(&|other| place(other).1 == parent))
         };

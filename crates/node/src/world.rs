@@ -110,7 +110,10 @@ impl NodeWorld {
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(object: Option<&Value>) -> Result<Option<T>, String> {
-    object.map(|object| serde_json::from_value(object.clone())).transpose().map_err(|e| e.to_string())
+    object
+        .map(|object| serde_json::from_value(object.clone()))
+        .transpose()
+        .map_err(|e| e.to_string())
 }
 
 impl OwnNode {

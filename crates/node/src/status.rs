@@ -1,0 +1,225 @@
+//! The status of the node state: facts in upstream's shape, then ours. Pure.
+//!
+//! Users' scripts read `interfaces`, `system`, `syncStatus` and `lastSyncError`; what upstream leaves empty (`assigned`,
+//! `lastSyncError`) is filled here.
+
+use api::condition::Condition;
+use api::custody::Holder;
+use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
+use api::nodestate::{
+    BlockerStatus, InterfaceStatus, NodeStateStatus, SriovNetworkNodeState, System, VfStatus,
+};
+use api::{Timestamp, names};
+use planner::blocker::Blocker;
+use serde_json::{Value, json};
+
+/// Holders listed in a status; a node with more VFs in use has more, and a status has a bounded size.
+const HOLDERS: usize = 256;
+
+pub const SUCCEEDED: &str = "Succeeded";
+pub const IN_PROGRESS: &str = "InProgress";
+pub const FAILED: &str = "Failed";
+
+/// How far the node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    AtGoal,
+    /// Going on, or waiting for what ends by itself.
+    Going(Vec<Blocker>),
+    /// Waiting for a person; what can go on goes on.
+    Stuck(Vec<Blocker>),
+    /// Something broke; it is tried again.
+    Broken(String),
+}
+
+impl Progress {
+    /// Sorts the blockers of a plan: one that needs a person is enough to be stuck.
+    pub fn waiting(blockers: Vec<Blocker>) -> Self {
+        match blockers.iter().all(Blocker::ends_by_itself) {
+            true => Self::Going(blockers),
+            false => Self::Stuck(blockers),
+        }
+    }
+
+    fn sync_status(&self) -> &'static str {
+        match self {
+            Self::AtGoal => SUCCEEDED,
+            Self::Going(_) => IN_PROGRESS,
+            Self::Stuck(_) | Self::Broken(_) => FAILED,
+        }
+    }
+
+    /// Empty while nothing is wrong: waiting for a drain is no error.
+    fn error(&self) -> String {
+        match self {
+            Self::AtGoal | Self::Going(_) => String::new(),
+            Self::Stuck(blockers) => {
+                let stuck = blockers.iter().filter(|blocker| !blocker.ends_by_itself());
+                stuck.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            }
+            Self::Broken(error) => error.clone(),
+        }
+    }
+
+    fn blockers(&self) -> &[Blocker] {
+        match self {
+            Self::Going(blockers) | Self::Stuck(blockers) => blockers,
+            Self::AtGoal | Self::Broken(_) => &[],
+        }
+    }
+}
+
+/// The whole status. What cannot be observed now (`inventory: None`) stays as it was.
+pub fn status(
+    state: &SriovNetworkNodeState,
+    inventory: Option<&Inventory>,
+    progress: &Progress,
+    now: Timestamp,
+) -> NodeStateStatus {
+    let before = &state.status;
+    let mut status = match inventory {
+        Some(inventory) => facts(state, inventory),
+        None => before.clone(),
+    };
+    status.sync_status = progress.sync_status().to_owned();
+    status.last_sync_error = progress.error();
+    status.blockers = progress.blockers().iter().map(Blocker::status).collect();
+    status.observed_generation = state.metadata.generation;
+    status.conditions = conditions(state, progress, now);
+    status
+}
+
+/// The body of the apply of a status.
+pub fn object(state: &SriovNetworkNodeState, status: &NodeStateStatus) -> Value {
+    json!({
+        "apiVersion": names::API_VERSION, "kind": names::NODE_STATE,
+        "metadata": { "name": state.metadata.name, "namespace": state.metadata.namespace },
+        "status": status,
+    })
+}
+
+fn facts(state: &SriovNetworkNodeState, inventory: &Inventory) -> NodeStateStatus {
+    let interface = |function: &PhysicalFunction| {
+        let order = state.spec.interfaces.iter().find(|order| order.pci_address == function.pci);
+        let externally_managed = order.is_some_and(|order| order.externally_managed);
+        InterfaceStatus { externally_managed, ..interface(function, &inventory.holders) }
+    };
+    NodeStateStatus {
+        interfaces: inventory.physical_functions.iter().map(interface).collect(),
+        system: System { rdma_mode: inventory.rdma.mode },
+        boot_id: inventory.boot_id.clone(),
+        holders: inventory.holders.iter().take(HOLDERS).cloned().collect(),
+        reboots: inventory.reboots.clone(),
+        initial_rdma_mode: inventory.initial_rdma_mode,
+        ..NodeStateStatus::default()
+    }
+}
+
+fn interface(function: &PhysicalFunction, holders: &[Holder]) -> InterfaceStatus {
+    InterfaceStatus {
+        pci_address: function.pci,
+        name: function.name.clone(),
+        mac: function.mac.clone(),
+        driver: function.driver.clone().unwrap_or_default(),
+        vendor: function.vendor.clone(),
+        device_id: function.device.clone(),
+        net_filter: function.net_filter.clone(),
+        mtu: i64::from(function.mtu),
+        num_vfs: function.vfs.len() as i64,
+        link_speed: function.speed.map(|speed| format!("{speed} Mb/s")).unwrap_or_default(),
+        link_type: function.link_type.map(|kind| kind.to_string()).unwrap_or_default(),
+        link_admin_state: match (function.name.is_empty(), function.admin_up) {
+            (true, _) => "",
+            (false, true) => "up",
+            (false, false) => "down",
+        }
+        .to_owned(),
+        // As upstream: only a function with the SR-IOV capability has a mode.
+        eswitch_mode: function.total_vfs.map(|_| function.eswitch.to_string()).unwrap_or_default(),
+        externally_managed: false,
+        total_vfs: function.total_vfs.map(i64::from).unwrap_or_default(),
+        alt_names: function.alt_names.clone(),
+        vfs: function.vfs.iter().map(|vf| virtual_function(function, vf, holders)).collect(),
+    }
+}
+
+fn virtual_function(
+    function: &PhysicalFunction,
+    vf: &VirtualFunction,
+    holders: &[Holder],
+) -> VfStatus {
+    let id = vf.pci.to_string();
+    let holder = holders.iter().find(|holder| holder.device == id && !holder.pod.is_empty());
+    VfStatus {
+        pci_address: vf.pci,
+        vf_id: i64::from(vf.index),
+        name: vf.name.clone().unwrap_or_default(),
+        mac: vf.mac.clone().unwrap_or_default(),
+        assigned: holder.map(|h| format!("{}/{}", h.namespace, h.pod)).unwrap_or_default(),
+        driver: vf.driver.clone().unwrap_or_default(),
+        vendor: function.vendor.clone(),
+        device_id: vf.device.clone(),
+        vlan: 0,
+        mtu: vf.mtu.map(i64::from).unwrap_or_default(),
+        vdpa_type: vf.vdpa.clone().unwrap_or_default(),
+        representor_name: vf.representor.clone().unwrap_or_default(),
+        guid: vf.guid.clone().unwrap_or_default(),
+    }
+}
+
+fn conditions(
+    state: &SriovNetworkNodeState,
+    progress: &Progress,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let first = progress.blockers().iter().find(|b| !b.ends_by_itself());
+    let first = first.or(progress.blockers().first()).map(Blocker::status);
+    let BlockerStatus { reason, message } = match (progress, first) {
+        (Progress::AtGoal, _) => said("AtGoal", "the node is as its policies and its pool ask"),
+        (Progress::Broken(error), _) => said("Failed", error),
+        (Progress::Going(_) | Progress::Stuck(_), Some(blocker)) => blocker,
+        (Progress::Going(_) | Progress::Stuck(_), None) => {
+            said("InProgress", "the node is being configured")
+        }
+    };
+    let ready = *progress == Progress::AtGoal;
+    let degraded = matches!(progress, Progress::Stuck(_) | Progress::Broken(_));
+    let quiet = || said("AsExpected", "nothing needs a person");
+    let worry = match degraded {
+        true => BlockerStatus { reason: reason.clone(), message: message.clone() },
+        false => quiet(),
+    };
+    vec![
+        condition(state, "Degraded", degraded, worry, now),
+        condition(state, "Ready", ready, BlockerStatus { reason, message }, now),
+    ]
+}
+
+fn said(reason: &str, message: &str) -> BlockerStatus {
+    BlockerStatus { reason: reason.to_owned(), message: message.to_owned() }
+}
+
+/// A condition keeps the time of its last transition while its status stays.
+fn condition(
+    state: &SriovNetworkNodeState,
+    kind: &str,
+    holds: bool,
+    why: BlockerStatus,
+    now: Timestamp,
+) -> Condition {
+    let status = if holds { "True" } else { "False" };
+    let before = state.status.conditions.iter().find(|c| c.kind == kind && c.status == status);
+    Condition {
+        kind: kind.to_owned(),
+        status: status.to_owned(),
+        observed_generation: Some(state.metadata.generation),
+        // Whole seconds, as metav1.Time stores them: otherwise the stored object would differ from ours for ever.
+        last_transition_time: before.map_or(whole_seconds(now), |c| c.last_transition_time),
+        reason: why.reason,
+        message: why.message,
+    }
+}
+
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
