@@ -1,0 +1,1 @@
+//! The HTTPS shell around the store: sockets, TLS and streams, and no decision about the API.

@@ -1,0 +1,163 @@
+//! The ordered log of every change, and watches as cursors into it.
+//!
+//! A watch is plain data: nothing is pushed, whoever holds one polls. The log is bounded, so a cursor can fall off its
+//! end; then the watcher hears 410 Gone, as with the real server, and must list again.
+
+use super::refusal::Refusal;
+use super::registry::KindId;
+use super::selectors::Selector;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Changes that are kept for each kind unless a test says otherwise.
+const DEFAULT_LIMIT: usize = 10_000;
+
+/// One change of one object.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub revision: u64,
+    /// `None` when the object is new.
+    pub before: Option<Arc<Value>>,
+    /// The object as it is now; for a deletion as it was last, with the revision of the deletion.
+    pub object: Arc<Value>,
+    pub deleted: bool,
+}
+
+/// The changes of every kind in order, as far back as the horizon.
+#[derive(Debug, Clone)]
+pub struct Log {
+    changes: BTreeMap<KindId, VecDeque<Change>>,
+    /// Revisions up to this one may be forgotten, for each kind.
+    forgotten: BTreeMap<KindId, u64>,
+    compacted: u64,
+    limit: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            changes: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            compacted: 0,
+            limit: DEFAULT_LIMIT,
+        }
+    }
+}
+
+impl Log {
+    pub fn append(&mut self, kind: KindId, change: Change) {
+        let changes = self.changes.entry(kind).or_default();
+        changes.push_back(change);
+        while changes.len() > self.limit {
+            if let Some(oldest) = changes.pop_front() {
+                self.forgotten.insert(kind, oldest.revision);
+            }
+        }
+    }
+
+    /// Forgets every change up to and including `revision`, as etcd's compaction does.
+    pub fn compact(&mut self, revision: u64) {
+        self.compacted = self.compacted.max(revision);
+        for changes in self.changes.values_mut() {
+            let keep = changes.partition_point(|change| change.revision <= revision);
+            changes.drain(..keep);
+        }
+    }
+
+    /// Keeps at most `limit` changes of each kind from now on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// The last forgotten revision of a kind: a watch can start here and no earlier.
+    pub fn horizon(&self, kind: KindId) -> u64 {
+        self.forgotten.get(&kind).copied().unwrap_or_default().max(self.compacted)
+    }
+
+    /// The changes of a kind after `revision`.
+    pub fn since(&self, kind: KindId, revision: u64) -> impl Iterator<Item = &Change> {
+        let changes = self.changes.get(&kind);
+        let start = changes.map_or(0, |all| all.partition_point(|c| c.revision <= revision));
+        changes.into_iter().flat_map(move |all| all.range(start..))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventType {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
+
+impl EventType {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+            Self::Bookmark => "BOOKMARK",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+/// One event of a watch.
+#[derive(Debug, Clone)]
+pub struct WatchEvent {
+    pub event: EventType,
+    pub object: Arc<Value>,
+}
+
+impl WatchEvent {
+    /// A bookmark: nothing changed up to `revision` but what was already told.
+    pub fn bookmark(api_version: &str, kind: &str, revision: u64, initial_end: bool) -> Self {
+        let mut object = json!({
+            "kind": kind, "apiVersion": api_version,
+            "metadata": { "resourceVersion": revision.to_string(), "creationTimestamp": null },
+        });
+        if initial_end {
+            object["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        Self { event: EventType::Bookmark, object: Arc::new(object) }
+    }
+
+    pub fn error(refusal: &Refusal) -> Self {
+        Self { event: EventType::Error, object: Arc::new(refusal.body()) }
+    }
+
+    /// The line that is sent.
+    pub fn to_value(&self) -> Value {
+        json!({ "type": self.event.name(), "object": *self.object })
+    }
+}
+
+/// What a watch selects.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Empty means all namespaces.
+    pub namespace: String,
+    pub selector: Selector,
+}
+
+impl Scope {
+    pub fn matches(&self, object: &Value) -> bool {
+        (self.namespace.is_empty() || super::object::namespace(object) == self.namespace)
+            && self.selector.matches(object)
+    }
+
+    /// What a change looks like to a watcher that sees only this scope.
+    pub fn event(&self, change: &Change) -> Option<WatchEvent> {
+        let before = change.before.as_ref().is_some_and(|object| self.matches(object));
+        let after = !change.deleted && self.matches(&change.object);
+        let event = match (before, after) {
+            (false, false) => return None,
+            (false, true) => EventType::Added,
+            (true, true) => EventType::Modified,
+            (true, false) => EventType::Deleted,
+        };
+        Some(WatchEvent { event, object: change.object.clone() })
+    }
+}

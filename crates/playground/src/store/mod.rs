@@ -1,0 +1,273 @@
+//! A Kubernetes API server as a plain value: `handle` takes a request and answers it, a watch is a cursor into its log.
+//!
+//! Synchronous and deterministic: no clock, no socket, no task; identities come from a seed and time from the caller.
+//! It does not run controllers, except the steps that are called by name (`collect_garbage`).
+
+mod address;
+mod audit;
+#[allow(dead_code, reason = "tables and apply read the rest, in the next commits")]
+mod call;
+mod custom;
+mod defaults;
+mod delete;
+mod identity;
+mod log;
+mod object;
+mod patch;
+mod pruning;
+mod read;
+mod refusal;
+#[allow(dead_code, reason = "discovery reads the rest, in the next commits")]
+mod registry;
+mod schema;
+mod selectors;
+#[allow(dead_code, reason = "apply reads the rest, in the next commits")]
+mod shape;
+mod tables;
+mod user;
+mod validation;
+mod watch;
+mod write;
+
+pub use audit::AuditEntry;
+pub use log::{EventType, WatchEvent};
+pub use refusal::{FieldError, Refusal};
+pub use selectors::{Selector, SelectorError};
+pub use user::User;
+pub use watch::Watch;
+
+use address::Address;
+use api::wire::{Method, ObjectKey, Request, Response};
+use call::{Call, DeleteOptions, Options};
+use identity::Identities;
+use jiff::Timestamp;
+use log::{Change, Log};
+use registry::{KindId, Registry};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Namespace (empty for cluster-scoped kinds) and name.
+type Name = (String, String);
+
+/// The API server's whole state. Objects are shared, so a clone costs the maps only.
+#[derive(Debug, Clone)]
+pub struct Store {
+    registry: Registry,
+    objects: BTreeMap<KindId, BTreeMap<Name, Arc<Value>>>,
+    log: Log,
+    revision: u64,
+    identities: Identities,
+    audit: Vec<AuditEntry>,
+    warnings: Vec<String>,
+    tokens: BTreeMap<String, User>,
+}
+
+impl Store {
+    /// A fresh cluster with the namespaces that every cluster has. Uids and generated names follow from `seed`.
+    pub fn new(seed: u64, now: Timestamp) -> Self {
+        let mut store = Self {
+            registry: Registry::built_in(),
+            objects: BTreeMap::new(),
+            log: Log::default(),
+            revision: 0,
+            identities: Identities::new(seed),
+            audit: Vec::new(),
+            warnings: Vec::new(),
+            tokens: BTreeMap::new(),
+        };
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            let body =
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+            let request = Request::new(Method::Post, "/api/v1/namespaces").with_body(body);
+            store.handle(now, &User::control_plane("apiserver"), &request);
+        }
+        store.audit.clear();
+        store
+    }
+
+    /// Answers one request. Watches are answered by `watch`.
+    pub fn handle(&mut self, now: Timestamp, who: &User, request: &Request) -> Response {
+        self.warnings.clear();
+        self.answer(now, who, request).unwrap_or_else(|refusal| refusal.response())
+    }
+
+    fn answer(
+        &mut self,
+        now: Timestamp,
+        who: &User,
+        request: &Request,
+    ) -> Result<Response, Refusal> {
+        let call = self.call(now, who, request)?;
+        let named = !call.address.name.is_empty();
+        match (request.method, call.address.subresource.as_str()) {
+            (Method::Get, "" | "status") if named => self.get(&call),
+            (Method::Get, "") => self.list(&call),
+            (Method::Post, "") if !named => self.create(&call),
+            (Method::Put, "" | "status") if named => self.replace(&call),
+            (Method::Patch(kind), "" | "status") if named => self.patch(&call, kind),
+            (Method::Delete, "") => {
+                let options = DeleteOptions::of(request);
+                match named {
+                    true => self.delete(&call, &options),
+                    false => self.delete_collection(&call, &options),
+                }
+            }
+            _ => Err(Refusal::method_not_allowed()),
+        }
+    }
+
+    /// Finds the kind that a request is about.
+    fn call<'a>(
+        &self,
+        now: Timestamp,
+        who: &'a User,
+        request: &'a Request,
+    ) -> Result<Call<'a>, Refusal> {
+        let address = Address::parse(&request.path).ok_or_else(Refusal::no_such_resource)?;
+        let (id, kind) = self
+            .registry
+            .find(&address.group, &address.resource)
+            .filter(|(_, kind)| kind.version(&address.version).is_some())
+            .ok_or_else(Refusal::no_such_resource)?;
+        let subresource = address.subresource.as_str();
+        let in_place = kind.namespaced || address.namespace.is_empty();
+        if !in_place || !(subresource.is_empty() || kind.subresources().contains(&subresource)) {
+            return Err(Refusal::no_such_resource());
+        }
+        if kind.namespaced && address.namespace.is_empty() && !address.name.is_empty() {
+            return Err(Refusal::no_such_resource());
+        }
+        Ok(Call {
+            now,
+            who,
+            id,
+            kind: kind.clone(),
+            options: Options::of(request)?,
+            accept: &request.accept,
+            body: &request.body,
+            address,
+        })
+    }
+
+    /// The revision of the last write, which is the resourceVersion of a list made now.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Forgets the changes up to now: every cursor that has not seen them expires.
+    pub fn compact(&mut self) {
+        self.log.compact(self.revision);
+    }
+
+    /// Keeps at most this many changes of each kind.
+    pub fn set_log_limit(&mut self, limit: usize) {
+        self.log.set_limit(limit);
+    }
+
+    /// The writes since the last call.
+    pub fn take_audit(&mut self) -> Vec<AuditEntry> {
+        std::mem::take(&mut self.audit)
+    }
+
+    /// The writes since the last `take_audit`.
+    pub fn audit(&self) -> &[AuditEntry] {
+        &self.audit
+    }
+
+    /// What the last `handle` would say in `Warning` headers.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// One object, without a copy; `None` when it does not exist.
+    pub fn object(&self, key: &ObjectKey) -> Option<&Arc<Value>> {
+        let (id, _) = self.registry.find_kind(&key.api_version, &key.kind)?;
+        self.objects.get(&id)?.get(&(key.namespace.clone(), key.name.clone()))
+    }
+
+    /// All objects of a kind, in all namespaces, by namespace and name.
+    pub fn objects(&self, api_version: &str, kind: &str) -> impl Iterator<Item = &Arc<Value>> {
+        let id = self.registry.find_kind(api_version, kind).map(|(id, _)| id);
+        id.and_then(|id| self.objects.get(&id)).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// A bearer token that stands for `who`.
+    pub fn issue_token(&mut self, who: &User) -> String {
+        let token = format!("playground-{}", self.identities.uid());
+        self.tokens.insert(token.clone(), who.clone());
+        token
+    }
+
+    /// Whom a bearer token stands for.
+    pub fn user_of_token(&self, token: &str) -> Option<&User> {
+        self.tokens.get(token)
+    }
+
+    fn stored(&self, id: KindId, namespace: &str, name: &str) -> Option<&Arc<Value>> {
+        self.objects.get(&id)?.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The object that a call names.
+    fn target(&self, call: &Call) -> Result<Arc<Value>, Refusal> {
+        let Address { namespace, name, .. } = &call.address;
+        self.stored(call.id, namespace, name)
+            .cloned()
+            .ok_or_else(|| Refusal::not_found(&call.kind, name))
+    }
+
+    /// Stores an object under the next revision and tells the watchers.
+    fn commit(&mut self, id: KindId, before: Option<Arc<Value>>, mut object: Value) -> Arc<Value> {
+        self.revision += 1;
+        let version = Value::from(self.revision.to_string());
+        object::metadata(&mut object).insert("resourceVersion".to_owned(), version);
+        let object = Arc::new(object);
+        let name = (object::namespace(&object).to_owned(), object::name(&object).to_owned());
+        self.objects.entry(id).or_default().insert(name, object.clone());
+        let change =
+            Change { revision: self.revision, before, object: object.clone(), deleted: false };
+        self.log.append(id, change);
+        self.after_change(id, &object, false);
+        object
+    }
+
+    /// Takes an object away under the next revision and tells the watchers.
+    fn remove(&mut self, id: KindId, object: &Arc<Value>) -> Arc<Value> {
+        let name = (object::namespace(object).to_owned(), object::name(object).to_owned());
+        let Some(before) = self.objects.get_mut(&id).and_then(|all| all.remove(&name)) else {
+            return object.clone();
+        };
+        self.revision += 1;
+        let mut last = Value::clone(object);
+        let version = Value::from(self.revision.to_string());
+        object::metadata(&mut last).insert("resourceVersion".to_owned(), version);
+        let last = Arc::new(last);
+        let change = Change {
+            revision: self.revision,
+            before: Some(before),
+            object: last.clone(),
+            deleted: true,
+        };
+        self.log.append(id, change);
+        self.after_change(id, &last, true);
+        last
+    }
+
+    fn record(&mut self, call: &Call, verb: &'static str, name: &str, changed: bool) {
+        if call.options.dry_run {
+            return;
+        }
+        let namespace = &call.address.namespace;
+        self.audit.push(AuditEntry {
+            at: call.now,
+            who: call.who.name.clone(),
+            verb,
+            key: ObjectKey::new(&call.api_version(), &call.kind.kind, namespace, name),
+            subresource: call.address.subresource.clone(),
+            changed,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

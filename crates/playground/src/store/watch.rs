@@ -1,0 +1,113 @@
+//! Watches: a cursor with a scope, polled by whoever holds it.
+
+use super::call::Call;
+use super::log::{Scope, WatchEvent};
+use super::registry::KindId;
+use super::{EventType, Refusal, Store, User};
+use api::wire::{Request, Response};
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// A watch: what it selects and how far it has seen.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    kind: KindId,
+    api_version: String,
+    kind_name: String,
+    scope: Scope,
+    from: u64,
+    /// The objects that exist are told first, as ADDED.
+    initial: bool,
+    /// After them a bookmark says that they are complete (`sendInitialEvents`).
+    initial_end: bool,
+    /// The client can read bookmarks.
+    pub bookmarks: bool,
+    ended: bool,
+}
+
+impl Watch {
+    /// True after an error event: nothing more will come, the client must list again.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The revision up to which everything was told.
+    pub fn seen(&self) -> u64 {
+        self.from
+    }
+}
+
+impl Store {
+    /// Starts a watch. An expired `resourceVersion` is told by the first poll, as the real server tells it in the stream.
+    pub fn watch(&self, now: Timestamp, who: &User, request: &Request) -> Result<Watch, Response> {
+        let call = self.call(now, who, request).map_err(|refusal| refusal.response())?;
+        self.start_watch(&call).map_err(|refusal| refusal.response())
+    }
+
+    fn start_watch(&self, call: &Call) -> Result<Watch, Refusal> {
+        let asked = call.options.resource_version.as_str();
+        let from = match asked {
+            "" | "0" => self.revision,
+            text => text.parse().map_err(|_| {
+                Refusal::bad_request(format!(
+                    "invalid resource version {text:?}: it is not a number"
+                ))
+            })?,
+        };
+        let fresh = matches!(asked, "" | "0") || call.options.initial_events;
+        Ok(Watch {
+            kind: call.id,
+            api_version: call.api_version(),
+            kind_name: call.kind.kind.clone(),
+            scope: Scope { namespace: call.address.namespace.clone(), selector: call.selector()? },
+            from,
+            initial: fresh,
+            initial_end: call.options.initial_events && call.options.bookmarks,
+            bookmarks: call.options.bookmarks,
+            ended: false,
+        })
+    }
+
+    /// What happened since the last poll, in order.
+    pub fn poll(&self, watch: &mut Watch) -> Vec<WatchEvent> {
+        if watch.ended {
+            return Vec::new();
+        }
+        if watch.initial {
+            return self.first_events(watch);
+        }
+        let horizon = self.log.horizon(watch.kind);
+        if watch.from < horizon {
+            watch.ended = true;
+            return vec![WatchEvent::error(&Refusal::expired(watch.from, horizon))];
+        }
+        let changes = self.log.since(watch.kind, watch.from);
+        let events = changes.filter_map(|change| watch.scope.event(change)).collect();
+        watch.from = watch.from.max(self.revision);
+        events
+    }
+
+    fn first_events(&self, watch: &mut Watch) -> Vec<WatchEvent> {
+        watch.initial = false;
+        watch.from = self.revision;
+        let all = self.objects.get(&watch.kind);
+        let objects = all.into_iter().flat_map(|all| all.values());
+        let mut events: Vec<_> = objects
+            .filter(|object| watch.scope.matches(object))
+            .map(|object| WatchEvent { event: EventType::Added, object: Arc::clone(object) })
+            .collect();
+        if watch.initial_end {
+            events.push(self.bookmark_of(watch, true));
+        }
+        events
+    }
+
+    /// The bookmark that a server sends from time to time to a client that asked for bookmarks.
+    pub fn bookmark(&self, watch: &Watch) -> WatchEvent {
+        self.bookmark_of(watch, false)
+    }
+
+    fn bookmark_of(&self, watch: &Watch, initial_end: bool) -> WatchEvent {
+        WatchEvent::bookmark(&watch.api_version, &watch.kind_name, watch.from, initial_end)
+    }
+}
