@@ -9,11 +9,14 @@ pub mod desired;
 pub mod drain;
 pub mod functions;
 pub mod ledger;
+pub mod merge;
 pub mod order;
+pub mod policy;
 pub mod pools;
 mod rdma;
 pub mod reason;
 pub mod rollout;
+pub mod select;
 
 pub use action::{Action, Disturbance, Lane, Step};
 pub use blocker::Blocker;
