@@ -26,7 +26,8 @@ fn the_four_manifests_are_those_that_users_have_in_their_files() {
         377 bytes, fd42cbd25fb08d8a
         481 bytes, e5593e6ab4ac4307
         364 bytes, 7fbb1f1f784fd0f5
-        503 bytes, 8bb4838f36603d5f"#]].assert_eq(&found.join("\n"));
+        503 bytes, 8bb4838f36603d5f"#]]
+    .assert_eq(&found.join("\n"));
 }
 
 #[test]
