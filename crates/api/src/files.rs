@@ -26,3 +26,5 @@ pub const CDI: &str = "/var/run/cdi";
 pub const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins";
 pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 pub const POD_RESOURCES_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+/// Node-wide lock of RDMA device moves; upstream's `ib-sriov` takes the same one.
+pub const RDMA_LOCK: &str = "/var/run/cni/ib-sriov/cni.lock";

@@ -1,1 +1,121 @@
-//! Placeholder.
+//! The CNI plugins `sriov`, `ib-sriov` and `rdma` as one function: environment and stdin in, answer out.
+//!
+//! No process state is read or changed here: the machine is the seam's, the environment an argument. The binary
+//! (`main.rs`) only carries both. Whatever has been changed on the machine is journalled first.
+
+pub mod failure;
+mod fields;
+mod frame;
+mod log;
+mod outcome;
+mod version;
+
+use failure::Failure;
+use frame::{Call, Verb};
+use host::Host;
+use log::Log;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use version::Version;
+
+/// What the process answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub stdout: Vec<u8>,
+    /// Lines for stderr, without line ends.
+    pub stderr: Vec<String>,
+    /// The exit status.
+    pub exit: i32,
+}
+
+/// The plugins that live in this program, told apart by the name under which it was installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plugin {
+    Sriov,
+    IbSriov,
+    Rdma,
+}
+
+impl Plugin {
+    /// By the last component of argv[0].
+    pub fn of(argument0: &str) -> Option<Self> {
+        match argument0.rsplit('/').next().unwrap_or(argument0) {
+            "sriov" => Some(Self::Sriov),
+            "ib-sriov" => Some(Self::IbSriov),
+            "rdma" => Some(Self::Rdma),
+            _ => None,
+        }
+    }
+}
+
+/// Runs one verb of the plugin named by `argument0`.
+pub fn call(
+    argument0: &str,
+    environment: &BTreeMap<String, String>,
+    stdin: &[u8],
+    host: &dyn Host,
+) -> Reply {
+    let log = Log::new();
+    let mut version = None;
+    let answer = answer(argument0, environment, stdin, host, &log, &mut version);
+    let (stdout, exit) = match answer {
+        Ok(None) => (Vec::new(), 0),
+        Ok(Some(value)) => (line(&value), 0),
+        Err(failure) => {
+            log.error(&failure.message);
+            (line(&failure.json(version.map(Version::text))), 1)
+        }
+    };
+    Reply { stdout, stderr: deliver(host, log), exit }
+}
+
+fn answer(
+    argument0: &str,
+    environment: &BTreeMap<String, String>,
+    stdin: &[u8],
+    host: &dyn Host,
+    log: &Log,
+    version: &mut Option<Version>,
+) -> Result<Option<Value>, Failure> {
+    let verb = frame::verb(environment)?;
+    if verb == Verb::Version {
+        let supported = Version::ALL.map(Version::text);
+        return Ok(Some(
+            json!({"cniVersion": Version::NEWEST.text(), "supportedVersions": supported}),
+        ));
+    }
+    let configuration = frame::configuration(stdin)?;
+    let fields = fields::Fields::new(&configuration);
+    let (network, found) = frame::network(verb, &fields)?;
+    *version = Some(found);
+    let variable = |name: &str| environment.get(name).map_or("", String::as_str);
+    let of_a_pod = !matches!(verb, Verb::Gc | Verb::Status);
+    let pod_variable = |name: &str| if of_a_pod { variable(name) } else { "" };
+    let call = Call {
+        host,
+        log,
+        verb,
+        environment,
+        container: pod_variable("CNI_CONTAINERID"),
+        namespace: pod_variable("CNI_NETNS"),
+        interface: pod_variable("CNI_IFNAME"),
+        stdin,
+        version: found,
+        network,
+        configuration: &configuration,
+    };
+    let plugin = Plugin::of(argument0).ok_or_else(|| {
+        Failure::new(
+            failure::ENVIRONMENT,
+            format!("no plugin is named {argument0:?}; install this program as sriov, ib-sriov or rdma"),
+        )
+    })?;
+    frame::refuse_own_namespace(&call)?;
+    run(plugin, &call)
+}
+
+fn line(value: &Value) -> Vec<u8> {
+    let mut text = value.to_string().into_bytes();
+    text.push(b'\n');
+    text
+}

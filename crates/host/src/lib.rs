@@ -3,8 +3,10 @@
 //! Nothing here chooses: what to do comes from `planner`, which this crate cannot see. No tokio, no Kubernetes.
 
 pub mod cdi;
+pub mod home;
 pub mod journal;
 pub mod netlink;
 pub mod seam;
+pub mod vf_profile;
 
 pub use seam::{Host, Namespace, Refusal};

@@ -4,7 +4,7 @@
 //! Every call is synchronous and fails with the kernel's errno. The network namespace is in every call, never ambient.
 
 use api::{EswitchMode, PciAddress, RdmaMode, Timestamp};
-use rustix::io::Errno;
+pub use rustix::io::Errno;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -41,6 +41,16 @@ pub trait Host: Send + Sync {
     fn change_route(&self, space: &Namespace, change: &RouteChange) -> Result<(), Refusal>;
     /// Sends one frame out of an interface (AF_PACKET): announcements of new addresses.
     fn send_frame(&self, space: &Namespace, link: u32, frame: &[u8]) -> Result<(), Refusal>;
+
+    /// Writes one setting below `/proc/sys`, as the namespace has it: `net/ipv6/conf/net1/disable_ipv6`.
+    fn set_sysctl(&self, space: &Namespace, name: &str, value: &str) -> Result<(), Refusal> {
+        match space {
+            Namespace::Host => self.write(&format!("/proc/sys/{name}"), value),
+            Namespace::At(path) => {
+                Err(Refusal::new(format!("write {value} to {name} in {path}"), Errno::OPNOTSUPP))
+            }
+        }
+    }
 
     /// The embedded switch and the parameters of a PCI device (devlink).
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal>;

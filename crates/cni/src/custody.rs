@@ -1,0 +1,255 @@
+//! Who has a device: locks, the daemon's offer, the journal, and the files by which upstream's `sriov` knows.
+//!
+//! Every change of a device happens between `lock` and the end of the call, after the journal was written.
+
+use crate::failure::{self, Failure};
+use crate::frame::Call;
+use crate::{arguments, legacy};
+use api::custody::{Offer, OfferState, VERSION};
+use api::files::{OFFER, RDMA_LOCK, RUN, VF_LOCKS};
+use api::journal::{Owner, Record};
+use host::journal::JournalError;
+use host::seam::{Lock, LinkQuery};
+use host::{Namespace, home, journal};
+use host::seam::Errno;
+use std::time::Duration;
+
+/// How long a runtime waits for another program to finish with a device; upstream's number.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        Self::new(failure::IO, error.to_string())
+    }
+}
+
+/// Takes the locks of one device: upstream's, so that an old plugin still at work is waited for, and the one that
+/// we share with our daemon, where there is a daemon.
+pub fn lock(call: &Call, device: &str) -> Result<Vec<Lock>, Failure> {
+    let mut paths = vec![legacy::lock_file(device)];
+    if daemon_is_here(call) {
+        paths.push(format!("{VF_LOCKS}/{device}"));
+    }
+    paths.iter().map(|path| take(call, path, device)).collect()
+}
+
+/// Takes the node-wide lock of RDMA moves: each one frees character device numbers and takes the lowest free
+/// ones, so two at once could swap them.
+pub fn lock_rdma(call: &Call) -> Result<Lock, Failure> {
+    take(call, RDMA_LOCK, "the RDMA devices of this node")
+}
+
+fn take(call: &Call, path: &str, what: &str) -> Result<Lock, Failure> {
+    call.host.lock(path, PATIENCE).map_err(|refusal| {
+        if refusal.errno == Errno::TIMEDOUT {
+            let waited = PATIENCE.as_secs();
+            return Failure::new(
+                failure::TRY_AGAIN_LATER,
+                format!("another program has been changing {what} for {waited} s ({path} is locked)"),
+            );
+        }
+        Failure::new(failure::IO, format!("cannot lock {what}: {refusal}"))
+    })
+}
+
+fn daemon_is_here(call: &Call) -> bool {
+    call.host.metadata(RUN).is_ok()
+}
+
+/// The attachment of this call; refuses a namespace that is not there.
+pub fn owner(call: &Call) -> Result<Owner, Failure> {
+    let bad = |refusal: host::Refusal| {
+        Failure::new(
+            failure::NAMESPACE,
+            format!("cannot use CNI_NETNS {}: {refusal}", call.namespace),
+        )
+    };
+    let file = call.host.metadata(call.namespace).map_err(bad)?;
+    let any = LinkQuery { name: Some("lo".to_owned()), ..LinkQuery::default() };
+    match call.host.links(&call.pod(), &any) {
+        Err(refusal) if refusal.errno != Errno::NODEV => return Err(bad(refusal)),
+        _ => {}
+    }
+    // Whether unknown keys are an error is for the plugin to say; here only the pod's name matters.
+    let arguments = arguments::read(call, &[]).unwrap_or_default();
+    let argument = |key: &str| arguments.get(key).copied().unwrap_or_default().to_owned();
+    Ok(Owner {
+        container: call.container.to_owned(),
+        interface: call.interface.to_owned(),
+        network: call.network.to_owned(),
+        namespace: call.namespace.to_owned(),
+        namespace_device: file.device,
+        namespace_inode: file.inode,
+        pod_namespace: argument("K8S_POD_NAMESPACE"),
+        pod_name: argument("K8S_POD_NAME"),
+        pod_uid: argument("K8S_POD_UID"),
+    })
+}
+
+/// True when the record is about the attachment of this call.
+pub fn is_ours(call: &Call, record: &Record) -> bool {
+    (record.owner.container.as_str(), record.owner.interface.as_str())
+        == (call.container, call.interface)
+}
+
+/// Refuses a device that the daemon does not offer now: it is about to be changed, or cannot be used.
+pub fn refuse_unless_offered(call: &Call, device: &str) -> Result<(), Failure> {
+    if !daemon_is_here(call) {
+        return Ok(());
+    }
+    let later = |because: String| {
+        Failure::new(failure::TRY_AGAIN_LATER, format!("{device} is not offered: {because}"))
+    };
+    let offer = read_offer(call).map_err(later)?;
+    let devices = || offer.resources.values().flat_map(|resource| &resource.devices);
+    let mut reason = "no policy of this node asks for it".to_owned();
+    for offered in devices().filter(|offered| offered.pci.to_string() == device) {
+        match &offered.state {
+            OfferState::Ready => return Ok(()),
+            OfferState::Withdrawn { because } => reason = format!("it is withdrawn, {because}"),
+            OfferState::Broken { because } => reason = format!("it is broken, {because}"),
+        }
+    }
+    Err(later(reason))
+}
+
+fn read_offer(call: &Call) -> Result<Offer, String> {
+    let bytes = call
+        .host
+        .read(OFFER)
+        .map_err(|refusal| format!("the node daemon has not made an offer yet ({refusal})"))?;
+    let offer: Offer = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("the offer in {OFFER} cannot be read ({error})"))?;
+    if offer.version > VERSION {
+        return Err(format!(
+            "the offer in {OFFER} has version {} and this plugin knows {VERSION}",
+            offer.version
+        ));
+    }
+    let boot = boot_id(call);
+    if !boot.is_empty() && offer.boot_id != boot {
+        return Err(format!("the offer in {OFFER} is from an earlier boot"));
+    }
+    Ok(offer)
+}
+
+/// Empty where the kernel does not tell.
+pub fn boot_id(call: &Call) -> String {
+    let bytes = call.host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+/// Makes sure that nobody has the device. One that a dead or an earlier owner left is brought home first, which
+/// also verifies that the VF is as it was before that owner.
+pub fn make_free(call: &Call, device: &str) -> Result<(), Failure> {
+    if let Some(record) = journal::read(call.host, device)? {
+        if !is_ours(call, &record) && journal::owner_lives(call.host, &record) {
+            let owner = &record.owner;
+            return Err(taken(device, &owner.container, &owner.interface));
+        }
+        call.log.info(format!(
+            "{device} was left by container {} and is brought home first",
+            record.owner.container
+        ));
+        bring_home(call, &record)?;
+    }
+    match legacy::allocated_to(call, device) {
+        Some(path) if call.host.links(&Namespace::At(path.clone()), &LinkQuery::default()).is_ok() => {
+            Err(Failure::new(
+                failure::TRY_AGAIN_LATER,
+                format!("{device} is already allocated to the network namespace {path}"),
+            ))
+        }
+        Some(_) => Ok(call.host.remove(&legacy::allocation_file(device))?),
+        None => Ok(()),
+    }
+}
+
+fn taken(device: &str, container: &str, interface: &str) -> Failure {
+    Failure::new(
+        failure::TRY_AGAIN_LATER,
+        format!("{device} is already allocated to interface {interface} of container {container}"),
+    )
+}
+
+/// The device that the journal knows for the attachment of this call: usually the configured one.
+pub fn device_of(call: &Call, configured: &str) -> Result<Option<String>, Failure> {
+    if !configured.is_empty() {
+        let record = journal::read(call.host, configured)?;
+        if record.is_some_and(|record| is_ours(call, &record)) {
+            return Ok(Some(configured.to_owned()));
+        }
+    }
+    let records = journal::list(call.host)?.into_iter().flatten();
+    Ok(records.into_iter().find(|record| is_ours(call, record)).map(|record| record.device))
+}
+
+/// The record of a device that is locked, if it is still about this call's attachment.
+pub fn record_of(call: &Call, device: &str) -> Result<Option<Record>, Failure> {
+    Ok(journal::read(call.host, device)?.filter(|record| is_ours(call, record)))
+}
+
+/// Brings everything of a record home and forgets it.
+pub fn bring_home(call: &Call, record: &Record) -> Result<(), Failure> {
+    let _rdma = record.rdma.as_ref().map(|_| lock_rdma(call)).transpose()?;
+    if record.boot_id == boot_id(call) {
+        let notes = home::bring_home(call.host, record)
+            .map_err(|error| Failure::internal(error.to_string()))?;
+        notes.iter().for_each(|note| call.log.warning(note));
+    } else {
+        // The VFs were made anew since; the daemon has configured them.
+        call.log.info(format!("{} was given away before a reboot", record.device));
+    }
+    forget(call, &record.device)
+}
+
+/// Removes the traces of a device that is at home, the journal last.
+pub fn forget(call: &Call, device: &str) -> Result<(), Failure> {
+    call.host.remove(&legacy::allocation_file(device))?;
+    Ok(journal::remove(call.host, device)?)
+}
+
+/// The attachments of this network that GC must not touch: both keys that runtimes use.
+pub fn valid_attachments(call: &Call) -> Result<Vec<(String, String)>, Failure> {
+    let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+    let mut lists = keys.iter().filter_map(|key| call.configuration.get(*key)).peekable();
+    if lists.peek().is_none() {
+        // An absent list must not be read as an empty one: everything would be taken away.
+        return Err(Failure::configuration(
+            "GC needs the list cni.dev/valid-attachments, and the configuration has none",
+        ));
+    }
+    let mut valid = Vec::new();
+    for entry in lists.filter(|list| !list.is_null()) {
+        let entries = entry.as_array().ok_or_else(|| not_a_list(entry))?;
+        for entry in entries {
+            let text = |key: &str| entry[key].as_str().map(str::to_owned);
+            let pair = text("containerID").zip(text("ifname")).ok_or_else(|| not_a_list(entry))?;
+            valid.push(pair);
+        }
+    }
+    Ok(valid)
+}
+
+fn not_a_list(found: &serde_json::Value) -> Failure {
+    Failure::new(
+        failure::DECODE,
+        format!("cni.dev/valid-attachments must be a list of containerID and ifname, but holds {found}"),
+    )
+}
+
+/// Records of this network that belong to none of the attachments in the list.
+pub fn stale(call: &Call) -> Result<Vec<Record>, Failure> {
+    let valid = valid_attachments(call)?;
+    let records = journal::list(call.host)?.into_iter().flatten();
+    Ok(records
+        .into_iter()
+        .filter(|record| record.owner.network == call.network)
+        .filter(|record| {
+            let owner = &record.owner;
+            !valid.iter().any(|(container, interface)| {
+                (container, interface) == (&owner.container, &owner.interface)
+            })
+        })
+        .collect())
+}

@@ -1,0 +1,387 @@
+//! Bringing a device home: from whatever namespace it is in to the host's, named and configured as before.
+//!
+//! A state is sought, no steps are replayed: the device is found by its PCI address, so it does not matter how
+//! far an ADD or an earlier attempt came, nor what the pod did. Callers hold the device's lock, know from the
+//! journal what the device was like, and remove the record afterwards. Nothing here judges whether it is time.
+
+use crate::journal;
+use crate::seam::{
+    Host, Interest, Link, LinkChange, LinkQuery, Namespace, RdmaChange, RdmaDevice, Refusal,
+};
+use crate::vf_profile::{self, VfIdentity, VfProfileError, parse_address, show_address};
+use api::PciAddress;
+use api::journal::{LinkBefore, RdmaCustody, Record, VfCustody};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use thiserror::Error;
+
+/// A namespace that has just died is taken apart by a kernel thread; its devices come back a moment later.
+/// A driver that was bound again makes its interface as late.
+const LATE_TRIES: u32 = 50;
+const LATE_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HomeError {
+    #[error("cannot bring {device} home: {refusal}")]
+    Refused { device: String, refusal: Refusal },
+    #[error("the interface of {0} is in no network namespace that can be seen")]
+    InterfaceLost(String),
+    #[error("the RDMA device {name} of {device} is in no network namespace that can be seen")]
+    RdmaDeviceLost { device: String, name: String },
+    #[error("{device} came home with {what} {found} in place of {wanted}")]
+    NotAsBefore { device: String, what: &'static str, wanted: String, found: String },
+    #[error(transparent)]
+    Profile(#[from] VfProfileError),
+}
+
+/// What was done, and what could not be as before without it being a failure; sentences for the log.
+pub type Notes = Vec<String>;
+
+/// Brings everything of a record home: the RDMA device first, because its move recreates IPoIB interfaces.
+pub fn bring_home(host: &dyn Host, record: &Record) -> Result<Notes, HomeError> {
+    let mut notes = Notes::new();
+    if let Some(rdma) = &record.rdma {
+        notes.extend(rdma_home(host, record, rdma)?);
+    }
+    if let Some(vf) = &record.vf {
+        notes.extend(vf_home(host, record, vf)?);
+    }
+    Ok(notes)
+}
+
+/// Brings the RDMA device of a record home.
+pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result<Notes, HomeError> {
+    let device = record.device.as_str();
+    if device_is_gone(host, device) {
+        return Ok(vec![format!("{device} does not exist any more")]);
+    }
+    let refused = |refusal| HomeError::Refused { device: device.to_owned(), refusal };
+    for attempt in 0..LATE_TRIES {
+        if !rdma_devices_at_home(host, device).map_err(refused)?.is_empty() {
+            return Ok(Notes::new());
+        }
+        if let Some((space, found)) = find_rdma_away(host, record, rdma) {
+            let change = RdmaChange::Move { device: found.index, to: Namespace::Host };
+            host.change_rdma(&space, &change).map_err(refused)?;
+            return verify_rdma_home(host, record, rdma);
+        }
+        if host.link_target(&driver_link(device)).is_err() {
+            return Ok(vec![format!("{device} has no driver, so it has no RDMA device")]);
+        }
+        if attempt + 1 < LATE_TRIES {
+            host.wait(&[Interest::Rdma], LATE_PAUSE);
+        }
+    }
+    Err(HomeError::RdmaDeviceLost { device: device.to_owned(), name: rdma.name.clone() })
+}
+
+fn verify_rdma_home(
+    host: &dyn Host,
+    record: &Record,
+    rdma: &RdmaCustody,
+) -> Result<Notes, HomeError> {
+    let device = record.device.clone();
+    let refused = |refusal| HomeError::Refused { device: device.clone(), refusal };
+    let Some(found) = rdma_devices_at_home(host, &device).map_err(refused)?.into_iter().next()
+    else {
+        return Err(HomeError::RdmaDeviceLost { device, name: rdma.name.clone() });
+    };
+    if found.name == rdma.name {
+        return Ok(Notes::new());
+    }
+    // The pod renamed it. The old name may be another device's by now; then the new one is as good.
+    let change = RdmaChange::Rename { device: found.index, name: rdma.name.clone() };
+    match host.change_rdma(&Namespace::Host, &change) {
+        Ok(()) => Ok(vec![format!("{} of {device} is called {} again", found.name, rdma.name)]),
+        Err(refusal) => Ok(vec![format!("{} of {device} keeps its name: {refusal}", found.name)]),
+    }
+}
+
+/// The RDMA devices of a PCI or auxiliary device that the host's namespace sees.
+pub fn rdma_devices_at_home(host: &dyn Host, device: &str) -> Result<Vec<RdmaDevice>, Refusal> {
+    let names = match host.list(&format!("{}/infiniband", directory(device))) {
+        Ok(names) => names,
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(Vec::new()),
+        Err(refusal) => return Err(refusal),
+    };
+    let mut devices = host.rdma_devices(&Namespace::Host)?;
+    devices.retain(|device| names.contains(&device.name));
+    Ok(devices)
+}
+
+/// The RDMA device in the owner's namespace, or, by index and name, in any other.
+fn find_rdma_away(
+    host: &dyn Host,
+    record: &Record,
+    rdma: &RdmaCustody,
+) -> Option<(Namespace, RdmaDevice)> {
+    let seen_in = |space: &Namespace| host.rdma_devices(space).unwrap_or_default();
+    if journal::owner_lives(host, record) {
+        let space = Namespace::At(record.owner.namespace.clone());
+        // In the pod itself the index is enough: the pod may have renamed the device.
+        let found = seen_in(&space).into_iter().find(|device| device.index == rdma.index);
+        if let Some(found) = found {
+            return Some((space, found));
+        }
+    }
+    other_namespaces(host).find_map(|space| {
+        let found = seen_in(&space)
+            .into_iter()
+            .find(|device| device.index == rdma.index && device.name == rdma.name)?;
+        Some((space, found))
+    })
+}
+
+/// Brings the interface and the settings of a VF home.
+pub fn vf_home(host: &dyn Host, record: &Record, vf: &VfCustody) -> Result<Notes, HomeError> {
+    let Ok(pci) = record.device.parse::<PciAddress>() else {
+        return Ok(vec![format!("{} is not a PCI address", record.device)]);
+    };
+    if device_is_gone(host, &record.device) {
+        return Ok(vec![format!("{pci} does not exist any more")]);
+    }
+    let mut notes = Notes::new();
+    if let Some(before) = &vf.link {
+        notes.extend(interface_home(host, record, &pci, before)?);
+    }
+    let identity = vf_profile::identify(host, &pci)?;
+    if (identity.pf, identity.index) != (vf.pf, vf.index) {
+        notes.push(format!(
+            "{pci} is now VF {} of {} and was VF {} of {}: its settings are left alone",
+            identity.index, identity.pf, vf.index, vf.pf
+        ));
+        return Ok(notes);
+    }
+    notes.extend(settings_home(host, &identity, vf)?);
+    Ok(notes)
+}
+
+/// Settings on the PF, then the VF's own address, which an untrusted VF may not change on some cards.
+fn settings_home(
+    host: &dyn Host,
+    identity: &VfIdentity,
+    vf: &VfCustody,
+) -> Result<Notes, HomeError> {
+    let mut notes = Notes::new();
+    let mut before = vf.before.clone();
+    let trust = before.trust.take_if(|trust| !*trust);
+    // GUIDs are put back by whoever changed them, with the rebind that they need.
+    before.guid = None;
+    if let Err(error) = vf_profile::apply(host, identity, &before) {
+        // Some drivers refuse to unset an address. The rest of the profile must not suffer from it.
+        if before.mac.take_if(|mac| mac.as_str() == "00:00:00:00:00:00").is_none() {
+            return Err(error.into());
+        }
+        vf_profile::apply(host, identity, &before)?;
+        notes.push(format!("the admin MAC stays: {error}"));
+    }
+    if let Some(link) = &vf.link {
+        address_home(host, &identity.pci, link)?;
+    }
+    if trust.is_some() {
+        let last = api::journal::VfProfile { trust, ..Default::default() };
+        vf_profile::apply(host, identity, &last)?;
+    }
+    Ok(notes)
+}
+
+/// MAC, MTU and up or down of the interface, once it is in the host's namespace.
+fn address_home(host: &dyn Host, pci: &PciAddress, before: &LinkBefore) -> Result<(), HomeError> {
+    let device = pci.to_string();
+    let refused = |refusal| HomeError::Refused { device: device.clone(), refusal };
+    let Some(link) = interface_at_home(host, pci).map_err(refused)? else { return Ok(()) };
+    let change = |change| host.change_link(&Namespace::Host, &change).map_err(refused);
+    let address = parse_address(&before.address).filter(|address| address.len() == 6);
+    if let Some(address) = address.filter(|address| *address != link.address) {
+        if link.up {
+            change(LinkChange::Down { link: link.index })?;
+        }
+        change(LinkChange::Address { link: link.index, address })?;
+    }
+    if before.mtu != 0 && link.mtu != before.mtu {
+        change(LinkChange::Mtu { link: link.index, mtu: before.mtu })?;
+    }
+    let now = interface_at_home(host, pci).map_err(refused)?.unwrap_or(link);
+    if now.up != before.up {
+        let link = now.index;
+        change(if before.up { LinkChange::Up { link } } else { LinkChange::Down { link } })?;
+    }
+    verify_address(&device, &now, before)
+}
+
+fn verify_address(device: &str, link: &Link, before: &LinkBefore) -> Result<(), HomeError> {
+    let differs = |what, wanted: String, found: String| HomeError::NotAsBefore {
+        device: device.to_owned(),
+        what,
+        wanted,
+        found,
+    };
+    let address = show_address(&link.address);
+    let known = parse_address(&before.address).is_some();
+    if known && link.address.len() == 6 && address != before.address {
+        return Err(differs("MAC", before.address.clone(), address));
+    }
+    if before.mtu != 0 && link.mtu != before.mtu {
+        return Err(differs("MTU", before.mtu.to_string(), link.mtu.to_string()));
+    }
+    Ok(())
+}
+
+/// The interface in the host's namespace under its old name, if it has an interface at all.
+fn interface_home(
+    host: &dyn Host,
+    record: &Record,
+    pci: &PciAddress,
+    before: &LinkBefore,
+) -> Result<Notes, HomeError> {
+    let device = pci.to_string();
+    let refused = |refusal| HomeError::Refused { device: device.clone(), refusal };
+    for attempt in 0..LATE_TRIES {
+        if let Some(link) = interface_at_home(host, pci).map_err(refused)? {
+            return rename_home(host, &link, before).map_err(refused);
+        }
+        if let Some((space, link)) = find_interface_away(host, record, pci) {
+            move_home(host, &space, &link, before, pci).map_err(refused)?;
+            continue;
+        }
+        if host.link_target(&pci.file("driver")).is_err() {
+            return Ok(vec![format!("{pci} has no driver, so it has no interface")]);
+        }
+        if attempt + 1 < LATE_TRIES {
+            host.wait(&[Interest::Link], LATE_PAUSE);
+        }
+    }
+    Err(HomeError::InterfaceLost(device))
+}
+
+/// The interface of a PCI function in the host's namespace. Child interfaces (IPoIB with a partition key) and
+/// representors of other functions stand in the same directory; the function's own is on nothing.
+pub fn interface_at_home(host: &dyn Host, pci: &PciAddress) -> Result<Option<Link>, Refusal> {
+    let names = match host.list(&pci.file("net")) {
+        Ok(names) => names,
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
+        Err(refusal) => return Err(refusal),
+    };
+    let mut links = Vec::new();
+    for name in names {
+        let query = LinkQuery { name: Some(name), ..LinkQuery::default() };
+        match host.links(&Namespace::Host, &query) {
+            Ok(found) => links.extend(found),
+            // Renamed or gone between the two looks.
+            Err(refusal) if refusal.errno == Errno::NODEV => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(own_link(links))
+}
+
+/// The interface of a PCI function in a namespace where sysfs does not show it.
+pub fn interface_in(
+    host: &dyn Host,
+    space: &Namespace,
+    pci: &PciAddress,
+) -> Result<Option<Link>, Refusal> {
+    let address = pci.to_string();
+    let mut links = host.links(space, &LinkQuery::default())?;
+    links.retain(|link| link.parent.as_deref() == Some(address.as_str()));
+    Ok(own_link(links))
+}
+
+fn own_link(links: Vec<Link>) -> Option<Link> {
+    let own = links.iter().position(|link| link.lower.is_none_or(|lower| lower == link.index));
+    links.into_iter().nth(own.unwrap_or(0))
+}
+
+fn find_interface_away(
+    host: &dyn Host,
+    record: &Record,
+    pci: &PciAddress,
+) -> Option<(Namespace, Link)> {
+    let look = |space: Namespace| {
+        let link = interface_in(host, &space, pci).ok().flatten()?;
+        Some((space, link))
+    };
+    if journal::owner_lives(host, record)
+        && let Some(found) = look(Namespace::At(record.owner.namespace.clone()))
+    {
+        return Some(found);
+    }
+    other_namespaces(host).find_map(look)
+}
+
+/// Moves an interface home under its old name; where another interface has that name now, under the one that
+/// the kernel itself would give to an interface from a dying namespace.
+fn move_home(
+    host: &dyn Host,
+    space: &Namespace,
+    link: &Link,
+    before: &LinkBefore,
+    pci: &PciAddress,
+) -> Result<(), Refusal> {
+    let to =
+        |name: String| LinkChange::Move { link: link.index, to: Namespace::Host, name: Some(name) };
+    match host.change_link(space, &to(before.name.clone())) {
+        Err(refusal) if refusal.errno == Errno::EXIST => {}
+        done => return done,
+    }
+    // The kernel moves first and renames second: the refusal may have been of the name alone.
+    if interface_at_home(host, pci)?.is_some() {
+        return Ok(());
+    }
+    host.change_link(space, &to(format!("dev{}", link.index)))
+}
+
+/// Gives an interface at home its old name again, unless that is another's now.
+fn rename_home(host: &dyn Host, link: &Link, before: &LinkBefore) -> Result<Notes, Refusal> {
+    if link.name == before.name {
+        return Ok(Notes::new());
+    }
+    let change = |change| host.change_link(&Namespace::Host, &change);
+    if link.alt_names.contains(&before.name) {
+        change(LinkChange::RemoveAltName { link: link.index, name: before.name.clone() })?;
+    }
+    // Kernels before 6.2 rename only what is down.
+    change(LinkChange::Down { link: link.index })?;
+    match change(LinkChange::Rename { link: link.index, name: before.name.clone() }) {
+        Ok(()) => Ok(Notes::new()),
+        Err(refusal) if refusal.errno == Errno::EXIST => Ok(vec![format!(
+            "{} keeps its name: another interface is called {}",
+            link.name, before.name
+        )]),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Namespaces other than the host's that can be named: those that a runtime mounted, then those of processes.
+fn other_namespaces(host: &dyn Host) -> impl Iterator<Item = Namespace> {
+    let identity = |path: &str| host.metadata(path).ok().map(|found| (found.device, found.inode));
+    let mut seen: BTreeSet<(u64, u64)> = identity("/proc/1/ns/net").into_iter().collect();
+    let mounted = host.list("/var/run/netns").unwrap_or_default();
+    let mounted = mounted.into_iter().map(|name| format!("/var/run/netns/{name}"));
+    let processes = host.list("/proc").unwrap_or_default();
+    let processes = processes
+        .into_iter()
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .map(|process| format!("/proc/{process}/ns/net"));
+    mounted.chain(processes).filter_map(move |path| {
+        let identity = identity(&path)?;
+        seen.insert(identity).then_some(Namespace::At(path))
+    })
+}
+
+/// Where sysfs has a PCI or auxiliary device.
+pub fn directory(device: &str) -> String {
+    match device.parse::<PciAddress>() {
+        Ok(pci) => pci.directory(),
+        Err(_) => format!("/sys/bus/auxiliary/devices/{device}"),
+    }
+}
+
+fn driver_link(device: &str) -> String {
+    format!("{}/driver", directory(device))
+}
+
+fn device_is_gone(host: &dyn Host, device: &str) -> bool {
+    host.metadata(&directory(device)).is_err_and(|refusal| refusal.errno == Errno::NOENT)
+}
