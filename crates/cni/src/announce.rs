@@ -63,9 +63,9 @@ fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
     // An advertisement with its option is 32 bytes.
     bytes.extend([0, 0, 0, 32, 0, 0, 0, 58]);
     bytes.extend(message);
-    let words = bytes.chunks(2).map(|pair| {
-        u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from)
-    });
+    let words = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -95,13 +95,21 @@ mod tests {
         check(
             &MAC,
             "10.1.2.3/24",
-            expect![[r#""#]],
+            expect![
+                "ffffffffffff020000123456080600010800060400010200001234560a0102030000000000000a010203"
+            ],
         );
     }
 
     #[test]
     fn an_ipv6_address_is_announced_by_an_advertisement() {
-        check(&MAC, "fd00::5/64", expect![[r#""#]]);
+        check(
+            &MAC,
+            "fd00::5/64",
+            expect![
+                "33330000000102000012345686dd6000000000203afffd000000000000000000000000000005ff0200000000000000000000000000018800262c20000000fd0000000000000000000000000000050201020000123456"
+            ],
+        );
     }
 
     #[test]

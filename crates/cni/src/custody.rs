@@ -9,9 +9,9 @@ use api::custody::{Offer, OfferState, VERSION};
 use api::files::{OFFER, RDMA_LOCK, RUN, VF_LOCKS};
 use api::journal::{Owner, Record};
 use host::journal::JournalError;
-use host::seam::{Lock, LinkQuery};
-use host::{Namespace, home, journal};
 use host::seam::Errno;
+use host::seam::{LinkQuery, Lock};
+use host::{Namespace, home, journal};
 use std::time::Duration;
 
 /// How long a runtime waits for another program to finish with a device; upstream's number.
@@ -45,7 +45,9 @@ fn take(call: &Call, path: &str, what: &str) -> Result<Lock, Failure> {
             let waited = PATIENCE.as_secs();
             return Failure::new(
                 failure::TRY_AGAIN_LATER,
-                format!("another program has been changing {what} for {waited} s ({path} is locked)"),
+                format!(
+                    "another program has been changing {what} for {waited} s ({path} is locked)"
+                ),
             );
         }
         Failure::new(failure::IO, format!("cannot lock {what}: {refusal}"))
@@ -154,7 +156,9 @@ pub fn make_free(call: &Call, device: &str) -> Result<(), Failure> {
         bring_home(call, &record)?;
     }
     match legacy::allocated_to(call, device) {
-        Some(path) if call.host.links(&Namespace::At(path.clone()), &LinkQuery::default()).is_ok() => {
+        Some(path)
+            if call.host.links(&Namespace::At(path.clone()), &LinkQuery::default()).is_ok() =>
+        {
             Err(Failure::new(
                 failure::TRY_AGAIN_LATER,
                 format!("{device} is already allocated to the network namespace {path}"),
@@ -189,9 +193,16 @@ pub fn record_of(call: &Call, device: &str) -> Result<Option<Record>, Failure> {
     Ok(journal::read(call.host, device)?.filter(|record| is_ours(call, record)))
 }
 
-/// Brings everything of a record home and forgets it.
+/// Brings everything of a record home and forgets it. Callers hold the device's lock.
 pub fn bring_home(call: &Call, record: &Record) -> Result<(), Failure> {
-    let _rdma = record.rdma.as_ref().map(|_| lock_rdma(call)).transpose()?;
+    let rebinds = record.vf.as_ref().is_some_and(|vf| vf.wanted.guid.is_some());
+    let renumbers = rebinds || record.rdma.is_some();
+    let _rdma = renumbers.then(|| lock_rdma(call)).transpose()?;
+    bring_home_locked(call, record)
+}
+
+/// The same for callers that hold the node-wide lock too.
+pub fn bring_home_locked(call: &Call, record: &Record) -> Result<(), Failure> {
     if record.boot_id == boot_id(call) {
         let notes = home::bring_home(call.host, record)
             .map_err(|error| Failure::internal(error.to_string()))?;
@@ -234,7 +245,9 @@ pub fn valid_attachments(call: &Call) -> Result<Vec<(String, String)>, Failure> 
 fn not_a_list(found: &serde_json::Value) -> Failure {
     Failure::new(
         failure::DECODE,
-        format!("cni.dev/valid-attachments must be a list of containerID and ifname, but holds {found}"),
+        format!(
+            "cni.dev/valid-attachments must be a list of containerID and ifname, but holds {found}"
+        ),
     )
 }
 

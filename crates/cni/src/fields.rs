@@ -25,6 +25,11 @@ impl<'a> Fields<'a> {
             .next_back()
     }
 
+    /// The keys as they are written.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.object.into_iter().flat_map(|object| object.keys().map(String::as_str))
+    }
+
     /// A text; empty when absent.
     pub fn text(&self, name: &str) -> Result<&'a str, Failure> {
         match self.value(name) {

@@ -48,9 +48,7 @@ impl Verb {
     /// Variables without which the verb makes no sense. DEL without a namespace means that it is gone.
     fn needs(self) -> &'static [&'static str] {
         match self {
-            Self::Add | Self::Check => {
-                &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"]
-            }
+            Self::Add | Self::Check => &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"],
             Self::Del => &["CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"],
             Self::Gc | Self::Status => &["CNI_PATH"],
             Self::Version => &[],

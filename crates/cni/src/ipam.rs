@@ -115,15 +115,14 @@ impl Ipam {
         failure
     }
 
-    fn find(&self, call: &Call) -> Result<String, Failure> {
+    /// Where the plugin is; asked before anything is changed.
+    pub fn find(&self, call: &Call) -> Result<String, Failure> {
         let directories = call.variable("CNI_PATH");
         directories
             .split(':')
             .filter(|directory| directory.starts_with('/'))
             .map(|directory| format!("{}/{}", directory.trim_end_matches('/'), self.kind))
-            .find(|path| {
-                call.host.metadata(path).is_ok_and(|found| found.kind == FileKind::File)
-            })
+            .find(|path| call.host.metadata(path).is_ok_and(|found| found.kind == FileKind::File))
             .ok_or_else(|| {
                 Failure::configuration(format!(
                     "there is no IPAM plugin {} in CNI_PATH {directories}; install it, or correct \

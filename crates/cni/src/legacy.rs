@@ -94,9 +94,14 @@ pub fn ib_sriov(call: &Call) -> Result<Option<Cached>, Failure> {
         ..VfProfile::default()
     };
     let name = fields.text("HostIFNames")?;
-    let link = (!name.is_empty()).then(|| LinkBefore { name: name.to_owned(), ..LinkBefore::default() });
+    let link =
+        (!name.is_empty()).then(|| LinkBefore { name: name.to_owned(), ..LinkBefore::default() });
     let mut cached = record(call, file, &fields, before, link)?;
     if let Some(cached) = &mut cached {
+        if let Some(vf) = &mut cached.record.vf {
+            // Upstream remembers the old GUID only when it has set another.
+            vf.wanted.guid.clone_from(&vf.before.guid);
+        }
         let state = fields.nested("RdmaNetState")?;
         cached.record.rdma = rdma_custody(call, state.text("ContainerRdmaDevName")?);
     }
@@ -174,7 +179,8 @@ fn read(call: &Call, file: &str) -> Result<Option<Map<String, Value>>, Failure> 
         Ok(cache) => Ok(Some(cache)),
         // Upstream writes without fsync, so a crash leaves such files; nothing can be learnt from one.
         Err(error) => {
-            call.log.warning(format!("the state file {file} of the old plugin is unreadable: {error}"));
+            call.log
+                .warning(format!("the state file {file} of the old plugin is unreadable: {error}"));
             Ok(None)
         }
     }

@@ -3,16 +3,27 @@
 //! No process state is read or changed here: the machine is the seam's, the environment an argument. The binary
 //! (`main.rs`) only carries both. Whatever has been changed on the machine is journalled first.
 
+mod announce;
+mod arguments;
+mod cdi;
+mod custody;
 pub mod failure;
 mod fields;
 mod frame;
+mod ib_sriov;
+mod ipam;
+mod legacy;
 mod log;
 mod outcome;
+mod pod;
+mod rdma;
+mod sriov;
 mod version;
 
 use failure::Failure;
 use frame::{Call, Verb};
 use host::Host;
+use host::seam::FileKind;
 use log::Log;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -107,7 +118,9 @@ fn answer(
     let plugin = Plugin::of(argument0).ok_or_else(|| {
         Failure::new(
             failure::ENVIRONMENT,
-            format!("no plugin is named {argument0:?}; install this program as sriov, ib-sriov or rdma"),
+            format!(
+                "no plugin is named {argument0:?}; install this program as sriov, ib-sriov or rdma"
+            ),
         )
     })?;
     frame::refuse_own_namespace(&call)?;
@@ -119,3 +132,55 @@ fn line(value: &Value) -> Vec<u8> {
     text.push(b'\n');
     text
 }
+
+fn run(plugin: Plugin, call: &Call) -> Result<Option<Value>, Failure> {
+    match (plugin, call.verb) {
+        (Plugin::Sriov, Verb::Add) => sriov::add(call),
+        (Plugin::Sriov, Verb::Del) => sriov::del(call),
+        (Plugin::Sriov, Verb::Check) => sriov::check(call),
+        (Plugin::Sriov, Verb::Gc) => sriov::gc(call),
+        (Plugin::Sriov, Verb::Status) => sriov::status(call),
+        (Plugin::IbSriov, Verb::Add) => ib_sriov::add(call),
+        (Plugin::IbSriov, Verb::Del) => ib_sriov::del(call),
+        (Plugin::IbSriov, Verb::Check) => ib_sriov::check(call),
+        (Plugin::IbSriov, Verb::Gc) => ib_sriov::gc(call),
+        (Plugin::IbSriov, Verb::Status) => ib_sriov::status(call),
+        (Plugin::Rdma, Verb::Add) => rdma::add(call),
+        (Plugin::Rdma, Verb::Del) => rdma::del(call),
+        (Plugin::Rdma, Verb::Check) => rdma::check(call),
+        (Plugin::Rdma, Verb::Gc) => rdma::gc(call),
+        (Plugin::Rdma, Verb::Status) => rdma::status(call),
+        // Answered before the configuration was read.
+        (_, Verb::Version) => Ok(None),
+    }
+}
+
+/// Hands the log over: lines for stderr, unless the configuration names a file that can be written.
+fn deliver(host: &dyn Host, log: Log) -> Vec<String> {
+    let (file, lines) = log.finish();
+    // `/dev/stderr` and `/dev/null` are popular, and must not be replaced by a file.
+    let ordinary = host.metadata(&file).map_or(true, |found| found.kind == FileKind::File);
+    if file.is_empty() || lines.is_empty() || !ordinary {
+        return lines;
+    }
+    let mut content = host.read(&file).unwrap_or_default();
+    // A log file of ours does not grow without end: the older half goes.
+    if content.len() > LOG_LIMIT {
+        content.drain(..content.len() / 2);
+    }
+    for line in &lines {
+        content.extend_from_slice(line.as_bytes());
+        content.push(b'\n');
+    }
+    match host.replace(&file, &content, 0o644) {
+        Ok(()) => Vec::new(),
+        Err(refusal) => {
+            let mut lines = lines;
+            lines.push(format!("warning: logFile: cannot {refusal}"));
+            lines
+        }
+    }
+}
+
+/// Bytes of a `logFile` beyond which its older half is dropped.
+const LOG_LIMIT: usize = 1 << 20;

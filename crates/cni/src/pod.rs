@@ -8,7 +8,7 @@ use crate::failure::{self, Failure};
 use crate::frame::Call;
 use crate::outcome::{Interface, Ip, Outcome, Route};
 use api::PciAddress;
-use host::seam::{AddressChange, Errno, Host as _, Link, LinkChange, LinkQuery, RouteChange};
+use host::seam::{AddressChange, Errno, Link, LinkChange, LinkQuery, RouteChange};
 use host::{Namespace, home};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -50,7 +50,9 @@ pub fn enter(call: &Call, pci: &PciAddress, link: &Link) -> Result<Link, Failure
     };
     call.host.change_link(&Namespace::Host, &change).map_err(|refusal| match refusal.errno {
         Errno::EXIST => name_taken(call),
-        _ => Failure::internal(format!("cannot move {} of {pci} into the pod: {refusal}", link.name)),
+        _ => {
+            Failure::internal(format!("cannot move {} of {pci} into the pod: {refusal}", link.name))
+        }
     })?;
     let moved = find(call, pci)?;
     if moved.name != call.interface {
@@ -222,11 +224,7 @@ pub fn announce(call: &Call, pci: &PciAddress, outcome: &Outcome) {
 }
 
 /// Compares what a result says about the interface with what the pod has.
-pub fn check(
-    call: &Call,
-    pci: &PciAddress,
-    expected: Option<&Interface>,
-) -> Result<Link, Failure> {
+pub fn check(call: &Call, pci: &PciAddress, expected: Option<&Interface>) -> Result<Link, Failure> {
     let link = find(call, pci)?;
     let wrong = |what: &str, wanted: &str, found: &str| {
         Failure::internal(format!("{pci} in the pod has {what} {found} in place of {wanted}"))
@@ -260,7 +258,10 @@ pub fn check_addresses(call: &Call, link: &Link, outcome: &Outcome) -> Result<()
             (address.address, address.prefix) == (ip.address.address, ip.address.prefix)
         });
         if !there {
-            return Err(Failure::internal(format!("{} has lost its address {}", link.name, ip.address)));
+            return Err(Failure::internal(format!(
+                "{} has lost its address {}",
+                link.name, ip.address
+            )));
         }
     }
     Ok(())
@@ -279,7 +280,11 @@ pub fn must_have_previous(call: &Call) -> Result<Outcome, Failure> {
     previous(call)?.ok_or_else(|| {
         Failure::new(
             failure::CONFIGURATION,
-            format!("network {}: {} needs prevResult, and there is none", call.network, call.verb.word()),
+            format!(
+                "network {}: {} needs prevResult, and there is none",
+                call.network,
+                call.verb.word()
+            ),
         )
     })
 }

@@ -91,7 +91,7 @@ fn previous(call: &Call) -> Result<Outcome, Failure> {
     )))
 }
 
-fn refuse_shared_mode(call: &Call) -> Result<(), Failure> {
+pub fn refuse_shared_mode(call: &Call) -> Result<(), Failure> {
     match call.host.rdma_mode() {
         Ok(RdmaMode::Exclusive) => Ok(()),
         Ok(RdmaMode::Shared) => Err(Failure::internal(
@@ -195,7 +195,10 @@ pub fn give(call: &Call, device: &str, found: &RdmaDevice) -> Result<(), Failure
             Errno::NODEV => ": it is not in the host's network namespace any more",
             _ => "",
         };
-        Failure::internal(format!("cannot give {} of {device} to the pod{why}: {refusal}", found.name))
+        Failure::internal(format!(
+            "cannot give {} of {device} to the pod{why}: {refusal}",
+            found.name
+        ))
     })?;
     if !in_pod(call, &RdmaCustody { name: found.name.clone(), index: found.index })? {
         return Err(Failure::internal(format!(
@@ -203,12 +206,12 @@ pub fn give(call: &Call, device: &str, found: &RdmaDevice) -> Result<(), Failure
             found.name
         )));
     }
-    cdi::rewrite(call, device)?;
+    cdi::rewrite(call, device, &found.name)?;
     call.log.info(format!("{} of {device} is in container {}", found.name, call.container));
     Ok(())
 }
 
-fn in_pod(call: &Call, rdma: &RdmaCustody) -> Result<bool, Failure> {
+pub fn in_pod(call: &Call, rdma: &RdmaCustody) -> Result<bool, Failure> {
     let devices = call.host.rdma_devices(&call.pod())?;
     Ok(devices.iter().any(|device| device.index == rdma.index))
 }
@@ -224,7 +227,10 @@ fn take_back(call: &Call, mut record: Record) -> Result<(), Failure> {
     {
         let notes = home::rdma_home(call.host, &record, rdma).map_err(lost)?;
         notes.iter().for_each(|note| call.log.warning(note));
-        cdi::rewrite(call, &record.device)?;
+        if let Err(failure) = cdi::rewrite(call, &record.device, &rdma.name) {
+            // Allocate writes the spec anew before the next pod.
+            call.log.warning(&failure.message);
+        }
     }
     record.rdma = None;
     if record.vf.is_some() {

@@ -10,7 +10,7 @@ use crate::seam::{
 };
 use crate::vf_profile::{self, VfIdentity, VfProfileError, parse_address, show_address};
 use api::PciAddress;
-use api::journal::{LinkBefore, RdmaCustody, Record, VfCustody};
+use api::journal::{LinkBefore, RdmaCustody, Record, VfCustody, VfProfile};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -41,6 +41,7 @@ pub type Notes = Vec<String>;
 /// Brings everything of a record home: the RDMA device first, because its move recreates IPoIB interfaces.
 pub fn bring_home(host: &dyn Host, record: &Record) -> Result<Notes, HomeError> {
     let mut notes = Notes::new();
+    probe_if_orphaned(host, record, &mut notes);
     if let Some(rdma) = &record.rdma {
         notes.extend(rdma_home(host, record, rdma)?);
     }
@@ -48,6 +49,19 @@ pub fn bring_home(host: &dyn Host, record: &Record) -> Result<Notes, HomeError> 
         notes.extend(vf_home(host, record, vf)?);
     }
     Ok(notes)
+}
+
+/// A death between the two halves of a rebind leaves a VF without the driver that it had.
+fn probe_if_orphaned(host: &dyn Host, record: &Record, notes: &mut Notes) {
+    let had_interface = record.vf.as_ref().is_some_and(|vf| vf.link.is_some());
+    let Ok(pci) = record.device.parse::<PciAddress>() else { return };
+    if !had_interface || driver(host, &pci).is_some() || device_is_gone(host, &record.device) {
+        return;
+    }
+    match host.write("/sys/bus/pci/drivers_probe", &pci.to_string()) {
+        Ok(()) => notes.push(format!("{pci} had no driver and was probed")),
+        Err(refusal) => notes.push(format!("{pci} has no driver: {refusal}")),
+    }
 }
 
 /// Brings the RDMA device of a record home.
@@ -154,7 +168,51 @@ pub fn vf_home(host: &dyn Host, record: &Record, vf: &VfCustody) -> Result<Notes
         return Ok(notes);
     }
     notes.extend(settings_home(host, &identity, vf)?);
+    if vf.wanted.guid.is_some() {
+        guid_home(host, &identity, vf)?;
+        if let Some(before) = &vf.link {
+            notes.extend(interface_home(host, record, &pci, before)?);
+        }
+    }
     Ok(notes)
+}
+
+/// Gives a VF its old GUID again, with the rebind that makes its driver take it.
+fn guid_home(host: &dyn Host, identity: &VfIdentity, vf: &VfCustody) -> Result<(), HomeError> {
+    let Some(before) = &vf.before.guid else { return Ok(()) };
+    let refused = |refusal| HomeError::Refused { device: identity.pci.to_string(), refusal };
+    let interface = interface_at_home(host, &identity.pci).map_err(refused)?;
+    let current = interface.and_then(|link| guid_of(&link.address));
+    if current.as_ref() == Some(before) {
+        return Ok(());
+    }
+    // Zeros are no GUID that the kernel takes; all ones are what firmware starts with.
+    let zero = before.bytes().all(|byte| matches!(byte, b'0' | b':'));
+    let guid = if zero { "ff:ff:ff:ff:ff:ff:ff:ff".to_owned() } else { before.clone() };
+    let wanted = VfProfile { guid: Some(guid), ..VfProfile::default() };
+    vf_profile::apply(host, identity, &wanted)?;
+    rebind(host, &identity.pci).map_err(refused)
+}
+
+/// The GUID at the end of an IPoIB hardware address; none for other interfaces.
+pub fn guid_of(address: &[u8]) -> Option<String> {
+    (address.len() == 20).then(|| show_address(&address[12..]))
+}
+
+/// The driver that is bound to a function.
+pub fn driver(host: &dyn Host, pci: &PciAddress) -> Option<String> {
+    let target = host.link_target(&pci.file("driver")).ok()?;
+    target.rsplit('/').next().map(str::to_owned)
+}
+
+/// Takes the driver of a function off and puts it on again. In user space there is nothing to take anew, and without
+/// a driver nothing to take off.
+pub fn rebind(host: &dyn Host, pci: &PciAddress) -> Result<(), Refusal> {
+    let Some(driver) = driver(host, pci).filter(|driver| driver != "vfio-pci") else {
+        return Ok(());
+    };
+    host.write(&format!("/sys/bus/pci/drivers/{driver}/unbind"), &pci.to_string())?;
+    host.write(&format!("/sys/bus/pci/drivers/{driver}/bind"), &pci.to_string())
 }
 
 /// Settings on the PF, then the VF's own address, which an untrusted VF may not change on some cards.
@@ -180,7 +238,7 @@ fn settings_home(
         address_home(host, &identity.pci, link)?;
     }
     if trust.is_some() {
-        let last = api::journal::VfProfile { trust, ..Default::default() };
+        let last = VfProfile { trust, ..Default::default() };
         vf_profile::apply(host, identity, &last)?;
     }
     Ok(notes)

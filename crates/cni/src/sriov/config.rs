@@ -107,7 +107,10 @@ fn mac(call: &Call, fields: &Fields) -> Result<Option<[u8; 6]>, Failure> {
 /// The three spellings that Go's parser knows: `aa:bb:…`, `aa-bb-…`, `aabb.ccdd.eeff`.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let plausible = match text.len() {
-        17 => ":-".contains(text.chars().nth(2)?) && text.chars().skip(2).step_by(3).all(|c| Some(c) == text.chars().nth(2)),
+        17 => {
+            ":-".contains(text.chars().nth(2)?)
+                && text.chars().skip(2).step_by(3).all(|c| Some(c) == text.chars().nth(2))
+        }
         14 => text.chars().skip(4).step_by(5).all(|c| c == '.'),
         _ => false,
     };
@@ -168,9 +171,9 @@ fn vlan(fields: &Fields) -> Result<Option<VlanTag>, Failure> {
 fn rate(fields: &Fields) -> Result<Option<Rate>, Failure> {
     let read = |name: &str| -> Result<Option<u32>, Failure> {
         let Some(found) = fields.number(name)? else { return Ok(None) };
-        u32::try_from(found).map(Some).map_err(|_| {
-            Failure::configuration(format!("{name} {found} is not a rate in Mbit/s"))
-        })
+        u32::try_from(found)
+            .map(Some)
+            .map_err(|_| Failure::configuration(format!("{name} {found} is not a rate in Mbit/s")))
     };
     let (min, max) = (read("min_tx_rate")?, read("max_tx_rate")?);
     if min.is_none() && max.is_none() {

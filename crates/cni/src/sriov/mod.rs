@@ -41,6 +41,9 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     configure_log(call)?;
     let config = Config::read(call)?;
     ipam::refuse_unprintable(call, config.ipam.as_ref())?;
+    if let Some(ipam) = &config.ipam {
+        ipam.find(call)?;
+    }
     let device = config.device.to_string();
     let owner = custody::owner(call)?;
     let _locks = custody::lock(call, &device)?;
@@ -127,7 +130,8 @@ fn give(call: &Call, config: &Config, vf: &Vf) -> Result<Outcome, Failure> {
     match &vf.link {
         Some(link) => {
             let moved = enter(call, config, link)?;
-            interface.mac = config.wanted.mac.clone().unwrap_or_else(|| show_address(&link.address));
+            interface.mac =
+                config.wanted.mac.clone().unwrap_or_else(|| show_address(&link.address));
             interface.mtu = moved.mtu;
         }
         None => {
@@ -148,10 +152,8 @@ fn give(call: &Call, config: &Config, vf: &Vf) -> Result<Outcome, Failure> {
     if vf.link.is_some() && !outcome.ips.is_empty() {
         pod::announce(call, &config.device, &outcome);
     }
-    call.log.info(format!(
-        "{} is {} of container {}",
-        config.device, call.interface, call.container
-    ));
+    call.log
+        .info(format!("{} is {} of container {}", config.device, call.interface, call.container));
     Ok(outcome)
 }
 
@@ -243,7 +245,11 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
     let config = Config::read(call)?;
     let previous = pod::must_have_previous(call)?;
     let device = config.device.to_string();
-    let Some(record) = custody::record_of(call, &device)? else {
+    let record = match custody::record_of(call, &device)? {
+        Some(record) => Some(record),
+        None => legacy::sriov(call)?.map(|cached| cached.record),
+    };
+    let Some(record) = record else {
         return Err(Failure::internal(format!(
             "{device} is not in the hands of container {}",
             call.container
@@ -273,12 +279,13 @@ pub fn gc(call: &Call) -> Result<Option<Value>, Failure> {
     configure_log(call)?;
     let mut failures = Vec::new();
     for record in custody::stale(call)?.into_iter().filter(|record| record.vf.is_some()) {
-        let released = custody::lock(call, &record.device).and_then(|_locks| {
-            match journal::read(call.host, &record.device)? {
-                Some(now) if now.owner == record.owner => custody::bring_home(call, &now),
-                _ => Ok(()),
-            }
-        });
+        let released =
+            custody::lock(call, &record.device).and_then(|_locks| {
+                match journal::read(call.host, &record.device)? {
+                    Some(now) if now.owner == record.owner => custody::bring_home(call, &now),
+                    _ => Ok(()),
+                }
+            });
         match released {
             Ok(()) => call.log.info(format!("{} is home by GC", record.device)),
             Err(failure) => failures.push(failure.message),

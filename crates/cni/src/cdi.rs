@@ -1,0 +1,63 @@
+//! Keeping a device's CDI spec true: the runtime reads it when it creates a container, which is after ADD, and the
+//! move of an RDMA device makes its character devices anew, under other numbers.
+//!
+//! The device plugin decides which kinds of nodes a container gets; here only their names are put right.
+
+use crate::failure::Failure;
+use crate::frame::Call;
+use api::PciAddress;
+use host::cdi::{self, DeviceNode};
+use host::seam::Errno;
+use serde_json::Value;
+
+/// Writes the RDMA nodes of a device into its spec, if the device plugin has made one.
+pub fn rewrite(call: &Call, device: &str, rdma_device: &str) -> Result<(), Failure> {
+    let Ok(pci) = device.parse::<PciAddress>() else { return Ok(()) };
+    let path = cdi::path(&pci);
+    let bytes = match call.host.read(&path) {
+        Ok(bytes) => bytes,
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(()),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let spec: Value = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::internal(format!("the CDI spec {path} is unreadable: {error}"))
+    })?;
+    let old = nodes_of(&spec);
+    let mut new: Vec<DeviceNode> = Vec::new();
+    for (class, paths) in cdi::rdma_nodes(call.host, rdma_device) {
+        // A resource may leave a class out, and one without RDMA has none.
+        if old.iter().any(|node| class_of(node) == Some(class)) {
+            new.extend(paths.into_iter().map(DeviceNode::same));
+        }
+    }
+    let announced = old.iter().any(|node| class_of(node) == Some("uverbs"));
+    if announced && !new.iter().any(|node| class_of(node) == Some("uverbs")) {
+        return Err(Failure::internal(format!(
+            "{rdma_device} of {device} has no uverbs device after its move"
+        )));
+    }
+    new.extend(old.iter().filter(|node| class_of(node).is_none()).cloned());
+    if new == old {
+        return Ok(());
+    }
+    Ok(cdi::write(call.host, &pci, &new)?)
+}
+
+fn nodes_of(spec: &Value) -> Vec<DeviceNode> {
+    let nodes = spec["devices"][0]["containerEdits"]["deviceNodes"].as_array();
+    nodes
+        .into_iter()
+        .flatten()
+        .filter_map(|node| {
+            let container_path = node["path"].as_str()?.to_owned();
+            let host_path = node["hostPath"].as_str().unwrap_or(&container_path).to_owned();
+            Some(DeviceNode { host_path, container_path })
+        })
+        .collect()
+}
+
+/// The class of an RDMA character device by its name; none for other nodes.
+fn class_of(node: &DeviceNode) -> Option<&'static str> {
+    let name = node.host_path.strip_prefix("/dev/infiniband/")?;
+    ["uverbs", "umad", "issm", "rdma_cm"].into_iter().find(|class| name.starts_with(class))
+}

@@ -1,0 +1,337 @@
+//! The plugin `ib-sriov`: gives an InfiniBand VF to a pod, with a GUID and its RDMA device where that is asked for.
+//!
+//! Every rebind and every RDMA move makes devices anew, so all of this plugin happens under the node-wide lock, and
+//! the RDMA device goes first: its move destroys the IPoIB interface and makes it again on the host.
+
+use crate::custody;
+use crate::failure::{self, Failure};
+use crate::fields::Fields;
+use crate::frame::Call;
+use crate::ipam::{self, Ipam};
+use crate::outcome::{Interface, Outcome};
+use crate::version::Version;
+use crate::{pod, rdma, sriov};
+use api::PciAddress;
+use api::journal::{LinkState, RdmaCustody, Record, VERSION, VfCustody, VfProfile};
+use host::home::{guid_of, rebind};
+use host::seam::{Interest, Link};
+use host::vf_profile::{self, VfIdentity, parse_address};
+use host::{home, journal};
+use serde_json::Value;
+use std::time::Duration;
+
+/// What a VF in user space is said to have had before: nobody can read it there.
+const UNKNOWN_GUID: &str = "ff:ff:ff:ff:ff:ff:ff:ff";
+const INTERFACE_TRIES: u32 = 50;
+const INTERFACE_PAUSE: Duration = Duration::from_millis(100);
+
+struct Config {
+    device: PciAddress,
+    link_state: Option<LinkState>,
+    guid: Option<String>,
+    rdma_isolation: bool,
+    /// `vfio-pci` is bound: there is no interface, and nothing but the GUID to configure.
+    user_space: bool,
+    /// None for a whole PF.
+    identity: Option<VfIdentity>,
+    ipam: Option<Ipam>,
+}
+
+fn read(call: &Call) -> Result<Config, Failure> {
+    let fields = call.fields();
+    let arguments = arguments(&fields)?;
+    let managed = fields.flag("ibKubernetesEnabled")?;
+    let configured = arguments.text("mellanox.infiniband.app")? == "configured";
+    if managed && !configured {
+        return Err(Failure::new(
+            failure::TRY_AGAIN_LATER,
+            "ib-kubernetes has not configured this network for the pod yet (no \
+             mellanox.infiniband.app: configured in args.cni)",
+        ));
+    }
+    let device = sriov::device(&fields)?;
+    let is_vf = call.host.link_target(&device.file("physfn")).is_ok();
+    let guid = guid(&fields, &arguments)?;
+    if managed && is_vf && guid.is_none() {
+        return Err(Failure::configuration(format!(
+            "ib-kubernetes is enabled, and there is no GUID for {device}; enable the capability \
+             infinibandGUID"
+        )));
+    }
+    let identity = match is_vf {
+        true => Some(vf_profile::identify(call.host, &device)?),
+        false => None,
+    };
+    Ok(Config {
+        link_state: sriov::link_state(&fields)?,
+        guid,
+        rdma_isolation: fields.flag("rdmaIsolation")?,
+        user_space: user_space(call, &fields, &device)?,
+        identity,
+        ipam: ipam(call)?,
+        device,
+    })
+}
+
+/// `args.cni`, in which upstream's decoder accepts nothing but texts.
+fn arguments<'a>(fields: &Fields<'a>) -> Result<Fields<'a>, Failure> {
+    let arguments = fields.nested("args")?.nested("cni")?;
+    for name in arguments.names() {
+        arguments.text(name)?;
+    }
+    Ok(arguments)
+}
+
+/// The runtime's GUID goes before the one in `args.cni`.
+fn guid(fields: &Fields, arguments: &Fields) -> Result<Option<String>, Failure> {
+    let runtime = fields.nested("runtimeConfig")?;
+    let candidates = [runtime.text("infinibandGUID")?, arguments.text("guid")?];
+    let Some(text) = candidates.into_iter().find(|text| !text.is_empty()) else { return Ok(None) };
+    let bytes = parse_address(text).filter(|bytes| bytes.len() == 8).ok_or_else(|| {
+        Failure::configuration(format!(
+            "GUID {text:?} is not eight bytes; write 00:11:22:33:44:55:66:77"
+        ))
+    })?;
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Err(Failure::configuration(format!("GUID {text:?} is zero, which means none")));
+    }
+    Ok(Some(text.to_lowercase()))
+}
+
+fn ipam(call: &Call) -> Result<Option<Ipam>, Failure> {
+    let ipam = Ipam::read(call)?;
+    if ipam.as_ref().is_some_and(|ipam| ipam.kind == "dhcp") {
+        return Err(Failure::configuration(
+            "ipam type dhcp does not work on InfiniBand; use another, for example whereabouts",
+        ));
+    }
+    Ok(ipam)
+}
+
+fn user_space(call: &Call, fields: &Fields, device: &PciAddress) -> Result<bool, Failure> {
+    let driver = home::driver(call.host, device);
+    let bound = driver.as_deref() == Some("vfio-pci");
+    if fields.flag("vfioPciMode")? && !bound {
+        return Err(Failure::configuration(format!(
+            "vfioPciMode is set, and {device} has {} in place of vfio-pci",
+            driver.as_deref().unwrap_or("no driver")
+        )));
+    }
+    Ok(bound)
+}
+
+pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
+    let config = read(call)?;
+    let addressed = config.ipam.as_ref().filter(|_| !config.user_space);
+    ipam::refuse_unprintable(call, addressed)?;
+    if let Some(ipam) = addressed {
+        ipam.find(call)?;
+    }
+    if config.rdma_isolation {
+        rdma::refuse_shared_mode(call)?;
+    }
+    if config.identity.is_none() && !config.user_space {
+        return Err(Failure::configuration(format!(
+            "{} is a whole PF, which can be given to a pod only with the driver vfio-pci",
+            config.device
+        )));
+    }
+    let device = config.device.to_string();
+    let owner = custody::owner(call)?;
+    let _locks = custody::lock(call, &device)?;
+    custody::refuse_unless_offered(call, &device)?;
+    if custody::record_of(call, &device)?.is_some()
+        && let Some(ipam) = addressed
+    {
+        ipam.del(call)?;
+    }
+    custody::make_free(call, &device)?;
+    let _rdma = custody::lock_rdma(call)?;
+    pod::refuse_taken_name(call)?;
+    let mut record = Record {
+        version: VERSION,
+        boot_id: custody::boot_id(call),
+        device,
+        owner,
+        since: call.host.now(),
+        vf: vf_before(call, &config)?,
+        rdma: None,
+    };
+    journal::write(call.host, &record)?;
+    match give(call, &config, &mut record) {
+        Ok(outcome) => outcome.json(call.version).map(Some),
+        Err(failure) => Err(undo(call, &config, &record, failure)),
+    }
+}
+
+/// What the VF is like before; refuses a VF without a usable GUID when none is asked for.
+fn vf_before(call: &Call, config: &Config) -> Result<Option<VfCustody>, Failure> {
+    let Some(identity) = config.identity else { return Ok(None) };
+    let (_, mut before) = vf_profile::look(call.host, &identity)?;
+    let link = if config.user_space { None } else { Some(interface(call, &config.device)?) };
+    let current = link.as_ref().and_then(|link| guid_of(&link.address));
+    if config.guid.is_none() && !config.user_space {
+        let usable = current.as_deref().is_some_and(|guid| {
+            guid != UNKNOWN_GUID && guid.bytes().any(|byte| !matches!(byte, b'0' | b':'))
+        });
+        if !usable {
+            return Err(Failure::internal(format!(
+                "VF {} GUID is not valid: {}; set a GUID, or let the node policy do it",
+                config.device,
+                current.as_deref().unwrap_or("its interface is not InfiniBand")
+            )));
+        }
+    }
+    before.guid = Some(current.unwrap_or_else(|| UNKNOWN_GUID.to_owned()));
+    let wanted = VfProfile {
+        link_state: config.link_state,
+        guid: config.guid.clone(),
+        ..VfProfile::default()
+    };
+    let link = link.as_ref().map(sriov::link_before);
+    Ok(Some(VfCustody { pf: identity.pf, index: identity.index, before, wanted, link }))
+}
+
+/// The interface on the host; a rebind or an RDMA move makes it anew, and a little late.
+fn interface(call: &Call, device: &PciAddress) -> Result<Link, Failure> {
+    for attempt in 0..INTERFACE_TRIES {
+        if let Some(link) = home::interface_at_home(call.host, device)? {
+            return Ok(link);
+        }
+        if attempt + 1 < INTERFACE_TRIES {
+            call.host.wait(&[Interest::Link], INTERFACE_PAUSE);
+        }
+    }
+    Err(Failure::internal(format!("{device} has no interface in the host's network namespace")))
+}
+
+fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Failure> {
+    let interface_entry = Interface {
+        name: call.interface.to_owned(),
+        sandbox: call.namespace.to_owned(),
+        pci_id: match call.version >= Version::V1_1_0 {
+            true => config.device.to_string(),
+            false => String::new(),
+        },
+        ..Interface::default()
+    };
+    let bare = Outcome { interfaces: vec![interface_entry], ..Outcome::default() };
+    let (Some(identity), Some(vf)) = (&config.identity, record.vf.clone()) else {
+        return Ok(bare);
+    };
+    vf_profile::apply(call.host, identity, &vf.wanted)?;
+    if config.user_space {
+        return Ok(bare);
+    }
+    if config.guid.is_some() {
+        rebind(call.host, &config.device).map_err(|error| Failure::internal(error.to_string()))?;
+        verify_guid(call, config)?;
+    }
+    if config.rdma_isolation {
+        let found = rdma::single_device(call, &record.device)?;
+        record.rdma = Some(RdmaCustody { name: found.name.clone(), index: found.index });
+        journal::write(call.host, record)?;
+        rdma::give(call, &record.device, &found)?;
+    }
+    let link = interface(call, &config.device)?;
+    let moved = pod::enter(call, &config.device, &link)?;
+    pod::up(call, &moved)?;
+    let Some(ipam) = &config.ipam else { return Ok(bare) };
+    let outcome = Outcome { interfaces: bare.interfaces, ..ipam.add(call)? };
+    let moved = pod::find(call, &config.device)?;
+    pod::address(call, &moved, &outcome)?;
+    Ok(outcome)
+}
+
+/// Firmware takes a GUID at the probe, or not at all.
+fn verify_guid(call: &Call, config: &Config) -> Result<(), Failure> {
+    let link = interface(call, &config.device)?;
+    let found = guid_of(&link.address);
+    if found.is_some() && found == config.guid {
+        return Ok(());
+    }
+    Err(Failure::internal(format!(
+        "{} has GUID {} after {} was set",
+        config.device,
+        found.as_deref().unwrap_or("none"),
+        config.guid.as_deref().unwrap_or("none")
+    )))
+}
+
+/// Brings a half-given VF home. The caller holds both locks.
+fn undo(call: &Call, config: &Config, record: &Record, mut failure: Failure) -> Failure {
+    if let Some(ipam) = config.ipam.as_ref().filter(|_| !config.user_space)
+        && let Err(second) = ipam.del(call)
+    {
+        failure = failure.and(&second.message);
+    }
+    match custody::bring_home_locked(call, record) {
+        Ok(()) => failure,
+        Err(second) => failure.and(&second.message),
+    }
+}
+
+pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
+    let released = sriov::release(call);
+    let given_back = match Ipam::read(call)? {
+        Some(ipam) if ipam.kind != "dhcp" && !in_user_space(call) => ipam.del(call),
+        _ => Ok(()),
+    };
+    match (released, given_back) {
+        (Ok(()), given_back) => given_back.map(|()| None),
+        (Err(first), Ok(())) => Err(first),
+        (Err(first), Err(second)) => Err(first.and(&second.message)),
+    }
+}
+
+/// A VF in user space was never given addresses.
+fn in_user_space(call: &Call) -> bool {
+    let device = sriov::device(&call.fields());
+    device.is_ok_and(|device| home::driver(call.host, &device).as_deref() == Some("vfio-pci"))
+}
+
+pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
+    let config = read(call)?;
+    let previous = pod::must_have_previous(call)?;
+    let record = custody::record_of(call, &config.device.to_string())?;
+    let Some(record) = record.map_or_else(|| cached(call), |record| Ok(Some(record)))? else {
+        return Err(Failure::internal(format!(
+            "{} is not in the hands of container {}",
+            config.device, call.container
+        )));
+    };
+    if let Some(rdma) = &record.rdma
+        && !rdma::in_pod(call, rdma)?
+    {
+        return Err(Failure::internal(format!(
+            "{} of {} is not in the pod's network namespace any more",
+            rdma.name, config.device
+        )));
+    }
+    if config.user_space {
+        return Ok(None);
+    }
+    let expected = previous.interfaces.iter().find(|found| found.name == call.interface);
+    let link = pod::check(call, &config.device, expected)?;
+    pod::check_addresses(call, &link, &previous)?;
+    match config.ipam {
+        Some(ipam) => ipam.pass(call).map(|()| None),
+        None => Ok(None),
+    }
+}
+
+fn cached(call: &Call) -> Result<Option<Record>, Failure> {
+    Ok(crate::legacy::ib_sriov(call)?.map(|cached| cached.record))
+}
+
+pub fn gc(call: &Call) -> Result<Option<Value>, Failure> {
+    sriov::gc(call)
+}
+
+pub fn status(call: &Call) -> Result<Option<Value>, Failure> {
+    if call.fields().flag("rdmaIsolation")? {
+        rdma::refuse_shared_mode(call)
+            .map_err(|failure| Failure { code: failure::NOT_AVAILABLE, ..failure })?;
+    }
+    sriov::status(call)
+}
