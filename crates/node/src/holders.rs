@@ -36,20 +36,11 @@ pub fn of_pod_resources(response: &ListPodResourcesResponse) -> Vec<Holder> {
 
 /// Joins the three sources: one holder for each device, the best known first.
 ///
-/// `journal` are the devices that the CNI has moved and not brought home.
-pub fn join(
-    pods: &[Holder],
-    journal: &[PciAddress],
-    claims: &Claims,
-    now: Timestamp,
-) -> Vec<Holder> {
+/// `journal` are those that the CNI has moved and not brought home.
+pub fn join(pods: &[Holder], journal: &[Holder], claims: &Claims, now: Timestamp) -> Vec<Holder> {
     let mut holders: BTreeMap<String, Holder> = BTreeMap::new();
-    for holder in pods {
+    for holder in pods.iter().chain(journal) {
         holders.entry(holder.device.clone()).or_insert_with(|| holder.clone());
-    }
-    for device in journal {
-        let device = device.to_string();
-        holders.entry(device.clone()).or_insert(Holder { device, ..Holder::default() });
     }
     for (device, claim) in &claims.claims {
         if is_young(claim.at, now) {
@@ -67,13 +58,4 @@ pub fn join(
 /// A claim from the future is young too: the clock was set back, and doubt counts as held.
 pub fn is_young(at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(at).as_secs() < YOUNG.as_secs() as i64
-}
-
-/// The holder in words: `pod train/nccl-0`, or what is known of it.
-pub fn in_words(holder: &Holder) -> String {
-    match (holder.pod.is_empty(), holder.resource.is_empty()) {
-        (false, _) => format!("pod {}/{}", holder.namespace, holder.pod),
-        (true, false) => format!("a pod that was just given {}", holder.resource),
-        (true, true) => "a container that the CNI has not taken down".to_owned(),
-    }
 }

@@ -9,9 +9,6 @@ use host::{Host, Refusal};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// Records kept; older ones go first. Enough for years of pools, and small enough for a status.
-const KEPT: usize = 32;
-
 /// `initial.json`: restored where nobody asks for anything any more.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -27,35 +24,38 @@ pub fn read(host: &dyn Host) -> Result<Vec<RebootRecord>, Refusal> {
 }
 
 pub fn write(host: &dyn Host, records: &[RebootRecord]) -> Result<(), Refusal> {
-    let newest = &records[records.len().saturating_sub(KEPT)..];
-    let bytes = serde_json::to_vec_pretty(newest).unwrap_or_default();
+    let bytes = serde_json::to_vec_pretty(records).unwrap_or_default();
     host.replace(files::REBOOTS, &bytes, 0o644)
 }
 
-/// The union of ledger and mirror, since a host's disk may be new and a status may be lost.
+/// The ledger as the planner is to see it: the host's records and the mirror's.
 ///
-/// Of two records of one reboot the one that knows its outcome wins, then the one with more attempts.
-pub fn union(disk: &[RebootRecord], mirror: &[RebootRecord]) -> Vec<RebootRecord> {
-    let mut all: Vec<RebootRecord> = disk.to_vec();
-    for theirs in mirror {
-        match all.iter_mut().find(|ours| same_reboot(ours, theirs)) {
-            None => all.push(theirs.clone()),
-            Some(ours) if knows_more(theirs, ours) => *ours = theirs.clone(),
-            Some(_) => {}
-        }
-    }
-    all.sort_by(|a, b| (a.asked_at, &a.reason, &a.goal).cmp(&(b.asked_at, &b.reason, &b.goal)));
-    all
+/// What stands only in the mirror, pending in this very boot, was booked there and never on the host, so the reboot
+/// was not asked for: it is left out, and the planner asks for it again.
+pub fn union(
+    on_host: &[RebootRecord],
+    mirror: &[RebootRecord],
+    boot_id: &str,
+) -> Vec<RebootRecord> {
+    let asked_for = |record: &&RebootRecord| {
+        let pending_now =
+            record.outcome == RebootOutcome::Pending && record.boot_id_before == boot_id;
+        !pending_now || on_host.iter().any(|ours| same(ours, record))
+    };
+    let mirror: Vec<RebootRecord> = mirror.iter().filter(asked_for).cloned().collect();
+    planner::ledger::union(on_host, &mirror)
 }
 
-/// True when the two speak of the same boot's request for the same goal.
-pub fn same_reboot(a: &RebootRecord, b: &RebootRecord) -> bool {
-    (&a.reason, &a.goal, &a.boot_id_before) == (&b.reason, &b.goal, &b.boot_id_before)
+/// True when every reboot that is booked as pending stands in the mirror too: only then may it be asked for.
+pub fn is_mirrored(booked: &[RebootRecord], mirror: &[RebootRecord]) -> bool {
+    let pending = booked.iter().filter(|record| record.outcome == RebootOutcome::Pending);
+    pending.into_iter().all(|record| mirror.iter().any(|other| same(other, record)))
 }
 
-fn knows_more(theirs: &RebootRecord, ours: &RebootRecord) -> bool {
-    let settled = |record: &RebootRecord| record.outcome != RebootOutcome::Pending;
-    (settled(theirs), theirs.attempt) > (settled(ours), ours.attempt)
+/// One attempt of one reboot.
+fn same(a: &RebootRecord, b: &RebootRecord) -> bool {
+    (&a.reason, &a.goal, &a.boot_id_before, a.attempt)
+        == (&b.reason, &b.goal, &b.boot_id_before, b.attempt)
 }
 
 /// The RDMA mode that the node had when we first saw it.

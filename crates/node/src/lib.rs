@@ -3,7 +3,10 @@
 //! `observe` finds facts, `planner` judges, `apply` does one action, `daemon` is the order in which this happens.
 //! Only the shells (`drive`, `device_plugin`, `pod_resources`, `process`) know tokio, sockets or a Kubernetes client.
 
+pub mod apply;
+pub mod commit;
 pub mod custody;
+pub mod daemon;
 pub mod facilities;
 pub mod fence;
 pub mod holders;
@@ -12,4 +15,5 @@ pub mod observe;
 pub mod offer;
 pub mod plugin;
 pub mod proto;
+pub mod status;
 pub mod world;

@@ -3,27 +3,31 @@
 //! A device leaves the list only when no policy asks for it and no pod holds it; until then it is listed as withdrawn,
 //! so that the node's capacity stays and only what is allocatable falls. Whether a change is due is `planner`'s.
 
-use api::custody::{Holder, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
+use api::custody::{Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
-use api::nodestate::{NodeStateSpec, VfGroup};
 use api::{DeviceType, PciAddress};
+use planner::desired::{Desired, Group};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices that must not be given now, each with its reason.
 pub type Withdrawn = BTreeMap<PciAddress, String>;
 
-/// The offer of this moment. Its sequence is one more than the previous one's where anything differs, else the same.
+/// The offer of this moment: the previous one where nothing differs, else one with a new sequence.
+///
+/// `last` is the last sequence that anybody has used in this boot: an acknowledgement of an offer that was lost must not
+/// be taken for one of this.
 pub fn offer(
     previous: Option<&Offer>,
-    spec: &NodeStateSpec,
+    last: u64,
+    desired: &Desired,
     inventory: &Inventory,
     prefix: &str,
     withdrawn: &Withdrawn,
 ) -> Offer {
     let held: BTreeSet<&str> = inventory.holders.iter().map(|h| h.device.as_str()).collect();
-    let mut resources = asked_for(spec, inventory, prefix, &held);
+    let mut resources = asked_for(desired, inventory, prefix, &held);
     if let Some(previous) = previous {
-        keep_what_may_not_vanish(&mut resources, previous, spec, &held);
+        keep_what_may_not_vanish(&mut resources, previous, desired, &held);
     }
     for device in resources.values_mut().flat_map(|resource| &mut resource.devices) {
         if let Some(because) = withdrawn.get(&device.pci) {
@@ -33,16 +37,15 @@ pub fn offer(
     for resource in resources.values_mut() {
         resource.devices.sort_by_key(|device| device.pci);
     }
-    let unchanged = previous.filter(|p| p.resources == resources && p.boot_id == inventory.boot_id);
-    Offer {
+    let next = Offer {
         version: VERSION,
         boot_id: inventory.boot_id.clone(),
-        // A new boot starts anew: the claims of the old one are gone with the tmpfs.
-        sequence: match (unchanged, previous) {
-            (Some(same), _) => same.sequence,
-            (None, previous) => previous.map_or(0, |p| p.sequence) + 1,
-        },
+        sequence: last + 1,
         resources,
+    };
+    match previous {
+        Some(same) if same.resources == next.resources => same.clone(),
+        Some(_) | None => next,
     }
 }
 
@@ -50,21 +53,21 @@ type Resources = BTreeMap<String, OfferedResource>;
 
 /// Every group of every wanted function, with the devices that exist.
 fn asked_for(
-    spec: &NodeStateSpec,
+    desired: &Desired,
     inventory: &Inventory,
     prefix: &str,
     held: &BTreeSet<&str>,
 ) -> Resources {
     let mut resources = Resources::new();
-    for interface in &spec.interfaces {
-        let function = inventory.physical_functions.iter().find(|f| f.pci == interface.pci_address);
-        for group in interface.vf_groups.iter().filter(|group| !group.resource_name.is_empty()) {
-            let name = format!("{prefix}/{}", group.resource_name);
+    for wanted in &desired.functions {
+        let function = inventory.physical_functions.iter().find(|f| f.pci == wanted.pci);
+        for group in wanted.groups.iter().filter(|group| !group.resource.is_empty()) {
+            let name = format!("{prefix}/{}", group.resource);
             let resource = resources.entry(name).or_default();
             // Two policies may feed one resource and differ. What one of them asks for is granted to all: a pod that
             // needs the RDMA device gets it whichever VF it is given. (Upstream takes the first policy's word.)
-            resource.rdma |= group.is_rdma;
-            resource.vhost_net |= group.need_vhost_net;
+            resource.rdma |= group.rdma;
+            resource.vhost_net |= group.vhost_net;
             resource.exclude_topology |= group.exclude_topology;
             if let Some(function) = function {
                 resource.devices.extend(devices(function, group, held));
@@ -76,10 +79,10 @@ fn asked_for(
 
 fn devices(
     function: &PhysicalFunction,
-    group: &VfGroup,
+    group: &Group,
     held: &BTreeSet<&str>,
 ) -> Vec<OfferedDevice> {
-    let Some(range) = group.vf_range else { return vec![whole_function(function, group, held)] };
+    let Some(range) = group.range else { return vec![whole_function(function, group, held)] };
     let vfs = function.vfs.iter().filter(|vf| range.contains(vf.index));
     vfs.map(|vf| OfferedDevice {
         pci: vf.pci,
@@ -95,7 +98,7 @@ fn devices(
 /// A policy with `numVfs: 0` offers the PF itself, as upstream does.
 fn whole_function(
     function: &PhysicalFunction,
-    group: &VfGroup,
+    group: &Group,
     held: &BTreeSet<&str>,
 ) -> OfferedDevice {
     let defect = || match () {
@@ -104,7 +107,7 @@ fn whole_function(
             function.pci,
             function.vfs.len()
         )),
-        () if group.is_rdma && function.rdma_device.is_none() => {
+        () if group.rdma && function.rdma_device.is_none() => {
             Some(format!("{} has no RDMA device", function.pci))
         }
         () => driver_defect(&function.pci, function.driver.as_deref(), group),
@@ -134,32 +137,33 @@ fn state(
     }
 }
 
-fn vf_defect(function: &PhysicalFunction, vf: &VirtualFunction, group: &VfGroup) -> Option<String> {
+fn vf_defect(function: &PhysicalFunction, vf: &VirtualFunction, group: &Group) -> Option<String> {
     let name = format!("VF {} of {} ({})", vf.index, function.pci, vf.pci);
-    let needs_netdev = group.device_type != DeviceType::VfioPci.to_string();
+    let needs_netdev = group.device_type == DeviceType::Netdevice;
     if let Some(defect) = driver_defect(&vf.pci, vf.driver.as_deref(), group) {
         return Some(defect);
     }
     if needs_netdev && vf.name.is_none() {
         return Some(format!("{name} has no network interface in the host's namespace"));
     }
-    if group.is_rdma && vf.rdma_device.is_none() {
+    if group.rdma && vf.rdma_device.is_none() {
         return Some(format!("{name} has no RDMA device"));
     }
     None
 }
 
-fn driver_defect(pci: &PciAddress, driver: Option<&str>, group: &VfGroup) -> Option<String> {
-    let vfio = DeviceType::VfioPci.to_string();
-    match driver {
-        None => Some(format!("{pci} has no driver")),
-        Some(other) if group.device_type == vfio && other != vfio => {
+fn driver_defect(pci: &PciAddress, driver: Option<&str>, group: &Group) -> Option<String> {
+    const VFIO: &str = "vfio-pci";
+    match (group.device_type, driver) {
+        (_, None) => Some(format!("{pci} has no driver")),
+        (DeviceType::VfioPci, Some(VFIO)) => None,
+        (DeviceType::VfioPci, Some(other)) => {
             Some(format!("{pci} is bound to {other}, and vfio-pci is asked for"))
         }
-        Some(driver) if group.device_type != vfio && driver == vfio => {
+        (DeviceType::Netdevice, Some(VFIO)) => {
             Some(format!("{pci} is bound to vfio-pci, and a network interface is asked for"))
         }
-        Some(_) => None,
+        (DeviceType::Netdevice, Some(_)) => None,
     }
 }
 
@@ -167,37 +171,36 @@ fn driver_defect(pci: &PciAddress, driver: Option<&str>, group: &VfGroup) -> Opt
 fn keep_what_may_not_vanish(
     resources: &mut Resources,
     previous: &Offer,
-    spec: &NodeStateSpec,
+    desired: &Desired,
     held: &BTreeSet<&str>,
 ) {
     for (name, was) in &previous.resources {
         for device in &was.devices {
             let listed = resources.values().flat_map(|r| &r.devices).any(|d| d.pci == device.pci);
             let is_held = held.contains(device.pci.to_string().as_str());
-            let asked = resources.contains_key(name) && wants_vfs(spec, device);
-            let because = match (asked, is_held) {
+            let asked = resources.contains_key(name) && wants_vfs(desired, device);
+            let state = match (asked, is_held) {
                 _ if listed => continue,
+                // What is wanted of this PF is not understood, so it is left as it is.
+                _ if desired.untouchable.contains(&device.parent) => device.state.clone(),
                 (false, false) => continue,
-                (true, _) => format!("{} does not exist at the moment", device.pci),
-                (false, true) => "no policy asks for it any more".to_owned(),
+                (true, _) => gone(format!("{} does not exist at the moment", device.pci)),
+                (false, true) => gone("no policy asks for it any more".to_owned()),
             };
             let resource = resources
                 .entry(name.clone())
                 .or_insert_with(|| OfferedResource { devices: Vec::new(), ..was.clone() });
-            let state = OfferState::Withdrawn { because };
             resource.devices.push(OfferedDevice { state, ..device.clone() });
         }
     }
 }
 
-/// True while the PF's order still covers as many VFs as would make this device: it was there, it will be again.
-fn wants_vfs(spec: &NodeStateSpec, device: &OfferedDevice) -> bool {
-    let order = spec.interfaces.iter().find(|interface| interface.pci_address == device.parent);
-    order.is_some_and(|interface| interface.num_vfs > 0 && device.pci != device.parent)
+fn gone(because: String) -> OfferState {
+    OfferState::Withdrawn { because }
 }
 
-/// The device in words for a blocker: who holds which of these.
-pub fn holders_of<'a>(touched: &BTreeSet<PciAddress>, holders: &'a [Holder]) -> Vec<&'a Holder> {
-    let touches = |holder: &&Holder| holder.device.parse().is_ok_and(|pci| touched.contains(&pci));
-    holders.iter().filter(touches).collect()
+/// True while VFs are wanted of the device's PF: it was there, it will be again.
+fn wants_vfs(desired: &Desired, device: &OfferedDevice) -> bool {
+    let wanted = desired.functions.iter().find(|function| function.pci == device.parent);
+    wanted.is_some_and(|function| function.num_vfs > 0 && device.pci != device.parent)
 }

@@ -10,7 +10,7 @@ use api::nodestate::{
     BlockerStatus, InterfaceStatus, NodeStateStatus, SriovNetworkNodeState, System, VfStatus,
 };
 use api::{Timestamp, names};
-use planner::blocker::Blocker;
+use planner::{Blocker, Problem};
 use serde_json::{Value, json};
 
 /// Holders listed in a status; a node with more VFs in use has more, and a status has a bounded size.
@@ -20,52 +20,37 @@ pub const SUCCEEDED: &str = "Succeeded";
 pub const IN_PROGRESS: &str = "InProgress";
 pub const FAILED: &str = "Failed";
 
-/// How far the node is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    AtGoal,
-    /// Going on, or waiting for what ends by itself.
-    Going(Vec<Blocker>),
-    /// Waiting for a person; what can go on goes on.
-    Stuck(Vec<Blocker>),
-    /// Something broke; it is tried again.
-    Broken(String),
+/// How far the node is, and what is in the way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Nothing to do and nothing to wait for.
+    pub at_goal: bool,
+    pub blockers: Vec<Blocker>,
+    /// What of the order was not understood; the rest goes on.
+    pub problems: Vec<Problem>,
+    /// What broke; it is tried again.
+    pub errors: Vec<String>,
 }
 
 impl Progress {
-    /// Sorts the blockers of a plan: one that needs a person is enough to be stuck.
-    pub fn waiting(blockers: Vec<Blocker>) -> Self {
-        match blockers.iter().all(Blocker::ends_by_itself) {
-            true => Self::Going(blockers),
-            false => Self::Stuck(blockers),
-        }
+    pub fn broken(error: impl Into<String>) -> Self {
+        Self { errors: vec![error.into()], ..Self::default() }
     }
 
     fn sync_status(&self) -> &'static str {
-        match self {
-            Self::AtGoal => SUCCEEDED,
-            Self::Going(_) => IN_PROGRESS,
-            Self::Stuck(_) | Self::Broken(_) => FAILED,
+        match (self.worries().is_empty(), self.at_goal) {
+            (false, _) => FAILED,
+            (true, true) => SUCCEEDED,
+            (true, false) => IN_PROGRESS,
         }
     }
 
-    /// Empty while nothing is wrong: waiting for a drain is no error.
-    fn error(&self) -> String {
-        match self {
-            Self::AtGoal | Self::Going(_) => String::new(),
-            Self::Stuck(blockers) => {
-                let stuck = blockers.iter().filter(|blocker| !blocker.ends_by_itself());
-                stuck.map(ToString::to_string).collect::<Vec<_>>().join("; ")
-            }
-            Self::Broken(error) => error.clone(),
-        }
-    }
-
-    fn blockers(&self) -> &[Blocker] {
-        match self {
-            Self::Going(blockers) | Self::Stuck(blockers) => blockers,
-            Self::AtGoal | Self::Broken(_) => &[],
-        }
+    /// What a person should know, gravest first. Waiting for what ends by itself is no worry.
+    fn worries(&self) -> Vec<BlockerStatus> {
+        let errors = self.errors.iter().map(|error| said("Failed", error));
+        let problems = self.problems.iter().map(|p| said(p.reason.as_str(), &p.to_string()));
+        let stuck = self.blockers.iter().filter(|b| !b.ends_by_itself()).map(Blocker::status);
+        errors.chain(problems).chain(stuck).collect()
     }
 }
 
@@ -82,8 +67,9 @@ pub fn status(
         None => before.clone(),
     };
     status.sync_status = progress.sync_status().to_owned();
-    status.last_sync_error = progress.error();
-    status.blockers = progress.blockers().iter().map(Blocker::status).collect();
+    let worries = progress.worries().into_iter().map(|worry| worry.message);
+    status.last_sync_error = worries.collect::<Vec<_>>().join("; ");
+    status.blockers = progress.blockers.iter().map(Blocker::status).collect();
     status.observed_generation = state.metadata.generation;
     status.conditions = conditions(state, progress, now);
     status
@@ -172,26 +158,20 @@ fn conditions(
     progress: &Progress,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let first = progress.blockers().iter().find(|b| !b.ends_by_itself());
-    let first = first.or(progress.blockers().first()).map(Blocker::status);
-    let BlockerStatus { reason, message } = match (progress, first) {
-        (Progress::AtGoal, _) => said("AtGoal", "the node is as its policies and its pool ask"),
-        (Progress::Broken(error), _) => said("Failed", error),
-        (Progress::Going(_) | Progress::Stuck(_), Some(blocker)) => blocker,
-        (Progress::Going(_) | Progress::Stuck(_), None) => {
-            said("InProgress", "the node is being configured")
-        }
+    let worry = progress.worries().into_iter().next();
+    let waits = progress.blockers.first().map(Blocker::status);
+    let at_goal = said("AtGoal", "the node is as its policies and its pool ask");
+    let going = said("InProgress", "the node is being configured");
+    let ready = progress.at_goal && worry.is_none();
+    let why = match ready {
+        true => at_goal,
+        false => worry.clone().or(waits).unwrap_or(going),
     };
-    let ready = *progress == Progress::AtGoal;
-    let degraded = matches!(progress, Progress::Stuck(_) | Progress::Broken(_));
-    let quiet = || said("AsExpected", "nothing needs a person");
-    let worry = match degraded {
-        true => BlockerStatus { reason: reason.clone(), message: message.clone() },
-        false => quiet(),
-    };
+    let degraded = worry.is_some();
+    let quiet = said("AsExpected", "nothing needs a person");
     vec![
-        condition(state, "Degraded", degraded, worry, now),
-        condition(state, "Ready", ready, BlockerStatus { reason, message }, now),
+        condition(state, "Degraded", degraded, worry.unwrap_or(quiet), now),
+        condition(state, "Ready", ready, why, now),
     ]
 }
 
