@@ -72,8 +72,8 @@ pub enum Blocker {
     WaitingForWithdrawal {
         devices: Vec<PciAddress>,
     },
-    /// VFs are made after the boot, which would forget them.
-    WaitingForReboot {
+    /// VFs are made once, in the mode in which their pods will run; a boot would forget them.
+    WaitingForMode {
         mode: RdmaMode,
     },
     /// The node has no PF at the address that the node state names.
@@ -156,7 +156,7 @@ impl Blocker {
             Self::ExternalDrainer { .. } => Reason::ExternalDrainer,
             Self::WaitingForDrain { .. } | Self::DrainTooSmall => Reason::WaitingForDrain,
             Self::WaitingForWithdrawal { .. } => Reason::WaitingForWithdrawal,
-            Self::WaitingForReboot { .. } | Self::RebootUnderWay { .. } => Reason::WaitingForReboot,
+            Self::WaitingForMode { .. } | Self::RebootUnderWay { .. } => Reason::WaitingForReboot,
             Self::MissingCard { .. } => Reason::MissingCard,
             Self::SriovDisabled { .. } => Reason::SriovDisabled,
             Self::VfLimit { .. } => Reason::VfLimit,
@@ -243,8 +243,8 @@ impl fmt::Display for Blocker {
                 let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
                 write!(f, "waiting until the device plugin acknowledges that {} withdrawn", is_are(&names))
             }
-            Self::WaitingForReboot { mode } => {
-                write!(f, "VFs are made after the boot that brings RDMA mode {mode}")
+            Self::WaitingForMode { mode } => {
+                write!(f, "VFs are left as they are until the node has RDMA mode {mode}")
             }
             Self::MissingCard { pf, name } if name.is_empty() => {
                 write!(f, "cannot configure {pf}: the node has no such network function")
@@ -293,7 +293,8 @@ impl fmt::Display for Blocker {
             }
             Self::TooManyReboots { count } => write!(
                 f,
-                "cannot reboot: {count} reboots in 24 hours are the limit for all reasons together"
+                "cannot reboot: {count} reboots in the last 24 hours, and {} are the limit for all reasons together",
+                crate::ledger::REBOOTS_A_DAY
             ),
             Self::Lockdown { what } => write!(f, "cannot {what}: the kernel is locked down"),
             Self::Unsupported { object, what } => {

@@ -80,7 +80,7 @@ fn configure(
     let ours = inventory.configured.contains(&pf.pci);
     if wanted.num_vfs == 0 {
         // The PF itself is offered. VFs that we made before go; what somebody else made stays.
-        let because = format!("policy {} offers the PF itself", policies(wanted));
+        let because = format!("{} for the PF itself", who_asks(wanted));
         return Ok(if ours { reset(pf, &because) } else { vec![] });
     }
     let allowed = pf.total_vfs.ok_or(Blocker::SriovDisabled { pf: pf.pci })?;
@@ -89,9 +89,12 @@ fn configure(
     }
     let (count, recreated) = vf_count(wanted, pf);
     let mut steps = vec![];
-    if !ours || recreated {
+    if !ours {
         let action = Action::RememberFunction { interface: Box::new(wanted.interface.clone()) };
-        steps.push(quiet(&pf.pci, action, "a crash must not make us forget whose VFs these are"));
+        let because = "a crash must not make us forget whose VFs these are";
+        // Before the first change and not earlier: VFs that somebody else made are not ours while we wait for a drain.
+        let touches = count.first().map(|step| step.touches.clone()).unwrap_or_default();
+        steps.push(Step { touches, ..quiet(&pf.pci, action, because) });
     }
     steps.extend(count);
     steps.extend(pf_mtu(wanted, pf));
@@ -119,7 +122,7 @@ fn check_external(wanted: &DesiredFunction, pf: &PhysicalFunction) -> Result<(),
     let blocked = |message| Err(Blocker::ExternallyManaged { pf: pf.pci, message });
     let have = pf.vfs.len();
     if have < wanted.num_vfs as usize {
-        return blocked(format!("it has {have} VFs, the policy asks for {}", wanted.num_vfs));
+        return blocked(format!("its VF count is {have}, the policy asks for {}", wanted.num_vfs));
     }
     if pf.eswitch != wanted.eswitch {
         let (found, asked) = (pf.eswitch, wanted.eswitch);
@@ -141,12 +144,10 @@ fn vf_count(wanted: &DesiredFunction, pf: &PhysicalFunction) -> (Vec<Step>, bool
         return (vec![], false);
     }
     let mut steps = vec![];
-    let policy = policies(wanted);
+    let who = who_asks(wanted);
     if mode_differs {
-        let because = format!(
-            "policy {policy} asks for eswitch mode {} and the card has {}",
-            wanted.eswitch, pf.eswitch
-        );
+        let because =
+            format!("{who} for eswitch mode {} and the card has {}", wanted.eswitch, pf.eswitch);
         if have > 0 {
             // The mode changes only while there are no VFs.
             let action = Action::SetVfCount { pf: pf.pci, count: 0, probe: false };
@@ -155,7 +156,7 @@ fn vf_count(wanted: &DesiredFunction, pf: &PhysicalFunction) -> (Vec<Step>, bool
         let action = Action::SetEswitchMode { pf: pf.pci, mode: wanted.eswitch };
         steps.push(on_function(pf, action, Disturbance::PfLink, &because));
     }
-    let because = format!("policy {policy} asks for {} and the card has {have}", wanted.num_vfs);
+    let because = format!("{who} for {} VFs and the card has {have}", wanted.num_vfs);
     let action = Action::SetVfCount { pf: pf.pci, count: wanted.num_vfs, probe: false };
     steps.push(on_function(pf, action, Disturbance::PfHolders, &because));
     (steps, true)
@@ -164,8 +165,7 @@ fn vf_count(wanted: &DesiredFunction, pf: &PhysicalFunction) -> (Vec<Step>, bool
 /// The MTU of a PF is a floor: it is raised and never lowered (upstream's rule).
 fn pf_mtu(wanted: &DesiredFunction, pf: &PhysicalFunction) -> Option<Step> {
     let mtu = wanted.mtu.filter(|mtu| *mtu > pf.mtu)?;
-    let because =
-        format!("policy {} asks for MTU {mtu} and the PF has {}", policies(wanted), pf.mtu);
+    let because = format!("{} for MTU {mtu} and the PF has {}", who_asks(wanted), pf.mtu);
     let action = Action::SetPfMtu { pf: pf.pci, mtu };
     Some(Step {
         touches: BTreeSet::new(),
@@ -309,10 +309,14 @@ fn driver_fits(found: Option<&str>, wanted: VfDriver) -> bool {
     }
 }
 
-fn policies(wanted: &DesiredFunction) -> String {
+/// `policy train asks`, `policies kernel and dpdk ask`.
+fn who_asks(wanted: &DesiredFunction) -> String {
     let mut names: Vec<&str> = wanted.groups.iter().map(|group| group.policy.as_str()).collect();
     names.dedup();
-    names.join(" and ")
+    match names.as_slice() {
+        [one] => format!("policy {one} asks"),
+        several => format!("policies {} ask", several.join(" and ")),
+    }
 }
 
 fn on_function(

@@ -141,7 +141,7 @@ pub fn plan(
         Some(mode) if !on_functions.is_empty() => {
             // VFs are made once, in the mode in which their pods will run.
             gate.plan.later.extend(on_functions);
-            gate.block(Blocker::WaitingForReboot { mode });
+            gate.block(Blocker::WaitingForMode { mode });
         }
         _ => gate.pass_lanes(on_functions),
     }

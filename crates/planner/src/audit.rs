@@ -1,0 +1,150 @@
+//! Invariants that any plan must hold, checked without any of the planner's own reasoning.
+//!
+//! Run by tests, by the daemon before it acts, and by the CLI. A finding is a bug of ours: the plan must not be run.
+//! The checks look at plan, inventory and permission only, and are stupid on purpose.
+
+use crate::action::{Action, Disturbance, Step};
+use crate::desired::Desired;
+use crate::ledger::ATTEMPTS;
+use crate::order::{DrainRequest, Permission, Plan, Turn};
+use api::PciAddress;
+use api::inventory::Inventory;
+use api::nodestate::RebootOutcome;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is wrong with a plan, one sentence for each finding; empty for a sound plan.
+pub fn plan(
+    desired: &Desired,
+    inventory: &Inventory,
+    permission: &Permission,
+    plan: &Plan,
+) -> Vec<String> {
+    let mut findings = vec![];
+    let held: BTreeSet<PciAddress> =
+        inventory.holders.iter().filter_map(|holder| holder.device.parse().ok()).collect();
+    for step in &plan.steps {
+        for device in step.touches.intersection(&held) {
+            findings.push(format!("step \"{}\" changes {device}, which a pod holds", step.action));
+        }
+        for device in step.touches.intersection(&permission.offered) {
+            findings.push(format!("step \"{}\" changes {device}, which is offered", step.action));
+        }
+        findings.extend(disturbs_only_by_right(step, permission, !held.is_empty()));
+    }
+    if !plan.later.is_empty() && plan.blockers.is_empty() {
+        findings.push(format!("{} steps wait and nothing says why", plan.later.len()));
+    }
+    findings.extend(reboots(inventory, plan));
+    findings.extend(functions(desired, inventory, plan));
+    findings
+}
+
+fn disturbs_only_by_right(step: &Step, permission: &Permission, held: bool) -> Option<String> {
+    let allowed = match permission.turn {
+        Turn::Drained(DrainRequest::Reboot) => true,
+        Turn::DrainDisabled => !held,
+        Turn::NotYet | Turn::Draining(_) | Turn::Ending | Turn::Drained(_) => false,
+    };
+    let disturbs_all = step.disturbs == Disturbance::Node || is_reboot(step);
+    (disturbs_all && !allowed)
+        .then(|| format!("step \"{}\" disturbs the node and its turn has not come", step.action))
+}
+
+fn is_reboot(step: &Step) -> bool {
+    matches!(step.action, Action::Reboot { .. })
+}
+
+fn reboots(inventory: &Inventory, plan: &Plan) -> Vec<String> {
+    let mut findings = vec![];
+    let all: Vec<&Step> = plan.steps.iter().chain(&plan.later).collect();
+    if all.iter().filter(|step| is_reboot(step)).count() > 1 {
+        findings.push("more than one reboot in one plan".to_owned());
+    }
+    if let Some(at) = plan.steps.iter().position(is_reboot)
+        && at + 1 != plan.steps.len()
+    {
+        findings.push("steps behind a reboot could run before it".to_owned());
+    }
+    for step in all {
+        let Action::Reboot { causes, attempt } = &step.action else { continue };
+        if *attempt == 0 || *attempt > ATTEMPTS {
+            findings.push(format!("attempt {attempt} of a reboot"));
+        }
+        for cause in causes {
+            let newest = inventory.reboots.iter().rev().find(|r| r.reason == cause.reason.as_str());
+            let closed = newest.is_some_and(|record| {
+                record.goal == cause.goal
+                    && matches!(record.outcome, RebootOutcome::DidNotHelp { .. })
+            });
+            if closed {
+                findings.push(format!("a second reboot for {} {}", cause.reason, cause.goal));
+            }
+        }
+    }
+    findings
+}
+
+fn functions(desired: &Desired, inventory: &Inventory, plan: &Plan) -> Vec<String> {
+    let mut findings = vec![];
+    let ours: BTreeSet<PciAddress> = inventory
+        .configured
+        .iter()
+        .copied()
+        .chain(desired.functions.iter().map(|function| function.pci))
+        .collect();
+    let mut vfs: BTreeMap<PciAddress, u32> = inventory
+        .physical_functions
+        .iter()
+        .map(|pf| (pf.pci, u32::try_from(pf.vfs.len()).unwrap_or(u32::MAX)))
+        .collect();
+    for step in plan.steps.iter().chain(&plan.later) {
+        let action = &step.action;
+        let Some((pf, vf)) = target(action) else { continue };
+        if !ours.contains(&pf) || desired.untouchable.contains(&pf) {
+            findings.push(format!("step \"{action}\" changes a PF that is not ours"));
+        }
+        let have = vfs.get(&pf).copied().unwrap_or(0);
+        if let Some(vf) = vf.filter(|vf| *vf >= have) {
+            findings.push(format!("step \"{action}\" names VF {vf}, and there are {have}"));
+        }
+        match action {
+            Action::SetEswitchMode { .. } if have > 0 => {
+                findings.push(format!("step \"{action}\" comes while there are {have} VFs"));
+            }
+            Action::SetVfCount { count, .. } => {
+                let total = inventory.physical_functions.iter().find(|found| found.pci == pf);
+                let total = total.and_then(|found| found.total_vfs).unwrap_or(0);
+                if *count > total {
+                    findings
+                        .push(format!("step \"{action}\" is more than the card allows, {total}"));
+                }
+                vfs.insert(pf, *count);
+            }
+            _ => {}
+        }
+    }
+    findings
+}
+
+/// The PF, and the VF of it, that an action changes.
+fn target(action: &Action) -> Option<(PciAddress, Option<u32>)> {
+    match action {
+        Action::SetModprobeOption { .. }
+        | Action::RemoveModprobeOption
+        | Action::SetKernelArgument { .. }
+        | Action::RemoveKernelArgument { .. }
+        | Action::SwitchRdmaMode { .. }
+        | Action::Reboot { .. } => None,
+        Action::RememberFunction { interface } => Some((interface.pci_address, None)),
+        Action::ForgetFunction { pf }
+        | Action::SetVfCount { pf, .. }
+        | Action::SetEswitchMode { pf, .. }
+        | Action::SetPfMtu { pf, .. }
+        | Action::SetPfUp { pf } => Some((*pf, None)),
+        Action::SetVfMac { pf, vf, .. }
+        | Action::SetVfGuid { pf, vf, .. }
+        | Action::UnbindVf { pf, vf }
+        | Action::BindVf { pf, vf, .. }
+        | Action::SetVfMtu { pf, vf, .. } => Some((*pf, Some(*vf))),
+    }
+}

@@ -1,0 +1,236 @@
+//! A machine as plain data, and what each action makes of it: the pure model that scenarios and properties run on.
+
+use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
+use api::nodestate::{InterfaceStatus, RebootRecord};
+use api::{EswitchMode, LinkType, PciAddress, RdmaMode, Timestamp};
+use planner::Action;
+use planner::action::VfDriver;
+use std::collections::BTreeSet;
+
+/// One host. What a boot reads (the next command line) is not in the inventory, as on a real one.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    pub inventory: Inventory,
+    pub next_argument: Option<RdmaMode>,
+    /// The mode without any lever.
+    pub default_mode: Option<RdmaMode>,
+    pub ignores_levers: bool,
+    /// The host does not go down when asked.
+    pub ignores_reboot: bool,
+    /// VFs in resources that the device plugin may give away.
+    pub offered: BTreeSet<PciAddress>,
+    pub boots: u32,
+    pub now: Timestamp,
+}
+
+pub fn pf(pci: &str, name: &str, vendor: &str, device: &str) -> PhysicalFunction {
+    PhysicalFunction {
+        pci: pci.parse().unwrap(),
+        name: name.to_owned(),
+        alt_names: vec![],
+        mac: format!("0c:42:a1:{}", pci[5..].replace(['.'], ":").replace("00:", "aa:")),
+        vendor: vendor.to_owned(),
+        device: device.to_owned(),
+        driver: Some(if vendor == "15b3" { "mlx5_core" } else { "ice" }.to_owned()),
+        mtu: 1500,
+        admin_up: true,
+        speed: Some(100_000),
+        link_type: Some(LinkType::Ethernet),
+        eswitch: EswitchMode::Legacy,
+        total_vfs: Some(16),
+        vf_device: Some("1018".to_owned()),
+        numa_node: Some(0),
+        rdma_device: Some("mlx5_0".to_owned()),
+        net_filter: String::new(),
+        vfs: vec![],
+    }
+}
+
+/// The address of a VF: each PF has eight PCI devices for its VFs.
+pub fn vf_address(pf: &PciAddress, index: u32) -> PciAddress {
+    let index = u8::try_from(index).unwrap();
+    let device = 1 + pf.function * 8 + index / 8;
+    PciAddress { device, function: index % 8, ..*pf }
+}
+
+pub fn new_vf(pf: &PhysicalFunction, index: u32) -> VirtualFunction {
+    VirtualFunction {
+        pci: vf_address(&pf.pci, index),
+        index,
+        driver: None,
+        name: None,
+        mac: None,
+        admin_mac: None,
+        mtu: None,
+        device: "1018".to_owned(),
+        rdma_device: None,
+        guid: None,
+        representor: None,
+        vdpa: None,
+    }
+}
+
+/// A VF as a finished configuration leaves it.
+pub fn ready_vf(pf: &PhysicalFunction, index: u32) -> VirtualFunction {
+    let mut vf = new_vf(pf, index);
+    vf.admin_mac = Some(planner::functions::derived_mac(&pf.mac, index));
+    bind(pf, &mut vf, VfDriver::Default);
+    vf
+}
+
+fn bind(pf: &PhysicalFunction, vf: &mut VirtualFunction, driver: VfDriver) {
+    match driver {
+        VfDriver::VfioPci => {
+            vf.driver = Some("vfio-pci".to_owned());
+            (vf.name, vf.mac, vf.mtu, vf.rdma_device) = (None, None, None, None);
+        }
+        VfDriver::Default => {
+            vf.driver = pf.driver.clone();
+            vf.name = Some(format!("{}v{}", pf.name, vf.index));
+            vf.mac = vf.admin_mac.clone();
+            vf.mtu = Some(1500);
+            if pf.vendor == "15b3" {
+                vf.rdma_device = Some(format!("mlx5_{}", vf.index + 2));
+                let guid = match vf.admin_mac {
+                    Some(_) => "0242:a1ff:fe00:0001",
+                    None => planner::functions::NO_GUID,
+                };
+                vf.guid.get_or_insert(guid.to_owned());
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// One action, as a healthy host does it.
+    pub fn apply(&mut self, action: &Action) {
+        let rdma = &mut self.inventory.rdma;
+        match action {
+            Action::SetModprobeOption { mode } => rdma.modprobe_option = Some(*mode),
+            Action::RemoveModprobeOption => rdma.modprobe_option = None,
+            Action::SetKernelArgument { mode, .. } => self.next_argument = Some(*mode),
+            Action::RemoveKernelArgument { .. } => self.next_argument = None,
+            Action::SwitchRdmaMode { mode } => {
+                assert_eq!(rdma.other_namespaces, 0, "EBUSY: other network namespaces exist");
+                rdma.mode = Some(*mode);
+            }
+            Action::Reboot { causes, attempt } => {
+                let before = self.inventory.boot_id.clone();
+                self.inventory.reboots = planner::ledger::book(
+                    &self.inventory.reboots,
+                    causes,
+                    *attempt,
+                    &before,
+                    self.now,
+                );
+                if !self.ignores_reboot {
+                    self.boot();
+                }
+            }
+            Action::RememberFunction { interface } => {
+                let pci = interface.pci_address;
+                if !self.inventory.configured.contains(&pci) {
+                    self.inventory.configured.push(pci);
+                }
+            }
+            Action::ForgetFunction { pf } => self.inventory.configured.retain(|pci| pci != pf),
+            Action::SetVfCount { pf, count, probe } => {
+                let pf = self.function(pf);
+                assert!(*count <= pf.total_vfs.unwrap(), "ERANGE");
+                pf.vfs = (0..*count).map(|index| new_vf(pf, index)).collect();
+                assert!(!probe, "the planner never asks for probed VFs");
+            }
+            Action::SetEswitchMode { pf, mode } => {
+                let pf = self.function(pf);
+                assert!(pf.vfs.is_empty(), "EBUSY: the PF has VFs");
+                pf.eswitch = *mode;
+            }
+            Action::SetPfMtu { pf, mtu } => self.function(pf).mtu = *mtu,
+            Action::SetPfUp { pf } => self.function(pf).admin_up = true,
+            Action::SetVfMac { pf, vf, mac } => self.vf(pf, *vf).1.admin_mac = Some(mac.clone()),
+            Action::SetVfGuid { pf, vf, guid } => self.vf(pf, *vf).1.guid = Some(guid.clone()),
+            Action::UnbindVf { pf, vf } => {
+                let (pf, vf) = self.vf(pf, *vf);
+                vf.driver = None;
+                (vf.name, vf.mac, vf.mtu, vf.rdma_device) = (None, None, None, None);
+                if pf.link_type == Some(LinkType::Ethernet) {
+                    vf.guid = None;
+                }
+            }
+            Action::BindVf { pf, vf, driver } => {
+                let (pf, vf) = self.vf(pf, *vf);
+                bind(&pf, vf, *driver);
+            }
+            Action::SetVfMtu { pf, vf, mtu } => self.vf(pf, *vf).1.mtu = Some(*mtu),
+        }
+    }
+
+    pub fn boot(&mut self) {
+        self.boots += 1;
+        let inventory = &mut self.inventory;
+        inventory.boot_id = format!("boot-{}", self.boots);
+        inventory.holders.clear();
+        for pf in &mut inventory.physical_functions {
+            pf.vfs.clear();
+            pf.eswitch = EswitchMode::Legacy;
+        }
+        let rdma = &mut inventory.rdma;
+        rdma.kernel_argument = self.next_argument;
+        let levers = self.next_argument.or(rdma.modprobe_option).filter(|_| !self.ignores_levers);
+        rdma.mode = levers.or(self.default_mode);
+        self.offered.clear();
+    }
+
+    fn function(&mut self, pci: &PciAddress) -> &mut PhysicalFunction {
+        let mut functions = self.inventory.physical_functions.iter_mut();
+        functions.find(|pf| pf.pci == *pci).expect("the planner names a PF that exists")
+    }
+
+    fn vf(&mut self, pci: &PciAddress, index: u32) -> (PhysicalFunction, &mut VirtualFunction) {
+        let pf = self.function(pci);
+        let copy = pf.clone();
+        let vf = pf.vfs.iter_mut().find(|vf| vf.index == index);
+        (copy, vf.expect("the planner names a VF that exists"))
+    }
+
+    /// What the daemon would report of this host.
+    pub fn interfaces(&self) -> Vec<InterfaceStatus> {
+        self.inventory.physical_functions.iter().map(status).collect()
+    }
+}
+
+pub fn status(pf: &PhysicalFunction) -> InterfaceStatus {
+    InterfaceStatus {
+        pci_address: pf.pci,
+        name: pf.name.clone(),
+        mac: pf.mac.clone(),
+        driver: pf.driver.clone().unwrap_or_default(),
+        vendor: pf.vendor.clone(),
+        device_id: pf.device.clone(),
+        net_filter: pf.net_filter.clone(),
+        mtu: i64::from(pf.mtu),
+        num_vfs: i64::try_from(pf.vfs.len()).unwrap(),
+        link_speed: String::new(),
+        link_type: pf.link_type.map(|link| link.to_string()).unwrap_or_default(),
+        link_admin_state: "up".to_owned(),
+        eswitch_mode: pf.eswitch.to_string(),
+        externally_managed: false,
+        total_vfs: i64::from(pf.total_vfs.unwrap_or(0)),
+        alt_names: pf.alt_names.clone(),
+        vfs: vec![],
+    }
+}
+
+/// A record of a reboot that somebody asked for in an earlier boot.
+#[allow(dead_code, reason = "not every test binary has one")]
+pub fn record(goal: &str, boot: &str, outcome: api::nodestate::RebootOutcome) -> RebootRecord {
+    RebootRecord {
+        reason: "RdmaMode".to_owned(),
+        goal: goal.to_owned(),
+        boot_id_before: boot.to_owned(),
+        attempt: 1,
+        levers: vec!["modprobe.d".to_owned()],
+        asked_at: Timestamp::UNIX_EPOCH,
+        outcome,
+    }
+}

@@ -1,0 +1,152 @@
+//! Scenarios: a node, policies and pools above a line, and below it everything that happens until the node is at its
+//! goal. `UPDATE_EXPECT=1 cargo test -p planner --test scenarios` rewrites what is below the line.
+//!
+//! Every scenario also says what planning again gives, and what the independent audit of every plan on the way found.
+
+mod model;
+mod reader;
+
+use model::Machine;
+use planner::merge::{mode_wish, node_state_spec};
+use planner::select::NodeFacts;
+use planner::{Desired, DrainRequest, Permission, Plan, Turn, audit, policy};
+use reader::Scenario;
+use std::fmt::Write as _;
+
+#[test]
+fn every_scenario_reads_as_it_is_written() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 10, "the scenarios are gone: {} left", files.len());
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let mut wrong = vec![];
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (above, below) = text.split_once("----\n").unwrap_or((&text, ""));
+        let found = run(reader::read(above));
+        if found == below {
+            continue;
+        }
+        match update {
+            true => std::fs::write(&file, format!("{above}----\n{found}")).unwrap(),
+            false => wrong.push(format!("{}:\n{found}", file.display())),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Drives one node to its goal, or to where it waits for a person, and writes down each step.
+fn run(scenario: Scenario) -> String {
+    let Scenario { mut machine, name, labels, policies, pools, drain_disabled, stubborn, clock } =
+        scenario;
+    let mut out = String::new();
+    let (policies, problems) = policy::parse_all(&policies);
+    problems.iter().for_each(|problem| writeln!(out, "problem: {problem}").unwrap());
+    let facts = NodeFacts { name: &name, labels: &labels, interfaces: &machine.interfaces() };
+    let spec = node_state_spec(
+        &facts,
+        &policies,
+        mode_wish(&labels, &pools),
+        &api::nodestate::NodeStateSpec::default(),
+    );
+    let desired = Desired::parse(&spec);
+    let mut turn = if drain_disabled { Turn::DrainDisabled } else { Turn::NotYet };
+    let mut findings = vec![];
+    let mut number = 0;
+    let mut line = |out: &mut String, what: &str, because: &str| {
+        number += 1;
+        writeln!(out, "{number}. {what:<44} because {because}").unwrap();
+    };
+    for round in 0..80 {
+        assert!(round < 79, "this never ends:\n{out}");
+        let permission = Permission { turn, offered: machine.offered.clone() };
+        let plan = planner::plan(&desired, &machine.inventory, &permission, machine.now);
+        findings.extend(audit::plan(&desired, &machine.inventory, &permission, &plan));
+        machine.inventory.reboots.clone_from(&plan.ledger);
+        let fence: Vec<String> =
+            plan.withdraw.intersection(&machine.offered).map(ToString::to_string).collect();
+        if !plan.steps.is_empty() {
+            for step in &plan.steps {
+                line(&mut out, &step.action.to_string(), &step.because);
+                machine.apply(&step.action);
+                if step.action.needs_fresh_eyes() {
+                    break;
+                }
+            }
+        } else if !fence.is_empty() {
+            line(&mut out, &format!("withdraw {}", fence.join(" ")), "they are to be changed");
+            machine.offered.retain(|device| !plan.withdraw.contains(device));
+        } else if let (Turn::Drained(_), true) = (turn, waits_for_a_boot(&plan) && !clock) {
+            line(&mut out, "let some minutes pass", &blockers(&plan));
+            machine.now = later(machine.now);
+        } else {
+            match (turn, plan.request) {
+                (Turn::NotYet, request @ (DrainRequest::Drain | DrainRequest::Reboot)) => {
+                    line(&mut out, &format!("ask for {}", request.as_str()), &blockers(&plan));
+                    turn = Turn::Draining(request);
+                }
+                (Turn::Draining(request), _) if plan.request == request => {
+                    leave(&mut machine, &stubborn);
+                    line(&mut out, "drained", "the operator granted it");
+                    turn = Turn::Drained(request);
+                }
+                (Turn::Draining(_) | Turn::Drained(_), DrainRequest::Idle) => {
+                    let because = match plan.is_done() {
+                        true => "the node is at its goal".to_owned(),
+                        false => blockers(&plan),
+                    };
+                    line(&mut out, "give the turn back", &because);
+                    turn = Turn::NotYet;
+                }
+                _ => break,
+            }
+        }
+    }
+    closing(&mut out, &desired, &machine, turn, &findings);
+    out
+}
+
+fn closing(
+    out: &mut String,
+    desired: &Desired,
+    machine: &Machine,
+    turn: Turn,
+    findings: &[String],
+) {
+    let permission = Permission { turn, offered: machine.offered.clone() };
+    let again = planner::plan(desired, &machine.inventory, &permission, machine.now);
+    for blocker in &again.blockers {
+        writeln!(out, "waits: {} ({})", blocker, blocker.reason()).unwrap();
+    }
+    match again.steps.len() + again.later.len() {
+        0 => writeln!(out, "again: nothing to do").unwrap(),
+        _ => {
+            let steps = again.steps.iter().chain(&again.later);
+            let steps: Vec<String> = steps.map(|step| step.action.to_string()).collect();
+            writeln!(out, "again: {}", steps.join("; ")).unwrap();
+        }
+    }
+    match findings {
+        [] => writeln!(out, "audit: nothing found").unwrap(),
+        findings => writeln!(out, "audit: {}", findings.join("; ")).unwrap(),
+    }
+}
+
+fn waits_for_a_boot(plan: &Plan) -> bool {
+    plan.blockers.iter().any(|b| matches!(b, planner::Blocker::RebootUnderWay { .. }))
+}
+
+fn later(now: api::Timestamp) -> api::Timestamp {
+    api::Timestamp::from_second(now.as_second() + 600).unwrap()
+}
+
+fn blockers(plan: &Plan) -> String {
+    let texts: Vec<String> = plan.blockers.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+fn leave(machine: &mut Machine, stubborn: &[String]) {
+    machine.inventory.holders.retain(|holder| stubborn.contains(&holder.pod));
+}
