@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod reference;
 mod schema;
 mod traced;
 
@@ -89,6 +90,11 @@ fn what_the_schema_does_not_know_is_lost_and_so_noticed() {
         difference(&crd, &fields),
         ["SriovNetworkPoolConfig .spec.rdmaMood is in the Rust type and not in the schema"]
     );
+}
+
+#[test]
+fn the_reference_page_is_what_the_schemas_say() {
+    expect_test::expect_file!["../../../../docs/reference/api.md"].assert_eq(&reference::page());
 }
 
 /// Reads and writes back, as the Rust type of each kind does it.

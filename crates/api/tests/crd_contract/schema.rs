@@ -37,7 +37,7 @@ impl Crd {
         Self { kind, names, version: spec["versions"][0].clone() }
     }
 
-    fn root(&self) -> &Value {
+    pub fn root(&self) -> &Value {
         &self.version["schema"]["openAPIV3Schema"]
     }
 
@@ -89,7 +89,8 @@ impl Crd {
     }
 }
 
-fn walk(schema: &Value, path: &str, required: bool, visit: &mut dyn FnMut(&str, &Value, bool)) {
+/// Visits every node of a schema with its path, and whether its parent requires it.
+pub fn walk(schema: &Value, path: &str, required: bool, visit: &mut dyn FnMut(&str, &Value, bool)) {
     visit(path, schema, required);
     let needed: BTreeSet<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
