@@ -4,7 +4,9 @@ use super::address::Address;
 use super::object::text;
 use super::refusal::Refusal;
 use super::registry::{Kind, KindId};
+use super::schema::Schema;
 use super::selectors::Selector;
+use super::shape::Shape;
 use super::user::User;
 use api::wire::Request;
 use jiff::Timestamp;
@@ -38,6 +40,16 @@ impl Call<'_> {
             true => selector,
             false => selector.and_name(&self.address.name),
         })
+    }
+
+    /// The schema of the version that was asked for; built-in kinds have none.
+    pub fn schema(&self) -> Option<&Schema> {
+        self.kind.version(&self.address.version)?.schema.as_deref()
+    }
+
+    /// How lists and maps of the kind merge.
+    pub fn shape(&self) -> Shape<'_> {
+        self.schema().map_or(Shape::BuiltIn, Shape::Custom)
     }
 
     /// The path of fields that this request may own: all, or only status.

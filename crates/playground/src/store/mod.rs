@@ -4,15 +4,18 @@
 //! It does not run controllers, except the steps that are called by name (`collect_garbage`).
 
 mod address;
+mod apply;
 mod audit;
 #[allow(dead_code, reason = "tables and apply read the rest, in the next commits")]
 mod call;
 mod custom;
 mod defaults;
 mod delete;
+mod fields;
 mod identity;
 mod log;
 mod object;
+mod ownership;
 mod patch;
 mod pruning;
 mod read;
@@ -21,8 +24,8 @@ mod refusal;
 mod registry;
 mod schema;
 mod selectors;
-#[allow(dead_code, reason = "apply reads the rest, in the next commits")]
 mod shape;
+mod strategic;
 mod tables;
 mod user;
 mod validation;

@@ -1,13 +1,17 @@
 //! PATCH: JSON patch and merge patch here, the other two in their own files.
 
 use super::call::Call;
-use super::{Refusal, Response, Store, write};
+use super::write::Booking;
+use super::{Refusal, Response, Store, strategic};
 use api::wire::PatchType;
 use serde_json::Value;
 use std::sync::Arc;
 
 impl Store {
     pub(super) fn patch(&mut self, call: &Call, kind: PatchType) -> Result<Response, Refusal> {
+        if kind == PatchType::Apply {
+            return self.apply(call);
+        }
         let old = self.target(call)?;
         let new = match kind {
             PatchType::Json => json_patched(&old, call.body)?,
@@ -16,12 +20,15 @@ impl Store {
                 json_patch::merge(&mut new, call.body);
                 new
             }
-            PatchType::Strategic | PatchType::Apply => {
-                let accepted = [PatchType::Json, PatchType::Merge].map(PatchType::content_type);
-                return Err(Refusal::unsupported_media_type(&accepted));
+            PatchType::Strategic | PatchType::Apply if call.kind.custom => {
+                let accepted = [PatchType::Json, PatchType::Merge, PatchType::Apply];
+                return Err(Refusal::unsupported_media_type(
+                    &accepted.map(PatchType::content_type),
+                ));
             }
+            PatchType::Strategic | PatchType::Apply => strategic::patched(&old, call.body)?,
         };
-        let stored = self.update_object(call, old, new, "patch", strict_patch)?;
+        let stored = self.update_object(call, old, new, "patch", Booking::Patch)?;
         Ok(Response { status: 200, body: self.present(call, &stored) })
     }
 }
@@ -37,12 +44,4 @@ fn json_patched(old: &Arc<Value>, body: &Value) -> Result<Value, Refusal> {
         details: Value::Null,
     })?;
     Ok(new)
-}
-
-/// The refusal of a patch that brings unknown fields.
-fn strict_patch(call: &Call, name: &str, unknown: &[String]) -> Refusal {
-    let message = format!("Invalid value: {}", write::strict_error(unknown));
-    let error =
-        super::FieldError { reason: "FieldValueInvalid", field: "patch".to_owned(), message };
-    Refusal::invalid(&call.kind, name, &[error])
 }

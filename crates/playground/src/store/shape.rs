@@ -86,6 +86,19 @@ impl Shape<'_> {
         }
     }
 
+    /// True when the type of the map above declares the last field of `path`; false for the keys of a free map.
+    pub fn is_declared(&self, path: &[&str]) -> bool {
+        match (self, path) {
+            (_, ["metadata", ..]) | (Self::BuiltIn, _) => true,
+            (Self::Custom(schema), [above @ .., field]) => {
+                let above = walk(schema, above);
+                let above = above.map(|schema| schema.items.as_deref().unwrap_or(schema));
+                above.is_some_and(|schema| schema.properties.contains_key(*field))
+            }
+            (Self::Custom(_), []) => true,
+        }
+    }
+
     /// True when the map at `path` is owned as one value.
     pub fn is_atomic_map(&self, path: &[&str]) -> bool {
         match self {

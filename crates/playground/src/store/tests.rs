@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 mod basics;
+mod patches;
 
 pub(super) fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()

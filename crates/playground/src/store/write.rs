@@ -2,6 +2,7 @@
 
 use super::call::{Call, Validation};
 use super::object::{self, as_map, at, metadata, put, text};
+use super::ownership::{self, Ownership};
 use super::refusal::FieldError;
 use super::registry::Kind;
 use super::{Refusal, Response, Store, defaults, pruning, validation};
@@ -12,9 +13,51 @@ use std::sync::Arc;
 const SERVER_OWNED: &[&str] =
     &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
+/// How a write is booked in `managedFields`, and how it is refused when it brings unknown fields.
+#[derive(Debug, Clone)]
+pub(super) enum Booking {
+    /// A body that replaces the object: what it changed is its manager's.
+    Body,
+    /// A patch: the same, with another sentence about unknown fields.
+    Patch,
+    /// An apply, which has settled the ownership already.
+    Applied(Ownership),
+}
+
+impl Booking {
+    fn refuse_unknown(&self, call: &Call, name: &str, unknown: &[String]) -> Refusal {
+        let fields: Vec<_> = unknown.iter().map(|path| unknown_field(path)).collect();
+        let what = format!("strict decoding error: {}", fields.join(", "));
+        match self {
+            Self::Body => {
+                let (kind, version) = (&call.kind.kind, &call.address.version);
+                let message =
+                    format!("{kind} in version {version:?} cannot be handled as a {kind}: {what}");
+                Refusal::bad_request(message)
+            }
+            Self::Patch | Self::Applied(_) => {
+                let error = FieldError {
+                    reason: "FieldValueInvalid",
+                    field: "patch".to_owned(),
+                    message: format!("Invalid value: {what}"),
+                };
+                Refusal::invalid(&call.kind, name, &[error])
+            }
+        }
+    }
+
+    /// Writes `managedFields` of the new state.
+    fn book(self, call: &Call, old: &Value, new: &mut Value) {
+        match self {
+            Self::Body | Self::Patch => ownership::book_update(call, call.shape(), old, new),
+            Self::Applied(ownership) => ownership.write(new),
+        }
+    }
+}
+
 impl Store {
     pub(super) fn create(&mut self, call: &Call) -> Result<Response, Refusal> {
-        let stored = self.create_object(call, call.body.clone(), "create")?;
+        let stored = self.create_object(call, call.body.clone(), "create", Booking::Body)?;
         Ok(Response { status: 201, body: self.present(call, &stored) })
     }
 
@@ -24,6 +67,7 @@ impl Store {
         call: &Call,
         mut object: Value,
         verb: &'static str,
+        booking: Booking,
     ) -> Result<Arc<Value>, Refusal> {
         check_type(call, &mut object)?;
         if !object::resource_version(&object).is_empty() {
@@ -36,13 +80,14 @@ impl Store {
         if self.stored(call.id, &call.address.namespace, &name).is_some() {
             return Err(Refusal::already_exists(&call.kind, &name));
         }
-        self.read_fields(call, &mut object, decoding)?;
+        self.read_fields(call, &mut object, &booking)?;
         if call.kind.has_status && !defaults::keeps_status_on_create(&call.kind) {
             as_map(&mut object).shift_remove("status");
         }
         self.set_created(call, &mut object);
         defaults::apply(&call.kind, &mut object);
         self.check_fields(call, &name, &object)?;
+        booking.book(call, &Value::Null, &mut object);
         defaults::on_create(&call.kind, &mut object, &object::time(call.now));
         self.record(call, verb, &name, true);
         Ok(match call.options.dry_run {
@@ -121,16 +166,15 @@ impl Store {
         &mut self,
         call: &Call,
         object: &mut Value,
-        strict: fn(&Call, &str, &[String]) -> Refusal,
+        booking: &Booking,
     ) -> Result<(), Refusal> {
-        let version = call.kind.version(&call.address.version);
-        let Some(schema) = version.and_then(|version| version.schema.as_deref()) else {
-            return Ok(());
-        };
+        let Some(schema) = call.schema() else { return Ok(()) };
         let unknown = pruning::prune(schema, object);
         if !unknown.is_empty() {
             match call.options.validation {
-                Validation::Strict => return Err(strict(call, object::name(object), &unknown)),
+                Validation::Strict => {
+                    return Err(booking.refuse_unknown(call, object::name(object), &unknown));
+                }
                 Validation::Warn => {
                     self.warnings.extend(unknown.iter().map(|path| unknown_field(path)))
                 }
@@ -146,8 +190,7 @@ impl Store {
         if call.kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
             return self.check_definition(name, object);
         }
-        let version = call.kind.version(&call.address.version);
-        let errors = match version.and_then(|version| version.schema.as_deref()) {
+        let errors = match call.schema() {
             Some(schema) => validation::validate(schema, object),
             None => defaults::problems(&call.kind, object),
         };
@@ -172,7 +215,7 @@ impl Store {
             error.message = error.message.replace("\"0x0\"", "0x0");
             return Err(Refusal::invalid(&call.kind, object::name(&old), &[error]));
         }
-        let stored = self.update_object(call, old, new, "update", decoding)?;
+        let stored = self.update_object(call, old, new, "update", Booking::Body)?;
         Ok(Response { status: 200, body: self.present(call, &stored) })
     }
 
@@ -183,10 +226,10 @@ impl Store {
         old: Arc<Value>,
         mut new: Value,
         verb: &'static str,
-        strict: fn(&Call, &str, &[String]) -> Refusal,
+        booking: Booking,
     ) -> Result<Arc<Value>, Refusal> {
         check_preconditions(call, &old, &new)?;
-        self.read_fields(call, &mut new, strict)?;
+        self.read_fields(call, &mut new, &booking)?;
         keep_what_is_not_written(call, &old, &mut new);
         defaults::apply(&call.kind, &mut new);
         let name = object::name(&old).to_owned();
@@ -196,6 +239,10 @@ impl Store {
             return Err(Refusal::invalid(&call.kind, &name, &errors));
         }
         count_generation(&call.kind, &old, &mut new);
+        let applied = matches!(booking, Booking::Applied(_));
+        if applied || *old != new {
+            booking.book(call, &old, &mut new);
+        }
         let changed = *old != new;
         self.record(call, verb, &name, changed);
         if !changed {
@@ -220,7 +267,7 @@ fn is_released(kind: &Kind, object: &Value) -> bool {
         && grace.unwrap_or_default() == 0
 }
 
-fn check_type(call: &Call, object: &mut Value) -> Result<(), Refusal> {
+pub(super) fn check_type(call: &Call, object: &mut Value) -> Result<(), Refusal> {
     if !object.is_object() {
         let message = "couldn't get version/kind; json parse error: the body is not an object";
         return Err(Refusal::bad_request(message));
@@ -318,7 +365,8 @@ fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value) {
         put(as_map(new), "status", old.get("status").cloned());
     }
     let metadata = metadata(new);
-    for field in SERVER_OWNED.iter().chain(&["name", "namespace", "generateName"]) {
+    for field in SERVER_OWNED.iter().chain(&["name", "namespace", "generateName", "managedFields"])
+    {
         put(metadata, field, at(old, &["metadata", field]).cloned());
     }
     metadata.insert("resourceVersion".to_owned(), Value::from(object::resource_version(old)));
@@ -344,23 +392,8 @@ fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
     }
 }
 
-pub(super) fn unknown_field(path: &str) -> String {
+fn unknown_field(path: &str) -> String {
     format!("unknown field {path:?}")
-}
-
-/// The refusal of a body with unknown fields.
-pub(super) fn decoding(call: &Call, _name: &str, unknown: &[String]) -> Refusal {
-    let kind = &call.kind.kind;
-    Refusal::bad_request(format!(
-        "{kind} in version {:?} cannot be handled as a {kind}: {}",
-        call.address.version,
-        strict_error(unknown)
-    ))
-}
-
-pub(super) fn strict_error(unknown: &[String]) -> String {
-    let fields: Vec<_> = unknown.iter().map(|path| unknown_field(path)).collect();
-    format!("strict decoding error: {}", fields.join(", "))
 }
 
 /// Names are DNS-1123 subdomains; RBAC allows more, as its own names have colons.

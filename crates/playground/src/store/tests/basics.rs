@@ -65,7 +65,7 @@ fn status_is_kept_apart_and_generation_counts_the_spec() {
             200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"8","labels":{"a":"b"}},"spec":{"size":2,"color":"green"},"status":{"phase":"Ready"}}
             422 Invalid: the server rejected our request due to an error in our request: operation '/0' failed at path '/spec/size': value did not match
             200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"9","labels":{"a":"b"}},"spec":{"size":3,"color":"green"},"status":{"phase":"Ready"}}
-            415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json
+            415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml
         "#]],
     );
 }
