@@ -5,8 +5,10 @@
 pub mod cdi;
 pub mod home;
 pub mod journal;
+pub mod linux;
 pub mod netlink;
 pub mod seam;
 pub mod vf_profile;
+pub mod tried;
 
 pub use seam::{Host, Namespace, Refusal};

@@ -1,0 +1,237 @@
+//! The seam over the real kernel.
+//!
+//! The only module of ironrail with `unsafe`, each block with its reason. Nothing is decided here: every call is one or
+//! a few system calls, and a refusal carries the kernel's errno and, where netlink says more, the kernel's words.
+//! `root` is where the host's files are seen: `/`, or `/host` in a pod.
+
+#![allow(unsafe_code)]
+
+mod files;
+mod namespace;
+mod network;
+mod packet;
+mod program;
+mod socket;
+mod wait;
+
+use crate::seam::{
+    Address, AddressChange, DevlinkChange, DevlinkDevice, Host, Interest, Link, LinkChange,
+    LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice, Refusal, Route,
+    RouteChange, Woken,
+};
+use crate::tried;
+use api::{PciAddress, RdmaMode, Timestamp};
+use files::Root;
+use namespace::Spaces;
+use rustix::io::Errno;
+use std::time::Duration;
+
+/// Why a call failed: the errno, and what the kernel added in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failure {
+    errno: Errno,
+    note: String,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self { errno, note: String::new() }
+    }
+}
+
+impl Failure {
+    fn tried(self, tried: String) -> Refusal {
+        Refusal { tried, errno: self.errno, note: self.note }
+    }
+}
+
+/// The computer that this process runs on.
+#[derive(Debug)]
+pub struct LinuxHost {
+    root: Root,
+    spaces: Spaces,
+    waiter: wait::Waiter,
+}
+
+impl LinuxHost {
+    /// The host whose root directory is mounted at `root`; its namespace is that of process 1.
+    pub fn new(root: &str) -> Result<Self, Refusal> {
+        Self::at_home(root, "/proc/1/ns/net")
+    }
+
+    /// As `new`, with another namespace in the place of the host's: what a test needs to leave the host in peace.
+    pub fn at_home(root: &str, home: &str) -> Result<Self, Refusal> {
+        let opened = Root::open(root);
+        let opened =
+            opened.map_err(|errno| Refusal::new(format!("open the root {root}"), errno))?;
+        Ok(Self { root: opened, spaces: Spaces::new(home), waiter: wait::Waiter::new() })
+    }
+
+    /// Runs `work` in a namespace, on a thread that ends with it.
+    fn within<T: Send>(
+        &self,
+        space: &Namespace,
+        work: impl FnOnce() -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
+        self.spaces.within(&self.root, space, work)
+    }
+}
+
+impl Host for LinuxHost {
+    fn read(&self, path: &str) -> Result<Vec<u8>, Refusal> {
+        self.root.read(path).map_err(|errno| Refusal::new(tried::read(path), errno))
+    }
+
+    fn write(&self, path: &str, content: &str) -> Result<(), Refusal> {
+        let written = self.root.write(path, content);
+        written.map_err(|errno| Refusal::new(tried::write(path, content), errno))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Refusal> {
+        self.root.list(path).map_err(|errno| Refusal::new(tried::list(path), errno))
+    }
+
+    fn link_target(&self, path: &str) -> Result<String, Refusal> {
+        let target = self.root.link_target(path);
+        target.map_err(|errno| Refusal::new(tried::link_target(path), errno))
+    }
+
+    fn metadata(&self, path: &str) -> Result<Metadata, Refusal> {
+        self.root.metadata(path).map_err(|errno| Refusal::new(tried::metadata(path), errno))
+    }
+
+    fn replace(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Refusal> {
+        let replaced = self.root.replace(path, content, mode);
+        replaced.map_err(|errno| Refusal::new(tried::replace(path), errno))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), Refusal> {
+        self.root.remove(path).map_err(|errno| Refusal::new(tried::remove(path), errno))
+    }
+
+    fn lock(&self, path: &str, timeout: Duration) -> Result<Lock, Refusal> {
+        self.root.lock(path, timeout).map_err(|errno| Refusal::new(tried::lock(path), errno))
+    }
+
+    fn links(&self, space: &Namespace, query: &LinkQuery) -> Result<Vec<Link>, Refusal> {
+        let found = self.within(space, || network::links(query));
+        found.map_err(|failure| failure.tried(tried::links(space)))
+    }
+
+    fn change_link(&self, space: &Namespace, change: &LinkChange) -> Result<(), Refusal> {
+        let target = match change {
+            LinkChange::Move { to, .. } => Some(to),
+            _ => None,
+        };
+        let changed = self.spaces.open_target(&self.root, target).map_err(Failure::from);
+        let changed = changed.and_then(|target| {
+            self.within(space, || network::change_link(change, target.as_ref()))
+        });
+        changed.map_err(|failure| failure.tried(tried::change_link(space, change)))
+    }
+
+    fn addresses(&self, space: &Namespace, link: Option<u32>) -> Result<Vec<Address>, Refusal> {
+        let found = self.within(space, || network::addresses(link));
+        found.map_err(|failure| {
+            failure.tried(format!("list the addresses of {}", tried::in_words(space)))
+        })
+    }
+
+    fn change_address(&self, space: &Namespace, change: &AddressChange) -> Result<(), Refusal> {
+        let (verb, link, address, prefix) = match change {
+            AddressChange::Add { link, address, prefix } => ("add", link, address, prefix),
+            AddressChange::Remove { link, address, prefix } => ("remove", link, address, prefix),
+        };
+        let changed = self.within(space, || network::change_address(change));
+        changed.map_err(|failure| {
+            let space = tried::in_words(space);
+            failure.tried(format!("{verb} address {address}/{prefix} on link {link} in {space}"))
+        })
+    }
+
+    fn routes(&self, space: &Namespace) -> Result<Vec<Route>, Refusal> {
+        let found = self.within(space, network::routes);
+        found.map_err(|failure| {
+            failure.tried(format!("list the routes of {}", tried::in_words(space)))
+        })
+    }
+
+    fn change_route(&self, space: &Namespace, change: &RouteChange) -> Result<(), Refusal> {
+        let (verb, route) = match change {
+            RouteChange::Add(route) => ("add", route),
+            RouteChange::Remove(route) => ("remove", route),
+        };
+        let changed = self.within(space, || network::change_route(change));
+        changed.map_err(|failure| {
+            let (destination, bits) = route.destination;
+            let space = tried::in_words(space);
+            failure.tried(format!("{verb} route {destination}/{bits} in {space}"))
+        })
+    }
+
+    fn send_frame(&self, space: &Namespace, link: u32, frame: &[u8]) -> Result<(), Refusal> {
+        let sent = self.within(space, || Ok(packet::send(link, frame)?));
+        sent.map_err(|failure| {
+            let space = tried::in_words(space);
+            failure.tried(format!("send {} bytes out of link {link} in {space}", frame.len()))
+        })
+    }
+
+    fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal> {
+        let found = self.within(&Namespace::Host, || network::devlink(device));
+        found.map_err(|failure| failure.tried(format!("ask devlink about {device}")))
+    }
+
+    fn change_devlink(&self, device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal> {
+        let changed = self.within(&Namespace::Host, || network::change_devlink(device, change));
+        changed.map_err(|failure| {
+            let said = tried::describe_devlink_change(change);
+            failure.tried(format!("{said} on {device} by devlink"))
+        })
+    }
+
+    fn rdma_mode(&self) -> Result<RdmaMode, Refusal> {
+        let mode = self.root.has_rdma().map_err(Failure::from);
+        let mode = mode.and_then(|()| self.within(&Namespace::Host, network::rdma_mode));
+        mode.map_err(|failure| failure.tried("ask for the rdma mode".to_owned()))
+    }
+
+    fn rdma_devices(&self, space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal> {
+        let found = self.root.has_rdma().map_err(Failure::from);
+        let found = found.and_then(|()| self.within(space, network::rdma_devices));
+        found.map_err(|failure| {
+            failure.tried(format!("list the rdma devices of {}", tried::in_words(space)))
+        })
+    }
+
+    fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal> {
+        let target = match change {
+            RdmaChange::Move { to, .. } => Some(to),
+            _ => None,
+        };
+        let target =
+            self.root.has_rdma().and_then(|()| self.spaces.open_target(&self.root, target));
+        let changed = target.map_err(Failure::from).and_then(|target| {
+            self.within(space, || network::change_rdma(change, target.as_ref()))
+        });
+        changed.map_err(|failure| {
+            let said = tried::describe_rdma_change(change);
+            failure.tried(format!("{said} from {}", tried::in_words(space)))
+        })
+    }
+
+    fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal> {
+        let ran = program::run(&self.root, program, arguments, input);
+        ran.map_err(|errno| Refusal::new(tried::run(program, arguments), errno))
+    }
+
+    fn now(&self) -> Timestamp {
+        // The one clock of the product's hands; everything above takes the time as an argument.
+        #[allow(clippy::disallowed_methods)]
+        Timestamp::now()
+    }
+
+    fn wait(&self, interests: &[Interest], timeout: Duration) -> Woken {
+        self.waiter.wait(&self.root, &self.spaces, interests, timeout)
+    }
+}

@@ -1,0 +1,152 @@
+//! The typed questions and changes of the seam, as conversations in the namespace of the calling thread.
+
+use super::Failure;
+use super::socket::{Conversation, GENERIC, RDMA, ROUTE};
+use crate::netlink::{address, devlink as codec, link, rdma, route};
+use crate::seam::{
+    Address, AddressChange, DevlinkChange, DevlinkDevice, DevlinkParameter, Link, LinkChange,
+    LinkQuery, RdmaChange, RdmaDevice, Route, RouteChange,
+};
+use api::{PciAddress, RdmaMode};
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+pub(super) fn links(query: &LinkQuery) -> Result<Vec<Link>, Failure> {
+    let answer = Conversation::open(ROUTE)?.ask(&link::query(query))?;
+    let answer = answer.iter().filter(|(kind, _)| *kind == link::RTM_NEWLINK);
+    Ok(answer.map(|(_, payload)| link::parse(payload)).collect::<Result<_, _>>()?)
+}
+
+pub(super) fn change_link(change: &LinkChange, target: Option<&OwnedFd>) -> Result<(), Failure> {
+    let request = link::change(change, target.map(AsRawFd::as_raw_fd))?;
+    Conversation::open(ROUTE)?.ask(&request)?;
+    Ok(())
+}
+
+pub(super) fn addresses(link: Option<u32>) -> Result<Vec<Address>, Failure> {
+    let answer = Conversation::open(ROUTE)?.ask(&address::query())?;
+    let mut found = Vec::new();
+    for (_, payload) in answer.iter().filter(|(kind, _)| *kind == address::RTM_NEWADDR) {
+        found.extend(address::parse(payload)?);
+    }
+    found.retain(|address| link.is_none_or(|link| address.link == link));
+    Ok(found)
+}
+
+pub(super) fn change_address(change: &AddressChange) -> Result<(), Failure> {
+    Conversation::open(ROUTE)?.ask(&address::change(change))?;
+    Ok(())
+}
+
+pub(super) fn routes() -> Result<Vec<Route>, Failure> {
+    let answer = Conversation::open(ROUTE)?.ask(&route::query())?;
+    let mut found = Vec::new();
+    for (_, payload) in answer.iter().filter(|(kind, _)| *kind == route::RTM_NEWROUTE) {
+        found.extend(route::parse(payload)?);
+    }
+    Ok(found)
+}
+
+pub(super) fn change_route(change: &RouteChange) -> Result<(), Failure> {
+    Conversation::open(ROUTE)?.ask(&route::change(change))?;
+    Ok(())
+}
+
+/// Devlink, with the number that the kernel gave to the family at this boot.
+struct Devlink {
+    conversation: Conversation,
+    family: u16,
+}
+
+impl Devlink {
+    fn open() -> Result<Self, Failure> {
+        let mut conversation = Conversation::open(GENERIC)?;
+        let answer = match conversation.ask(&codec::family_query("devlink")) {
+            // A kernel without devlink has no device of it either; that is what callers ask.
+            Err(Failure { errno: Errno::NOENT, .. }) => {
+                let note = "this kernel has no devlink".to_owned();
+                return Err(Failure { errno: Errno::NODEV, note });
+            }
+            answer => answer?,
+        };
+        let payload = answer.first().map(|(_, payload)| payload.as_slice()).unwrap_or_default();
+        Ok(Self { family: codec::parse_family(payload)?, conversation })
+    }
+
+    fn parameters(&mut self, device: &PciAddress) -> Result<Vec<codec::Parameter>, Failure> {
+        let answer = match self.conversation.ask(&codec::parameters_query(self.family)) {
+            Err(Failure { errno: Errno::OPNOTSUPP, .. }) => Vec::new(),
+            answer => answer?,
+        };
+        let parsed = answer.iter().map(|(_, payload)| codec::parse_parameter(payload));
+        let parsed: Result<Vec<_>, _> = parsed.collect();
+        Ok(parsed?.into_iter().filter(|parameter| parameter.is_of(device)).collect())
+    }
+}
+
+pub(super) fn devlink(device: &PciAddress) -> Result<DevlinkDevice, Failure> {
+    let mut devlink = Devlink::open()?;
+    let eswitch = match devlink.conversation.ask(&codec::eswitch_query(devlink.family, device)) {
+        Err(Failure { errno: Errno::OPNOTSUPP, .. }) => None,
+        answer => match answer?.first() {
+            Some((_, payload)) => codec::parse_eswitch(payload)?,
+            None => None,
+        },
+    };
+    let parameters = devlink.parameters(device)?;
+    let parameters = parameters.into_iter().flat_map(|parameter| parameter.rows).collect();
+    Ok(DevlinkDevice { eswitch, parameters })
+}
+
+pub(super) fn change_devlink(device: &PciAddress, change: &DevlinkChange) -> Result<(), Failure> {
+    let mut devlink = Devlink::open()?;
+    let family = devlink.family;
+    let request = match change {
+        DevlinkChange::Eswitch(mode) => codec::set_eswitch(family, device, *mode),
+        DevlinkChange::Reload => codec::reload(family, device),
+        DevlinkChange::Parameter { name, mode, value } => {
+            // The kernel wants the type said again; only reading the parameter tells it.
+            let known = devlink.parameters(device)?.into_iter().find(|known| known.name == *name);
+            let Some(value_type) = known.and_then(|known| known.value_type) else {
+                return Err(Errno::INVAL.into());
+            };
+            let (name, mode, value) = (name.clone(), mode.clone(), value.clone());
+            let wanted = DevlinkParameter { name, mode, value };
+            codec::set_parameter(family, device, value_type, &wanted)
+                .map_err(|malformed| Failure { errno: Errno::INVAL, note: malformed.to_string() })?
+        }
+    };
+    devlink.conversation.ask(&request)?;
+    Ok(())
+}
+
+pub(super) fn rdma_mode() -> Result<RdmaMode, Failure> {
+    let answer = Conversation::open(RDMA)?.ask(&rdma::mode_query())?;
+    let payload = answer.first().map(|(_, payload)| payload.as_slice()).unwrap_or_default();
+    Ok(rdma::parse_mode(payload)?)
+}
+
+pub(super) fn rdma_devices() -> Result<Vec<RdmaDevice>, Failure> {
+    let mut conversation = Conversation::open(RDMA)?;
+    let mut devices = Vec::new();
+    for (_, payload) in conversation.ask(&rdma::device_query())? {
+        let mut device = rdma::parse_device(&payload)?;
+        match conversation.ask(&rdma::port_query(device.index)) {
+            Ok(ports) => {
+                let ports = ports.iter().map(|(_, payload)| rdma::parse_port(payload));
+                device.ports = ports.collect::<Result<_, _>>()?;
+                devices.push(device);
+            }
+            // It went away between the two questions (nldev.c says EINVAL for an index that nobody has).
+            Err(Failure { errno: Errno::INVAL | Errno::NODEV, .. }) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(devices)
+}
+
+pub(super) fn change_rdma(change: &RdmaChange, target: Option<&OwnedFd>) -> Result<(), Failure> {
+    let request = rdma::change(change, target.map(AsRawFd::as_raw_fd))?;
+    Conversation::open(RDMA)?.ask(&request)?;
+    Ok(())
+}
