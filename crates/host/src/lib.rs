@@ -8,7 +8,7 @@ pub mod journal;
 pub mod linux;
 pub mod netlink;
 pub mod seam;
-pub mod vf_profile;
 pub mod tried;
+pub mod vf_profile;
 
 pub use seam::{Host, Namespace, Refusal};
