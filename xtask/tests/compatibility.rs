@@ -18,7 +18,7 @@ fn rows() -> Vec<[&'static str; 4]> {
         .collect()
 }
 
-/// The tests of a cell: `crate::name`.
+/// The tests of a cell: `crate::name`, or `crate::name.txt` for a scenario.
 fn named(cell: &str) -> Vec<(&str, &str)> {
     let quoted = cell.split('`').skip(1).step_by(2);
     quoted
@@ -37,10 +37,13 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 /// All Rust text of one crate, tests included.
 fn text_of(name: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let home = if name == "xtask" { root.join("xtask") } else { root.join("crates").join(name) };
+    let home = if name == "xtask" { root().join(name) } else { root().join("crates").join(name) };
     let mut files = Vec::new();
     rust_files(&home.join("src"), &mut files);
     rust_files(&home.join("tests"), &mut files);
@@ -64,7 +67,13 @@ fn every_test_that_a_row_names_exists() {
     let mut gone = Vec::new();
     for row in rows() {
         for (home, test) in named(row[3]) {
-            if !text_of(home).contains(&format!("fn {test}(")) {
+            let there = match test.ends_with(".txt") {
+                true => {
+                    root().join("crates").join(home).join("tests/scenarios").join(test).exists()
+                }
+                false => text_of(home).contains(&format!("fn {test}(")),
+            };
+            if !there {
                 gone.push(format!("{home}::{test}"));
             }
         }
