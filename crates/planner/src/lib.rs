@@ -9,6 +9,7 @@ pub mod blocker;
 pub mod desired;
 pub mod drain;
 pub mod functions;
+mod json;
 pub mod ledger;
 pub mod merge;
 pub mod order;
@@ -16,6 +17,7 @@ pub mod policy;
 pub mod pools;
 mod rdma;
 pub mod reason;
+pub mod render;
 pub mod rollout;
 pub mod select;
 

@@ -3,6 +3,12 @@
 //!
 //! Every scenario also says what planning again gives, and what the independent audit of every plan on the way found.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and scenarios are files"
+)]
+
 mod model;
 mod reader;
 
