@@ -8,6 +8,7 @@ pub mod journal;
 pub mod linux;
 pub mod netlink;
 pub mod seam;
+pub mod sim;
 pub mod tried;
 pub mod vf_profile;
 

@@ -1,0 +1,182 @@
+//! Power on and reboot: what a boot forgets, and what it reads again.
+
+use super::drivers::claimed_by;
+use super::machine::{FunctionKind, HOST_NAMESPACE, Machine, NetNamespace};
+use super::pci::fnv;
+use super::{Fault, files};
+use api::{EswitchMode, PciAddress, RdmaMode};
+use std::time::Duration;
+
+/// How long a boot takes on the machine's clock.
+const BOOT: Duration = Duration::from_secs(60);
+
+impl Machine {
+    /// Boots the machine: drivers, VFs, namespaces, processes and tmpfs start afresh; files and firmware stay.
+    pub fn boot(&mut self) {
+        self.advance(if self.boots == 0 { Duration::ZERO } else { BOOT });
+        self.forget();
+        self.boots += 1;
+        self.boot_id = boot_id(&self.name, self.boots);
+        self.kernel_arguments = self.next_kernel_arguments.clone();
+        self.load_modules();
+        self.namespaces.insert(HOST_NAMESPACE, NetNamespace::default());
+        self.add_loopback(HOST_NAMESPACE);
+        let functions: Vec<PciAddress> = self.functions.keys().copied().collect();
+        for pci in functions {
+            self.probe(&pci);
+        }
+        self.units = ["containerd", "kubelet"].map(|unit| format!("{unit}.service")).into();
+        self.start_services();
+    }
+
+    /// A reboot that was asked for, unless the machine ignores it; answers whether it booted.
+    pub fn reboot_if_requested(&mut self) -> bool {
+        if self.reboot_requested.is_none() || self.has(Fault::IgnoresReboot) {
+            return false;
+        }
+        self.boot();
+        true
+    }
+
+    fn forget(&mut self) {
+        self.reboot_requested = None;
+        self.pending.clear();
+        self.links.clear();
+        self.rdma.devices.clear();
+        self.rdma.last_index = 0;
+        self.rdma.mode = None;
+        self.namespaces.clear();
+        self.namespace_paths.clear();
+        self.processes.clear();
+        self.modules.clear();
+        self.files.retain(|path, _| !files::is_volatile(path));
+        self.directories.retain(|path| !files::is_volatile(path));
+        self.functions.retain(|_, function| !matches!(function.kind, FunctionKind::Virtual(_)));
+        for function in self.functions.values_mut() {
+            function.driver = None;
+            function.driver_override = None;
+            if let FunctionKind::Physical(part) = &mut function.kind {
+                part.num_vfs = 0;
+                part.vfs.clear();
+                part.autoprobe = true;
+                part.eswitch = EswitchMode::Legacy;
+                if let Some(firmware) = &mut part.firmware {
+                    firmware.current = firmware.next.clone();
+                    let count =
+                        |name: &str| firmware.current.get(name).and_then(|text| text.parse().ok());
+                    let enabled = firmware
+                        .current
+                        .get("SRIOV_EN")
+                        .is_none_or(|text| text.starts_with("True"));
+                    part.total_vfs =
+                        if enabled { count("NUM_OF_VFS").unwrap_or(part.total_vfs) } else { 0 };
+                }
+            }
+        }
+    }
+
+    /// What udev loads for the devices that are there, and the RDMA core behind the drivers that need it.
+    fn load_modules(&mut self) {
+        let drivers: Vec<&str> =
+            self.functions.values().filter_map(claimed_by).map(|row| row.module).collect();
+        for module in drivers {
+            if module != "pcieport" {
+                self.load_module(module, None);
+            }
+        }
+        // A VF's driver is loaded when its first VF appears; loading it now makes no difference that anybody sees.
+        if self.modules.contains("igb") {
+            self.load_module("igbvf", None);
+        }
+        if self.modules.contains("ice") {
+            self.load_module("iavf", None);
+        }
+    }
+
+    /// Loads a module and those it needs.
+    pub(super) fn load_module(&mut self, module: &str, netns_mode: Option<RdmaMode>) {
+        if !self.modules.insert(module.to_owned()) {
+            return;
+        }
+        match module {
+            "mlx5_core" => self.load_module("mlx5_ib", netns_mode),
+            "ice" => self.load_module("irdma", netns_mode),
+            "mlx5_ib" | "irdma" | "rdma_cm" | "ib_umad" => {
+                self.load_module("ib_uverbs", netns_mode)
+            }
+            "ib_uverbs" => self.load_module("ib_core", netns_mode),
+            "ib_core" => {
+                self.rdma.mode = Some(netns_mode.unwrap_or_else(|| self.mode_by_options()))
+            }
+            "vfio_pci" => self.load_module("vfio", None),
+            _ => {}
+        }
+        if module == "mlx5_ib" || module == "irdma" {
+            self.modules.extend(["rdma_cm", "ib_umad"].map(str::to_owned));
+        }
+    }
+
+    /// The parameter `netns_mode` that ib_core is loaded with: the kernel's default is shared (drivers/infiniband/
+    /// core/device.c), modprobe adds the options of its files and then those of the kernel command line, and of two
+    /// values the last counts. Belief, read in libkmod (kmod_config_new parses the command line last); the lab has a
+    /// case for it.
+    fn mode_by_options(&self) -> RdmaMode {
+        let mut mode = RdmaMode::Shared;
+        if !self.has(Fault::IgnoresModprobeOption) {
+            mode = self.mode_in_modprobe_files().unwrap_or(mode);
+        }
+        if !self.has(Fault::IgnoresKernelArgument) {
+            let values = self
+                .kernel_arguments
+                .iter()
+                .filter_map(|word| word.strip_prefix("ib_core.netns_mode="));
+            mode = values.filter_map(mode_of).next_back().unwrap_or(mode);
+        }
+        mode
+    }
+
+    fn mode_in_modprobe_files(&self) -> Option<RdmaMode> {
+        // modprobe.d(5): files of all directories in the order of their names.
+        let mut found: Vec<(&str, RdmaMode)> = Vec::new();
+        for (path, content) in &self.files {
+            let Some((directory, name)) = path.rsplit_once('/') else { continue };
+            let known =
+                ["/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
+            if !known.contains(&directory) || !name.ends_with(".conf") {
+                continue;
+            }
+            let text = String::from_utf8_lossy(content);
+            for line in text.lines() {
+                let mut words = line.split_whitespace();
+                if (words.next(), words.next()) == (Some("options"), Some("ib_core")) {
+                    let values = words.filter_map(|word| word.strip_prefix("netns_mode="));
+                    found.extend(values.filter_map(mode_of).map(|mode| (name, mode)));
+                }
+            }
+        }
+        found.sort_by_key(|(name, _)| *name);
+        found.last().map(|(_, mode)| *mode)
+    }
+}
+
+/// A bool parameter as the kernel reads it (lib/kstrtox.c, kstrtobool): 0 is exclusive, 1 is shared.
+pub(super) fn mode_of(text: &str) -> Option<RdmaMode> {
+    match text {
+        "0" | "N" | "n" => Some(RdmaMode::Exclusive),
+        "1" | "Y" | "y" => Some(RdmaMode::Shared),
+        _ => None,
+    }
+}
+
+/// A boot id that is the same on every run: name and number of the boot, spread.
+fn boot_id(name: &str, boots: u32) -> String {
+    let (a, b) = (fnv(&format!("{name}/{boots}")), fnv(&format!("{boots}\\{name}")));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xfff,
+        b >> 52,
+        b & 0xffff_ffff_ffff
+    )
+}

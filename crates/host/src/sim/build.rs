@@ -1,0 +1,275 @@
+//! Machines as they are bought: distributions, cards, slots.
+
+use super::Fault;
+use super::machine::{Firmware, Function, FunctionKind, Machine, PhysicalPart, RdmaSubsystem};
+use super::pci::fnv;
+use api::{EswitchMode, PciAddress, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The distribution, as far as its levers differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Flavour {
+    /// `grubby`.
+    Rhel,
+    /// `update-grub` and `/etc/default/grub.d`.
+    Ubuntu,
+    /// `rpm-ostree`.
+    Coreos,
+    /// No tool for the kernel command line; `modprobe.d` can be written.
+    NoTool,
+    /// No tool, and `/etc` is read-only.
+    Immutable,
+}
+
+impl Flavour {
+    pub(super) fn etc_writable(self) -> bool {
+        self != Self::Immutable
+    }
+
+    fn os_release(self) -> &'static str {
+        match self {
+            Self::Rhel => {
+                "ID=\"rhel\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"9.6\"\nPRETTY_NAME=\"Red Hat Enterprise Linux 9.6\"\n"
+            }
+            Self::Ubuntu => {
+                "ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\nPRETTY_NAME=\"Ubuntu 24.04 LTS\"\n"
+            }
+            Self::Coreos => {
+                "ID=rhcos\nID_LIKE=\"rhel fedora\"\nVARIANT_ID=coreos\nPRETTY_NAME=\"Red Hat Enterprise Linux CoreOS\"\n"
+            }
+            Self::NoTool => {
+                "ID=\"sles\"\nID_LIKE=\"suse\"\nVERSION_ID=\"15.7\"\nPRETTY_NAME=\"SUSE Linux Enterprise Server 15 SP7\"\n"
+            }
+            Self::Immutable => "ID=talos\nVERSION_ID=v1.11\nPRETTY_NAME=\"Talos (v1.11)\"\n",
+        }
+    }
+}
+
+impl Machine {
+    /// A machine without cards, not yet powered on.
+    pub fn new(name: &str, flavour: Flavour, clock: Timestamp) -> Self {
+        let arguments: Vec<String> =
+            ["BOOT_IMAGE=/vmlinuz", "root=/dev/sda2", "ro"].map(str::to_owned).into();
+        let mut files = BTreeMap::new();
+        let mut put =
+            |path: &str, text: &str| files.insert(path.to_owned(), text.as_bytes().to_vec());
+        put("/etc/os-release", flavour.os_release());
+        put("/etc/hostname", &format!("{name}\n"));
+        if flavour == Flavour::Ubuntu {
+            put(
+                "/etc/default/grub",
+                &format!("GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=\"{}\"\n", arguments[1..].join(" ")),
+            );
+        }
+        Self {
+            name: name.to_owned(),
+            flavour,
+            clock,
+            boots: 0,
+            boot_id: String::new(),
+            reboot_requested: None,
+            kernel_arguments: arguments.clone(),
+            next_kernel_arguments: arguments,
+            modules: BTreeSet::new(),
+            files,
+            directories: BTreeSet::new(),
+            units: BTreeSet::new(),
+            functions: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            namespace_paths: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            links: BTreeMap::new(),
+            rdma: RdmaSubsystem::default(),
+            pending: Vec::new(),
+            faults: BTreeSet::new(),
+            serial: 0,
+        }
+    }
+
+    /// The worker of the guide, running: two ConnectX-5 ports of one card (the first is `enp3s0f0`) and an E810 on
+    /// NUMA node 0, two ConnectX-7 on both nodes, an 82576 port, and a lifeline that is none of ours.
+    pub fn rdma_worker(name: &str, flavour: Flavour, clock: Timestamp) -> Self {
+        let mut machine = Self::new(name, flavour, clock);
+        machine.add_lifeline(0x01);
+        machine.add_connectx5(0x03, 0);
+        machine.add_82576(0x07, 0);
+        machine.add_connectx7(0x3b, 0, false);
+        machine.add_e810(0x5e, 0);
+        machine.add_connectx7(0xaf, 1, false);
+        machine.boot();
+        machine
+    }
+
+    /// The smallest worker: a lifeline and one card with two ConnectX-5 ports, running.
+    pub fn small_worker(name: &str, flavour: Flavour, clock: Timestamp) -> Self {
+        let mut machine = Self::new(name, flavour, clock);
+        machine.add_lifeline(0x01);
+        machine.add_connectx5(0x03, 0);
+        machine.boot();
+        machine
+    }
+
+    /// The machine with one fault more.
+    pub fn with(mut self, fault: Fault) -> Self {
+        self.faults.insert(fault);
+        self
+    }
+
+    /// A plain NIC (I210) that carries the node's own address.
+    pub fn add_lifeline(&mut self, bus: u8) {
+        let mac = self.mac(bus, 0);
+        let mut function = self.function(bus, 0, 0, ("8086", "1533"));
+        function.kind = FunctionKind::Plain { mac };
+        self.insert(bus, 0, function);
+    }
+
+    /// A card with two ConnectX-5 ports: functions 0 and 1, 8 VFs each.
+    pub fn add_connectx5(&mut self, bus: u8, numa_node: i32) {
+        self.add_mellanox(bus, numa_node, ("1017", "1018"), 2, 100_000, false);
+    }
+
+    /// A ConnectX-7 with one port, 16 VFs.
+    pub fn add_connectx7(&mut self, bus: u8, numa_node: i32, infiniband: bool) {
+        self.add_mellanox(bus, numa_node, ("1021", "101e"), 1, 400_000, infiniband);
+    }
+
+    fn add_mellanox(
+        &mut self,
+        bus: u8,
+        numa_node: i32,
+        (device, vf_device): (&str, &str),
+        ports: u8,
+        speed: u32,
+        infiniband: bool,
+    ) {
+        let total: u32 = if ports == 2 { 8 } else { 16 };
+        for port in 0..ports {
+            let mut part = self.physical_part(bus, port, vf_device, total, speed);
+            // The VFs of the first port follow the PFs, those of the second follow the first's.
+            part.offset = if ports == 1 { 1 } else { 2 + u16::from(port) * (total as u16 - 1) };
+            part.infiniband = infiniband;
+            part.firmware = Some(firmware(total, ports, infiniband));
+            let runtime = |value: &str| BTreeMap::from([("runtime".to_owned(), value.to_owned())]);
+            let driverinit =
+                |value: &str| BTreeMap::from([("driverinit".to_owned(), value.to_owned())]);
+            part.parameters = BTreeMap::from([
+                ("flow_steering_mode".to_owned(), runtime("smfs")),
+                ("enable_rdma".to_owned(), driverinit("true")),
+                ("enable_roce".to_owned(), driverinit("true")),
+            ]);
+            let mut function = self.function(bus, port, numa_node, ("15b3", device));
+            if infiniband {
+                function.class = 0x02_0700;
+            }
+            function.kind = FunctionKind::Physical(Box::new(part));
+            self.insert(bus, port, function);
+        }
+    }
+
+    /// An Intel E810, 64 VFs.
+    pub fn add_e810(&mut self, bus: u8, numa_node: i32) {
+        let mut part = self.physical_part(bus, 0, "1889", 64, 100_000);
+        part.offset = 8;
+        let mut function = self.function(bus, 0, numa_node, ("8086", "1592"));
+        function.kind = FunctionKind::Physical(Box::new(part));
+        self.insert(bus, 0, function);
+    }
+
+    /// An Intel 82576 port: 7 VFs at offset 128, stride 2 (lab.md section 2).
+    pub fn add_82576(&mut self, bus: u8, numa_node: i32) {
+        let mut part = self.physical_part(bus, 0, "10ca", 7, 1000);
+        (part.offset, part.stride) = (128, 2);
+        let mut function = self.function(bus, 0, numa_node, ("8086", "10c9"));
+        function.kind = FunctionKind::Physical(Box::new(part));
+        self.insert(bus, 0, function);
+    }
+
+    fn physical_part(
+        &self,
+        bus: u8,
+        port: u8,
+        vf_device: &str,
+        total_vfs: u32,
+        speed: u32,
+    ) -> PhysicalPart {
+        let mac = self.mac(bus, port);
+        PhysicalPart {
+            mac,
+            guid: super::pci::guid_from_mac(&mac),
+            infiniband: false,
+            port: u32::from(port),
+            total_vfs,
+            num_vfs: 0,
+            vf_device: vf_device.to_owned(),
+            offset: 1,
+            stride: 1,
+            autoprobe: true,
+            eswitch: EswitchMode::Legacy,
+            speed,
+            vfs: BTreeMap::new(),
+            firmware: None,
+            parameters: BTreeMap::new(),
+        }
+    }
+
+    fn function(
+        &self,
+        bus: u8,
+        port: u8,
+        numa_node: i32,
+        (vendor, device): (&str, &str),
+    ) -> Function {
+        let domain = u8::from(numa_node > 0) * 0x80;
+        let bridge = PciAddress { domain: 0, bus: domain, device: bus & 0x1f, function: 0 };
+        Function {
+            vendor: vendor.to_owned(),
+            device: device.to_owned(),
+            class: 0x02_0000,
+            driver: None,
+            driver_override: None,
+            numa_node,
+            iommu_group: Some(u32::from(bus) * 8 + u32::from(port)),
+            root: format!("pci0000:{domain:02x}"),
+            bridges: vec![bridge],
+            kind: FunctionKind::Bridge,
+        }
+    }
+
+    fn insert(&mut self, bus: u8, port: u8, function: Function) {
+        for bridge in &function.bridges {
+            let above = Function {
+                vendor: "8086".to_owned(),
+                device: "2030".to_owned(),
+                class: 0x06_0400,
+                driver: None,
+                driver_override: None,
+                numa_node: function.numa_node,
+                iommu_group: None,
+                root: function.root.clone(),
+                bridges: Vec::new(),
+                kind: FunctionKind::Bridge,
+            };
+            self.functions.entry(*bridge).or_insert(above);
+        }
+        self.functions.insert(PciAddress { domain: 0, bus, device: 0, function: port }, function);
+    }
+
+    fn mac(&self, bus: u8, port: u8) -> [u8; 6] {
+        let spread = fnv(&self.name).to_be_bytes();
+        [0x0c, 0x42, 0xa1, spread[6], spread[7] ^ bus, bus.wrapping_mul(16) ^ port]
+    }
+}
+
+/// The firmware of a card as delivered with SR-IOV on.
+fn firmware(total_vfs: u32, ports: u8, infiniband: bool) -> Firmware {
+    let link_type = if infiniband { "IB(1)" } else { "ETH(2)" };
+    let mut values = BTreeMap::from([
+        ("NUM_OF_VFS".to_owned(), total_vfs.to_string()),
+        ("SRIOV_EN".to_owned(), "True(1)".to_owned()),
+    ]);
+    for port in 1..=ports {
+        values.insert(format!("LINK_TYPE_P{port}"), link_type.to_owned());
+    }
+    Firmware { current: values.clone(), next: values }
+}

@@ -1,0 +1,78 @@
+//! The embedded switch and the parameters of a card, as devlink shows and changes them.
+
+use super::FunctionKind;
+use super::drivers::driver;
+use super::machine::{Machine, PhysicalPart};
+use crate::seam::{DevlinkChange, DevlinkDevice, DevlinkParameter};
+use api::{EswitchMode, PciAddress};
+use rustix::io::Errno;
+
+impl Machine {
+    /// A function whose driver registers no devlink instance is ENODEV (lab.md section 2: igb has none).
+    pub(super) fn query_devlink(&self, pci: &PciAddress) -> Result<DevlinkDevice, Errno> {
+        let physical = self.devlink_instance(pci)?;
+        let Some(physical) = physical else { return Ok(DevlinkDevice::default()) };
+        let parameters = physical.parameters.iter().flat_map(|(name, modes)| {
+            modes.iter().map(|(mode, value)| DevlinkParameter {
+                name: name.clone(),
+                mode: mode.clone(),
+                value: value.clone(),
+            })
+        });
+        Ok(DevlinkDevice { eswitch: Some(physical.eswitch), parameters: parameters.collect() })
+    }
+
+    /// The PF behind the instance; None for a VF, which has an instance and no switch.
+    fn devlink_instance(&self, pci: &PciAddress) -> Result<Option<&PhysicalPart>, Errno> {
+        let function = self.functions.get(pci).ok_or(Errno::NODEV)?;
+        let row = function.driver.as_deref().and_then(driver).ok_or(Errno::NODEV)?;
+        if !row.eswitch {
+            return Err(Errno::NODEV);
+        }
+        Ok(match &function.kind {
+            FunctionKind::Physical(part) => Some(part),
+            _ => None,
+        })
+    }
+
+    /// net/devlink/dev.c: without a switch EOPNOTSUPP, an unknown parameter EINVAL.
+    pub(super) fn change_devlink(
+        &mut self,
+        pci: &PciAddress,
+        change: &DevlinkChange,
+    ) -> Result<(), Errno> {
+        self.devlink_instance(pci)?.ok_or(Errno::OPNOTSUPP)?;
+        match change {
+            DevlinkChange::Eswitch(mode) => self.set_eswitch(pci, *mode),
+            DevlinkChange::Parameter { name, mode, value } => {
+                let physical = self.physical_mut(pci).ok_or(Errno::OPNOTSUPP)?;
+                let modes = physical.parameters.get_mut(name).ok_or(Errno::INVAL)?;
+                let held = modes.get_mut(mode).ok_or(Errno::INVAL)?;
+                *held = value.clone();
+            }
+            DevlinkChange::Reload => {
+                // The driver starts again: VFs go (drivers/net/ethernet/mellanox/mlx5/core/devlink.c refuses while
+                // SR-IOV is on, EOPNOTSUPP).
+                if self.physical(pci).is_some_and(|physical| physical.num_vfs > 0) {
+                    return Err(Errno::OPNOTSUPP);
+                }
+                self.unbind(pci);
+                self.probe(pci);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_eswitch(&mut self, pci: &PciAddress, mode: EswitchMode) {
+        if self.physical(pci).is_none_or(|physical| physical.eswitch == mode) {
+            return;
+        }
+        self.links.retain(|_, link| !(link.parent == Some(*pci) && link.represents.is_some()));
+        if let Some(physical) = self.physical_mut(pci) {
+            physical.eswitch = mode;
+        }
+        if !self.vfs_of(pci).is_empty() {
+            self.make_representors(pci);
+        }
+    }
+}

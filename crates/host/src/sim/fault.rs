@@ -1,0 +1,48 @@
+//! The misbehaviours that a machine can be told to have. The plain rules of the kernel are not here: a fault is
+//! what some machines in the field do and others do not.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Fault {
+    /// The kernel command line shows `ib_core.netns_mode`, and the module does not heed it.
+    IgnoresKernelArgument,
+    /// ib_core is loaded by an initramfs that holds an older modprobe.d.
+    IgnoresModprobeOption,
+    /// The boot-loader tool says yes and the next boot has the old command line.
+    LosesKernelArgument,
+    /// A reboot is accepted and never happens.
+    IgnoresReboot,
+    /// A boot starts a service with a network namespace of its own, so that no boot is free of other namespaces.
+    ServiceWithPrivateNetwork,
+    /// A change of the RDMA mode is refused with EBUSY even when the host's namespace is the only one.
+    RefusesRdmaMode,
+    /// The driver has no `disassociate_ucontext`: moving its RDMA device is EOPNOTSUPP in exclusive mode too.
+    RdmaMoveUnsupported,
+    /// VFs appear on the bus three seconds after the write of `sriov_numvfs` has returned.
+    VfsAppearLate,
+    /// The driver makes one VF fewer than asked, and the write succeeds.
+    DriverMakesFewerVfs,
+    /// `sriov_numvfs` refuses every change with EBUSY.
+    VfCountBusy,
+    /// `sriov_numvfs` refuses new VFs with ENOMEM: the firmware reserved no address space.
+    NoRoomForVfs,
+    /// The driver rejects VFs when it probes them.
+    VfProbeFails,
+    /// udev loses the race after a rebind: the netdev comes up as `eth<n>`.
+    RenamesAfterRebind,
+    /// A move of an RDMA device never gets its old uverbs number back.
+    RenumbersUverbs,
+    /// The PF accepts a VF's MAC and keeps the old one.
+    IgnoresVfMac,
+    /// The node GUID of a VF stays zero whatever is set.
+    GuidStaysZero,
+    /// No IOMMU: vfio-pci refuses to probe.
+    NoIommu,
+    /// The kernel is locked down (integrity): firmware tools are refused.
+    LockedDown,
+    /// Durable directories are full: ENOSPC on replace.
+    DiskFull,
+    /// `/etc` is read-only.
+    ReadOnlyEtc,
+}

@@ -1,0 +1,622 @@
+//! Network interfaces, their addresses and routes: what rtnetlink answers and refuses.
+
+use super::drivers::{DriverRow, driver};
+use super::machine::{HOST_NAMESPACE, Machine, NetDevice, RouteState, VfState};
+use super::{Fault, FunctionKind};
+use crate::seam::{
+    Address, AddressChange, Link, LinkQuery, Route, RouteChange, VfLink, VfLinkState, VfSetting,
+    Vlan,
+};
+use api::{EswitchMode, PciAddress};
+use rustix::io::Errno;
+
+impl Machine {
+    /// The next index of a namespace (net/core/dev.c, dev_new_index).
+    pub(super) fn next_link_index(&mut self, space: u64) -> u32 {
+        let taken: Vec<u32> = self
+            .links
+            .values()
+            .filter(|link| link.namespace == space)
+            .map(|link| link.index)
+            .collect();
+        let Some(namespace) = self.namespaces.get_mut(&space) else { return 0 };
+        loop {
+            namespace.last_index += 1;
+            if !taken.contains(&namespace.last_index) {
+                return namespace.last_index;
+            }
+        }
+    }
+
+    pub(super) fn add_loopback(&mut self, space: u64) {
+        let index = self.next_link_index(space);
+        let loopback = virtual_device(space, index, "lo", vec![0; 6], 772, None);
+        let identity = self.next_serial();
+        self.links.insert(identity, loopback);
+    }
+
+    /// Adds an interface without hardware, as a cluster network's plugin does: `eth0` of a pod.
+    pub fn add_virtual_link(
+        &mut self,
+        namespace_path: Option<&str>,
+        name: &str,
+        kind: &str,
+    ) -> Result<u32, Errno> {
+        let space = match namespace_path {
+            Some(path) => {
+                *self.namespace_paths.get(&super::files::plain(path)).ok_or(Errno::NOENT)?
+            }
+            None => HOST_NAMESPACE,
+        };
+        if self.link_by_name(space, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        let index = self.next_link_index(space);
+        let identity = self.next_serial();
+        let mac = vec![0x0a, 0x58, 0, 0, (identity >> 8) as u8, identity as u8];
+        let mut link = virtual_device(space, index, name, mac, 1, Some(kind));
+        link.up = true;
+        self.links.insert(identity, link);
+        Ok(index)
+    }
+
+    /// The interface with this name or altname.
+    pub(super) fn link_by_name(&self, space: u64, name: &str) -> Option<u64> {
+        let named =
+            |link: &NetDevice| link.name == name || link.alt_names.iter().any(|alt| alt == name);
+        self.links
+            .iter()
+            .find(|(_, link)| link.namespace == space && named(link))
+            .map(|(identity, _)| *identity)
+    }
+
+    fn link_by_index(&self, space: u64, index: u32) -> Result<u64, Errno> {
+        self.links
+            .iter()
+            .find(|(_, link)| link.namespace == space && link.index == index)
+            .map(|(identity, _)| *identity)
+            .ok_or(Errno::NODEV)
+    }
+
+    fn link_mut(&mut self, identity: u64) -> Result<&mut NetDevice, Errno> {
+        self.links.get_mut(&identity).ok_or(Errno::NODEV)
+    }
+
+    /// RTM_GETLINK: one by name or index is ENODEV where there is none, a dump never fails.
+    pub(super) fn query_links(&self, space: u64, query: &LinkQuery) -> Result<Vec<Link>, Errno> {
+        let mut found: Vec<&NetDevice> = match (query.index, &query.name) {
+            (Some(index), _) => vec![&self.links[&self.link_by_index(space, index)?]],
+            (None, Some(name)) => {
+                vec![&self.links[&self.link_by_name(space, name).ok_or(Errno::NODEV)?]]
+            }
+            (None, None) => self.links.values().filter(|link| link.namespace == space).collect(),
+        };
+        found.sort_by_key(|link| link.index);
+        Ok(found.into_iter().map(|link| self.show_link(link, query.with_vfs)).collect())
+    }
+
+    fn show_link(&self, device: &NetDevice, with_vfs: bool) -> Link {
+        let physical = device
+            .parent
+            .as_ref()
+            .filter(|_| device.represents.is_none())
+            .and_then(|pci| self.physical(pci));
+        let mut link = Link {
+            index: device.index,
+            name: device.name.clone(),
+            alt_names: device.alt_names.clone(),
+            address: device.address.clone(),
+            mtu: device.mtu,
+            up: device.up,
+            running: device.up && device.carrier,
+            hardware: device.hardware,
+            parent: device.parent.map(|pci| pci.to_string()),
+            kind: device.kind.clone(),
+            phys_port_name: self.phys_port_name(device),
+            phys_switch_id: self.phys_switch_id(device),
+            num_vfs: physical.map(|physical| physical.num_vfs),
+            ..Link::default()
+        };
+        if let Some(physical) = physical.filter(|_| with_vfs) {
+            let row = self.driver_of(device.parent.as_ref());
+            let tells_state = row.is_some_and(|row| row.vf.link_state);
+            link.vfs = physical
+                .vfs
+                .iter()
+                .map(|(index, state)| show_vf(*index, state, tells_state, physical.infiniband))
+                .collect();
+        }
+        link
+    }
+
+    fn driver_of(&self, pci: Option<&PciAddress>) -> Option<&'static DriverRow> {
+        driver(self.functions.get(pci?)?.driver.as_deref()?)
+    }
+
+    /// Only in switchdev mode; otherwise the kernel answers EOPNOTSUPP (lab.md section 2).
+    pub(super) fn phys_port_name(&self, device: &NetDevice) -> Option<String> {
+        let physical = self.physical(device.parent.as_ref()?)?;
+        if physical.eswitch == EswitchMode::Legacy {
+            return None;
+        }
+        Some(match device.represents {
+            Some(vf) => format!("pf{}vf{vf}", physical.port),
+            None => format!("p{}", physical.port),
+        })
+    }
+
+    pub(super) fn phys_switch_id(&self, device: &NetDevice) -> Option<String> {
+        let physical = self.physical(device.parent.as_ref()?)?;
+        (physical.eswitch == EswitchMode::Switchdev).then(|| format!("{:016x}", physical.guid))
+    }
+
+    pub(super) fn set_link_up(&mut self, space: u64, index: u32, up: bool) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        let link = self.link_mut(identity)?;
+        link.up = up;
+        if !up {
+            self.drop_routes(space, index);
+        }
+        Ok(())
+    }
+
+    /// net/core/dev.c, dev_validate_mtu: outside the driver's range is EINVAL.
+    pub(super) fn set_link_mtu(&mut self, space: u64, index: u32, mtu: u32) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        let row = self.driver_of(self.links[&identity].parent.as_ref());
+        if mtu < 68 || mtu > row.map_or(65535, |row| row.max_mtu) {
+            return Err(Errno::INVAL);
+        }
+        self.link_mut(identity)?.mtu = mtu;
+        Ok(())
+    }
+
+    /// net/core/dev.c, dev_change_name: EINVAL for what is no name, EEXIST for a taken one, EBUSY while the
+    /// interface is up (kernels before 6.2; later ones allow it).
+    pub(super) fn rename_link(&mut self, space: u64, index: u32, name: &str) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        valid_name(name)?;
+        if self.links[&identity].name == name {
+            return Ok(());
+        }
+        if self.links[&identity].up {
+            return Err(Errno::BUSY);
+        }
+        if self.link_by_name(space, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        self.link_mut(identity)?.name = name.to_owned();
+        Ok(())
+    }
+
+    /// A VF whose admin MAC was set by the PF may not change its own (lab.md section 2: EADDRNOTAVAIL), unless trusted.
+    pub(super) fn set_link_address(
+        &mut self,
+        space: u64,
+        index: u32,
+        address: &[u8],
+    ) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        let link = &self.links[&identity];
+        if address.len() != link.address.len() {
+            return Err(Errno::INVAL);
+        }
+        let multicast = address.first().is_some_and(|byte| byte & 1 == 1);
+        if link.hardware == 1 && (multicast || address.iter().all(|byte| *byte == 0)) {
+            return Err(Errno::ADDRNOTAVAIL);
+        }
+        let part = link.parent.as_ref().and_then(|pci| self.virtual_part(pci));
+        if let Some(state) = part.and_then(|part| self.vf_state(part)) {
+            let fixed = state.mac != [0; 6] && state.mac[..] != *address && !state.trust;
+            let igb = self.driver_of(link.parent.as_ref()).is_some_and(|row| row.name == "igbvf");
+            if fixed && igb {
+                return Err(Errno::ADDRNOTAVAIL);
+            }
+        }
+        self.link_mut(identity)?.address = address.to_vec();
+        Ok(())
+    }
+
+    pub(super) fn add_alt_name(&mut self, space: u64, index: u32, name: &str) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        if self.link_by_name(space, name).is_some() {
+            return Err(Errno::EXIST);
+        }
+        self.link_mut(identity)?.alt_names.push(name.to_owned());
+        Ok(())
+    }
+
+    /// net/core/dev.c, netdev_name_node_alt_destroy: ENOENT for a name it has not.
+    pub(super) fn remove_alt_name(
+        &mut self,
+        space: u64,
+        index: u32,
+        name: &str,
+    ) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        let link = self.link_mut(identity)?;
+        let at = link.alt_names.iter().position(|alt| alt == name).ok_or(Errno::NOENT)?;
+        link.alt_names.remove(at);
+        Ok(())
+    }
+
+    /// net/core/dev.c, __dev_change_net_namespace: a taken name or altname is EEXIST, the index is kept where it is
+    /// free, the interface comes down and loses its addresses.
+    pub(super) fn move_link(
+        &mut self,
+        space: u64,
+        index: u32,
+        to: u64,
+        name: Option<&str>,
+    ) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        let link = &self.links[&identity];
+        if link.name == "lo" {
+            return Err(Errno::INVAL);
+        }
+        let wanted = name.unwrap_or(&link.name).to_owned();
+        valid_name(&wanted)?;
+        if to == space {
+            return if wanted == link.name {
+                Ok(())
+            } else {
+                self.rename_link(space, index, &wanted)
+            };
+        }
+        if self.link_by_name(to, &wanted).is_some() {
+            return Err(Errno::EXIST);
+        }
+        let alt_names = link.alt_names.clone();
+        if alt_names.iter().any(|alt| self.link_by_name(to, alt).is_some()) {
+            return Err(Errno::EXIST);
+        }
+        self.carry_link(identity, to, wanted);
+        Ok(())
+    }
+
+    fn carry_link(&mut self, identity: u64, to: u64, name: String) {
+        let Some(link) = self.links.get(&identity) else { return };
+        let (from, old_index) = (link.namespace, link.index);
+        self.drop_routes(from, old_index);
+        let index = if self.link_by_index(to, old_index).is_ok() {
+            self.next_link_index(to)
+        } else {
+            old_index
+        };
+        if let Some(link) = self.links.get_mut(&identity) {
+            link.namespace = to;
+            link.index = index;
+            link.name = name;
+            link.up = false;
+            link.addresses.clear();
+        }
+    }
+
+    /// net/core/dev.c, default_device_exit_net: hardware goes to the host's namespace under its present name, or as
+    /// `dev<index>` where that is taken; everything else is destroyed. lab.md section 2: it comes back down.
+    pub(super) fn return_links(&mut self, space: u64) {
+        let inside: Vec<u64> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.namespace == space)
+            .map(|(identity, _)| *identity)
+            .collect();
+        for identity in inside {
+            let link = &self.links[&identity];
+            if link.parent.is_none() {
+                self.links.remove(&identity);
+                continue;
+            }
+            let taken = self.link_by_name(HOST_NAMESPACE, &link.name).is_some();
+            let name = if taken { format!("dev{}", link.index) } else { link.name.clone() };
+            self.carry_link(identity, HOST_NAMESPACE, name);
+        }
+    }
+
+    /// One VF setting through the PF's interface (net/core/rtnetlink.c, do_setvfinfo, and the PF's driver).
+    pub(super) fn set_vf(
+        &mut self,
+        space: u64,
+        index: u32,
+        vf: u32,
+        setting: &VfSetting,
+    ) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        let pci = self.links[&identity].parent.ok_or(Errno::OPNOTSUPP)?;
+        let row = self.driver_of(Some(&pci)).ok_or(Errno::OPNOTSUPP)?;
+        let ignores_mac = self.has(Fault::IgnoresVfMac);
+        let physical = self.physical_mut(&pci).ok_or(Errno::OPNOTSUPP)?;
+        if !row.vf.any {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let (infiniband, speed) = (physical.infiniband, physical.speed);
+        let state = physical.vfs.get_mut(&vf).ok_or(Errno::INVAL)?;
+        match setting {
+            VfSetting::Mac(_) | VfSetting::Vlan(_) if infiniband => return Err(Errno::OPNOTSUPP),
+            VfSetting::Mac(mac) if mac[0] & 1 == 1 => return Err(Errno::INVAL),
+            VfSetting::Mac(_) if ignores_mac => {}
+            VfSetting::Mac(mac) => state.mac = *mac,
+            VfSetting::Vlan(vlan) if vlan.id > 4094 || vlan.qos > 7 => return Err(Errno::INVAL),
+            VfSetting::Vlan(vlan) if vlan.protocol != 0x8100 && !row.vf.service_vlan => {
+                return Err(Errno::PROTONOSUPPORT);
+            }
+            VfSetting::Vlan(vlan) => {
+                (state.vlan, state.qos, state.protocol) = (vlan.id, vlan.qos, vlan.protocol)
+            }
+            VfSetting::Rate { min, .. } if *min > 0 && !row.vf.min_rate => {
+                return Err(Errno::INVAL);
+            }
+            VfSetting::Rate { min, max } if (*max != 0 && min > max) || *max > speed => {
+                return Err(Errno::INVAL);
+            }
+            VfSetting::Rate { min, max } => (state.min_tx_rate, state.max_tx_rate) = (*min, *max),
+            VfSetting::SpoofCheck(on) => state.spoof_check = *on,
+            VfSetting::Trust(on) => state.trust = *on,
+            VfSetting::LinkState(_) if !row.vf.link_state => return Err(Errno::OPNOTSUPP),
+            VfSetting::LinkState(wanted) => {
+                state.link_state = match wanted {
+                    VfLinkState::Auto => 0,
+                    VfLinkState::Enable => 1,
+                    VfLinkState::Disable => 2,
+                }
+            }
+            // ndo_set_vf_guid is IPoIB's alone (drivers/infiniband/ulp/ipoib/ipoib_main.c).
+            VfSetting::NodeGuid(_) | VfSetting::PortGuid(_) if !infiniband => {
+                return Err(Errno::OPNOTSUPP);
+            }
+            VfSetting::NodeGuid(guid) => state.node_guid = *guid,
+            VfSetting::PortGuid(guid) => state.port_guid = *guid,
+        }
+        Ok(())
+    }
+
+    pub(super) fn query_addresses(&self, space: u64, index: Option<u32>) -> Vec<Address> {
+        let links = self.links.values().filter(|link| link.namespace == space);
+        links
+            .filter(|link| index.is_none_or(|index| index == link.index))
+            .flat_map(|link| {
+                link.addresses.iter().map(|(address, prefix)| Address {
+                    link: link.index,
+                    address: *address,
+                    prefix: *prefix,
+                    tentative: false,
+                })
+            })
+            .collect()
+    }
+
+    /// net/ipv4/devinet.c: the same address twice is EEXIST, one that is not there is EADDRNOTAVAIL.
+    pub(super) fn change_address(
+        &mut self,
+        space: u64,
+        change: &AddressChange,
+    ) -> Result<(), Errno> {
+        match change {
+            AddressChange::Add { link, address, prefix } => {
+                if self.sysctl_is(space, *link, "disable_ipv6", "1") && address.is_ipv6() {
+                    return Err(Errno::ACCESS);
+                }
+                let identity = self.link_by_index(space, *link)?;
+                let link = self.link_mut(identity)?;
+                if link.addresses.contains(&(*address, *prefix)) {
+                    return Err(Errno::EXIST);
+                }
+                link.addresses.push((*address, *prefix));
+            }
+            AddressChange::Remove { link, address, prefix } => {
+                let identity = self.link_by_index(space, *link)?;
+                let link = self.link_mut(identity)?;
+                let at = link.addresses.iter().position(|held| held == &(*address, *prefix));
+                link.addresses.remove(at.ok_or(Errno::ADDRNOTAVAIL)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn sysctl_is(&self, space: u64, index: u32, key: &str, value: &str) -> bool {
+        let Some(namespace) = self.namespaces.get(&space) else { return false };
+        let Ok(identity) = self.link_by_index(space, index) else { return false };
+        let path = format!("ipv6/conf/{}/{key}", self.links[&identity].name);
+        namespace.sysctls.get(&path).is_some_and(|held| held == value)
+    }
+
+    pub(super) fn query_routes(&self, space: u64) -> Vec<Route> {
+        let routes = self.namespaces.get(&space).map(|namespace| namespace.routes.as_slice());
+        routes.unwrap_or_default().iter().map(show_route).collect()
+    }
+
+    /// net/ipv4/fib_frontend.c: a gateway that no address of the interface reaches is ENETUNREACH, an interface that
+    /// is down ENETDOWN, the same route again EEXIST, one that is not there ESRCH.
+    pub(super) fn change_route(&mut self, space: u64, change: &RouteChange) -> Result<(), Errno> {
+        match change {
+            RouteChange::Add(route) => {
+                if let Some(index) = route.link {
+                    let link = &self.links[&self.link_by_index(space, index)?];
+                    if !link.up {
+                        return Err(Errno::NETDOWN);
+                    }
+                    let reached = route.gateway.is_none_or(|gateway| {
+                        link.addresses
+                            .iter()
+                            .any(|(address, prefix)| within(*address, *prefix, gateway))
+                    });
+                    if !reached {
+                        return Err(Errno::NETUNREACH);
+                    }
+                }
+                let state = keep_route(route);
+                let namespace = self.namespaces.get_mut(&space).ok_or(Errno::INVAL)?;
+                if namespace.routes.contains(&state) {
+                    return Err(Errno::EXIST);
+                }
+                namespace.routes.push(state);
+            }
+            RouteChange::Remove(route) => {
+                let namespace = self.namespaces.get_mut(&space).ok_or(Errno::INVAL)?;
+                let same = |held: &RouteState| {
+                    held.destination == route.destination
+                        && held.table == route.table
+                        && (route.gateway.is_none() || held.gateway == route.gateway)
+                        && (route.link.is_none() || held.link == route.link)
+                };
+                let at = namespace.routes.iter().position(same).ok_or(Errno::SRCH)?;
+                namespace.routes.remove(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_routes(&mut self, space: u64, index: u32) {
+        if let Some(namespace) = self.namespaces.get_mut(&space) {
+            namespace.routes.retain(|route| route.link != Some(index));
+        }
+    }
+
+    /// AF_PACKET: ENETDOWN on an interface that is down.
+    pub(super) fn count_frame(&mut self, space: u64, index: u32) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        let link = self.link_mut(identity)?;
+        if !link.up {
+            return Err(Errno::NETDOWN);
+        }
+        link.frames_sent += 1;
+        Ok(())
+    }
+
+    /// Interfaces that stand for the VFs on a PF in switchdev mode.
+    pub(super) fn make_representors(&mut self, pci: &PciAddress) {
+        let Some(physical) = self.physical(pci) else { return };
+        if physical.eswitch == EswitchMode::Legacy {
+            return;
+        }
+        let (port, vfs) = (physical.port, physical.num_vfs);
+        let Some(uplink) = self.netdev_of(pci).map(|link| link.name.clone()) else { return };
+        for vf in 0..vfs {
+            let index = self.next_link_index(HOST_NAMESPACE);
+            let identity = self.next_serial();
+            let mac = vec![0x02, 0x52, 0, port as u8, (identity >> 8) as u8, identity as u8];
+            let name = format!("{uplink}_{vf}");
+            let mut link = virtual_device(HOST_NAMESPACE, index, &name, mac, 1, None);
+            link.parent = Some(*pci);
+            link.represents = Some(vf);
+            self.links.insert(identity, link);
+        }
+    }
+
+    /// How a link stands: what `/sys/class/net/<n>/operstate` says.
+    pub(super) fn operstate(&self, link: &NetDevice) -> &'static str {
+        match (link.hardware, link.up && link.carrier) {
+            (772, _) => "unknown",
+            (_, true) => "up",
+            (_, false) => "down",
+        }
+    }
+
+    /// Mbit/s while the link runs.
+    pub(super) fn link_speed(&self, link: &NetDevice) -> Option<u32> {
+        let pci = link.parent?;
+        let speed = match &self.functions.get(&pci)?.kind {
+            FunctionKind::Physical(part) => part.speed,
+            FunctionKind::Virtual(part) => self.physical(&part.physical)?.speed,
+            FunctionKind::Plain { .. } => 1000,
+            FunctionKind::Bridge => return None,
+        };
+        (link.up && link.carrier).then_some(speed)
+    }
+}
+
+fn virtual_device(
+    space: u64,
+    index: u32,
+    name: &str,
+    address: Vec<u8>,
+    hardware: u16,
+    kind: Option<&str>,
+) -> NetDevice {
+    NetDevice {
+        namespace: space,
+        index,
+        name: name.to_owned(),
+        alt_names: Vec::new(),
+        address,
+        mtu: if hardware == 772 { 65536 } else { 1500 },
+        up: false,
+        carrier: true,
+        hardware,
+        parent: None,
+        kind: kind.map(str::to_owned),
+        represents: None,
+        addresses: Vec::new(),
+        frames_sent: 0,
+    }
+}
+
+/// net/core/dev.c, dev_valid_name.
+fn valid_name(name: &str) -> Result<(), Errno> {
+    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(bad) {
+        return Err(Errno::INVAL);
+    }
+    Ok(())
+}
+
+fn show_vf(index: u32, state: &VfState, tells_state: bool, infiniband: bool) -> VfLink {
+    VfLink {
+        index,
+        mac: state.mac.to_vec(),
+        vlan: Some(Vlan { id: state.vlan, qos: state.qos, protocol: state.protocol }),
+        spoof_check: Some(state.spoof_check),
+        trust: Some(state.trust),
+        link_state: tells_state.then_some(match state.link_state {
+            1 => VfLinkState::Enable,
+            2 => VfLinkState::Disable,
+            _ => VfLinkState::Auto,
+        }),
+        min_tx_rate: Some(state.min_tx_rate),
+        max_tx_rate: Some(state.max_tx_rate),
+        node_guid: infiniband.then_some(state.node_guid),
+        port_guid: infiniband.then_some(state.port_guid),
+    }
+}
+
+fn show_route(state: &RouteState) -> Route {
+    Route {
+        destination: state.destination,
+        gateway: state.gateway,
+        link: state.link,
+        table: state.table,
+        priority: state.priority,
+        scope: state.scope,
+        mtu: state.mtu,
+        advmss: state.advmss,
+    }
+}
+
+fn keep_route(route: &Route) -> RouteState {
+    RouteState {
+        destination: route.destination,
+        gateway: route.gateway,
+        link: route.link,
+        table: route.table,
+        priority: route.priority,
+        scope: route.scope,
+        mtu: route.mtu,
+        advmss: route.advmss,
+    }
+}
+
+/// True when `other` lies in the network of `address`/`prefix`.
+fn within(address: std::net::IpAddr, prefix: u8, other: std::net::IpAddr) -> bool {
+    use std::net::IpAddr::{V4, V6};
+    match (address, other) {
+        (V4(a), V4(b)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            u32::from(a) & mask == u32::from(b) & mask
+        }
+        (V6(a), V6(b)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            u128::from(a) & mask == u128::from(b) & mask
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,273 @@
+//! The programs of the machine: what is installed, what they print, what they change.
+
+use super::boot;
+use super::build::Flavour;
+use super::drivers::DRIVERS;
+use super::machine::{HOST_NAMESPACE, Machine, RebootRequest};
+use crate::seam::{Output, Program};
+use rustix::io::Errno;
+
+impl Machine {
+    /// Runs a program; one that the distribution has not is ENOENT.
+    pub(super) fn run_program(
+        &mut self,
+        program: &Program,
+        arguments: &[&str],
+        input: &[u8],
+    ) -> Result<Output, Errno> {
+        match (program, self.flavour) {
+            (Program::Modprobe, _) => Ok(self.modprobe(arguments)),
+            (Program::Systemctl, flavour) if flavour != Flavour::Immutable => {
+                Ok(self.systemctl(arguments))
+            }
+            (Program::SystemdRun, flavour) if flavour != Flavour::Immutable => {
+                Ok(self.systemd_run(arguments))
+            }
+            (Program::Grubby, Flavour::Rhel) => Ok(self.grubby(arguments)),
+            (Program::UpdateGrub, Flavour::Ubuntu) => Ok(self.update_grub()),
+            (Program::RpmOstree, Flavour::Coreos) => Ok(self.rpm_ostree(arguments)),
+            (Program::Udevadm, _) => Ok(success("")),
+            (Program::Mstconfig, flavour) if flavour != Flavour::Immutable => {
+                Ok(self.mstconfig(arguments))
+            }
+            (Program::Mstfwreset, flavour) if flavour != Flavour::Immutable => {
+                Ok(self.mstfwreset(arguments))
+            }
+            (Program::Ipam { path, environment }, _) if path.ends_with("/host-local") => {
+                Ok(self.host_local(environment, input))
+            }
+            _ => Err(Errno::NOENT),
+        }
+    }
+
+    fn modprobe(&mut self, arguments: &[&str]) -> Output {
+        let remove = arguments.contains(&"-r");
+        let mut words = arguments.iter().filter(|word| !word.starts_with('-'));
+        let Some(name) = words.next() else {
+            return failure(1, "modprobe: ERROR: missing parameters");
+        };
+        let module = name.replace('-', "_");
+        if remove {
+            let used = match module.as_str() {
+                "ib_core" => !self.rdma.devices.is_empty() || self.modules.contains("ib_uverbs"),
+                other => self.functions.values().any(|function| {
+                    let row =
+                        DRIVERS.iter().find(|row| Some(row.name) == function.driver.as_deref());
+                    row.is_some_and(|row| row.module == other)
+                }),
+            };
+            if used {
+                return failure(1, &format!("modprobe: FATAL: Module {module} is in use."));
+            }
+            self.modules.remove(&module);
+            return success("");
+        }
+        let known = DRIVERS.iter().any(|row| row.module == module);
+        let extra = [
+            "ib_core",
+            "ib_uverbs",
+            "ib_umad",
+            "rdma_cm",
+            "mlx5_ib",
+            "irdma",
+            "tun",
+            "vhost_net",
+            "vfio",
+            "vhost_vdpa",
+            "virtio_vdpa",
+        ];
+        if !known && !extra.contains(&module.as_str()) {
+            let text = format!(
+                "modprobe: FATAL: Module {name} not found in directory /lib/modules/6.12.0"
+            );
+            return failure(1, &text);
+        }
+        let mode = words
+            .filter_map(|word| word.strip_prefix("netns_mode="))
+            .filter_map(boot::mode_of)
+            .next_back();
+        self.load_module(&module, mode);
+        success("")
+    }
+
+    fn systemctl(&mut self, arguments: &[&str]) -> Output {
+        match arguments {
+            ["reboot", ..] => {
+                self.request_reboot("systemctl reboot");
+                success("")
+            }
+            [verb @ ("start" | "restart" | "stop"), units @ ..] => {
+                for unit in units {
+                    let unit = unit_name(unit);
+                    if *verb == "stop" {
+                        self.units.remove(&unit)
+                    } else {
+                        self.units.insert(unit)
+                    };
+                }
+                success("")
+            }
+            ["is-active", rest @ ..] => {
+                let active = rest.iter().any(|unit| self.units.contains(&unit_name(unit)));
+                let mut output = success(if active { "active\n" } else { "inactive\n" });
+                output.status = if active { 0 } else { 3 };
+                output
+            }
+            ["daemon-reload" | "enable" | "disable" | "reenable", ..] => success(""),
+            _ => failure(1, "Unknown command verb."),
+        }
+    }
+
+    /// Runs a command as a unit. The reboot is only asked for: whoever drives the machine carries it out.
+    fn systemd_run(&mut self, arguments: &[&str]) -> Output {
+        let command = arguments.join(" ");
+        if command.contains("systemctl stop kubelet") {
+            self.units.remove("kubelet.service");
+        }
+        if command.split(|c: char| c.is_whitespace() || c == ';').any(|word| word == "reboot") {
+            self.request_reboot(&command);
+        }
+        success("")
+    }
+
+    fn request_reboot(&mut self, command: &str) {
+        let at = self.clock;
+        self.reboot_requested.get_or_insert(RebootRequest { at, command: command.to_owned() });
+    }
+
+    /// `grubby --update-kernel=DEFAULT --args=… --remove-args=…`, `grubby --info=DEFAULT`.
+    fn grubby(&mut self, arguments: &[&str]) -> Output {
+        if arguments.iter().any(|word| word.starts_with("--info")) {
+            let (loader, rest) = split_loader(&self.next_kernel_arguments);
+            return success(&format!("index=0\nkernel=\"{loader}\"\nargs=\"{rest}\"\n"));
+        }
+        if !arguments.iter().any(|word| word.starts_with("--update-kernel=")) {
+            return failure(1, "grubby: no action specified");
+        }
+        let of = |option: &str| {
+            arguments
+                .iter()
+                .filter_map(|word| word.strip_prefix(option))
+                .flat_map(str::split_whitespace)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let (remove, add) = (of("--remove-args="), of("--args="));
+        self.edit_next_arguments(&remove, &add);
+        success("")
+    }
+
+    /// `rpm-ostree kargs [--append…=…] [--delete…=…]`; without either it prints the arguments.
+    fn rpm_ostree(&mut self, arguments: &[&str]) -> Output {
+        let ["kargs", edits @ ..] = arguments else { return failure(1, "error: Unknown command") };
+        let mut changed = false;
+        for edit in edits {
+            let Some((option, argument)) =
+                edit.strip_prefix("--").and_then(|edit| edit.split_once('='))
+            else {
+                continue;
+            };
+            let held = self.next_kernel_arguments.iter().any(|word| word == argument);
+            let argument = [argument.to_owned()];
+            match option {
+                "append" => self.edit_next_arguments(&[], &argument),
+                "append-if-missing" if !held => self.edit_next_arguments(&[], &argument),
+                "delete" if !held => {
+                    return failure(1, &format!("error: No key '{}' found", argument[0]));
+                }
+                "delete" | "delete-if-present" => self.edit_next_arguments(&argument, &[]),
+                _ => {}
+            }
+            changed = true;
+        }
+        if changed {
+            return success(
+                "Changes queued for next boot. Run \"systemctl reboot\" to start a reboot\n",
+            );
+        }
+        let (_, rest) = split_loader(&self.next_kernel_arguments);
+        success(&format!("{rest}\n"))
+    }
+
+    fn edit_next_arguments(&mut self, remove: &[String], add: &[String]) {
+        if self.has(super::Fault::LosesKernelArgument) {
+            return;
+        }
+        // grubby: an argument without value takes every value of that name away.
+        self.next_kernel_arguments.retain(|word| {
+            !remove.iter().any(|gone| {
+                gone == word || word.split_once('=').is_some_and(|(name, _)| name == gone)
+            })
+        });
+        for argument in add {
+            if !self.next_kernel_arguments.contains(argument) {
+                self.next_kernel_arguments.push(argument.clone());
+            }
+        }
+    }
+
+    /// Reads `/etc/default/grub` and then `/etc/default/grub.d/*.cfg`, as grub-mkconfig of Debian and Ubuntu does.
+    fn update_grub(&mut self) -> Output {
+        let mut line = String::new();
+        let drop_ins = self
+            .files
+            .keys()
+            .filter(|path| path.starts_with("/etc/default/grub.d/") && path.ends_with(".cfg"));
+        for path in ["/etc/default/grub".to_owned()].iter().chain(drop_ins) {
+            let text = self
+                .files
+                .get(path)
+                .map(|content| String::from_utf8_lossy(content))
+                .unwrap_or_default();
+            for assigned in
+                text.lines().filter_map(|text| text.trim().strip_prefix("GRUB_CMDLINE_LINUX="))
+            {
+                let value = assigned.trim_matches('"');
+                line = value
+                    .replace("${GRUB_CMDLINE_LINUX}", &line)
+                    .replace("$GRUB_CMDLINE_LINUX", &line);
+            }
+        }
+        if !self.has(super::Fault::LosesKernelArgument) {
+            let (loader, _) = split_loader(&self.next_kernel_arguments);
+            let words = line.split_whitespace().map(str::to_owned);
+            self.next_kernel_arguments =
+                [format!("BOOT_IMAGE={loader}")].into_iter().chain(words).collect();
+        }
+        success("Generating grub configuration file ...\ndone\n")
+    }
+
+    /// True while a unit runs: `kubelet.service`.
+    pub fn unit_runs(&self, unit: &str) -> bool {
+        self.units.contains(unit)
+    }
+
+    /// True when a process of this number is in the host's namespace.
+    pub fn in_host_namespace(&self, process: u32) -> bool {
+        self.processes.get(&process).is_some_and(|process| process.namespace == HOST_NAMESPACE)
+    }
+}
+
+pub(super) fn success(text: &str) -> Output {
+    Output { status: 0, stdout: text.as_bytes().to_vec(), stderr: Vec::new() }
+}
+
+pub(super) fn failure(status: i32, text: &str) -> Output {
+    Output { status, stdout: Vec::new(), stderr: format!("{text}\n").into_bytes() }
+}
+
+fn unit_name(unit: &str) -> String {
+    if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") }
+}
+
+/// The kernel image, and the arguments after it.
+fn split_loader(arguments: &[String]) -> (String, String) {
+    let loader =
+        arguments.iter().find_map(|word| word.strip_prefix("BOOT_IMAGE=")).unwrap_or("/vmlinuz");
+    let rest: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|word| !word.starts_with("BOOT_IMAGE="))
+        .collect();
+    (loader.to_owned(), rest.join(" "))
+}

@@ -1,0 +1,184 @@
+//! The RDMA core: modes, devices, namespaces, numbers of character devices (drivers/infiniband/core).
+
+use super::drivers::DriverRow;
+use super::machine::{HOST_NAMESPACE, Machine, RdmaDev};
+use super::pci::{fnv, guid_from_mac};
+use super::{Fault, FunctionKind};
+use crate::seam::{RdmaDevice, RdmaPort};
+use api::{PciAddress, RdmaMode};
+use rustix::io::Errno;
+
+/// `ports/1/counters` of an mlx5 device: belief, names as the driver's documentation lists them.
+const COUNTERS: [&str; 12] = [
+    "excessive_buffer_overrun_errors",
+    "link_downed",
+    "port_rcv_data",
+    "port_rcv_errors",
+    "port_rcv_packets",
+    "port_xmit_data",
+    "port_xmit_discards",
+    "port_xmit_packets",
+    "symbol_error",
+    "unicast_rcv_packets",
+    "unicast_xmit_packets",
+    "port_xmit_wait",
+];
+const HW_COUNTERS: [&str; 8] = [
+    "duplicate_request",
+    "lifespan",
+    "np_cnp_sent",
+    "out_of_buffer",
+    "out_of_sequence",
+    "packet_seq_err",
+    "rnr_nak_retry_err",
+    "rx_write_requests",
+];
+
+impl Machine {
+    /// RDMA_NLDEV_CMD_SYS_GET. Without ib_core nobody serves the protocol.
+    pub(super) fn read_rdma_mode(&self) -> Result<RdmaMode, Errno> {
+        self.rdma.mode.ok_or(Errno::PROTONOSUPPORT)
+    }
+
+    /// RDMA_NLDEV_CMD_SYS_SET (drivers/infiniband/core/device.c, rdma_compatdev_set): the present mode again is
+    /// success, any other namespace is EBUSY. lab.md section 3.
+    pub(super) fn set_rdma_mode(&mut self, wanted: RdmaMode) -> Result<(), Errno> {
+        if self.read_rdma_mode()? == wanted {
+            return Ok(());
+        }
+        if self.namespaces.len() > 1 || self.has(Fault::RefusesRdmaMode) {
+            return Err(Errno::BUSY);
+        }
+        self.rdma.mode = Some(wanted);
+        Ok(())
+    }
+
+    /// True when the namespace may see and use the device (drivers/infiniband/core/device.c, rdma_dev_access_netns).
+    pub(super) fn sees_rdma(&self, space: u64, device: &RdmaDev) -> bool {
+        self.rdma.mode != Some(RdmaMode::Exclusive) || device.namespace == space
+    }
+
+    pub(super) fn rdma_devices_in(&self, space: u64) -> Vec<RdmaDevice> {
+        let seen = self.rdma.devices.iter().filter(|(_, device)| self.sees_rdma(space, device));
+        seen.map(|(index, device)| self.rdma_device(space, *index, device)).collect()
+    }
+
+    fn rdma_device(&self, space: u64, index: u32, device: &RdmaDev) -> RdmaDevice {
+        let netdev = self.netdev_of(&device.parent);
+        let seen = netdev.filter(|link| link.namespace == space);
+        let active = netdev.is_some_and(|link| link.up && link.carrier);
+        RdmaDevice {
+            index,
+            name: device.name.clone(),
+            node_guid: device.node_guid,
+            system_image_guid: device.system_image_guid,
+            ports: vec![RdmaPort {
+                number: 1,
+                state: if active { "ACTIVE" } else { "DOWN" }.to_owned(),
+                physical_state: if active { "LINK_UP" } else { "DISABLED" }.to_owned(),
+                netdev: seen.map(|link| link.index),
+                netdev_name: seen.map(|link| link.name.clone()),
+            }],
+        }
+    }
+
+    /// RDMA_NLDEV_CMD_SET with a namespace (drivers/infiniband/core/nldev.c, nldev_set_doit;
+    /// device.c, ib_device_set_netns_put): EINVAL for an index that the namespace does not see, EOPNOTSUPP in shared
+    /// mode. The device keeps name and index; its character devices are made again.
+    pub(super) fn move_rdma(&mut self, from: u64, index: u32, to: u64) -> Result<(), Errno> {
+        let device = self.rdma.devices.get(&index).ok_or(Errno::INVAL)?;
+        if !self.sees_rdma(from, device) {
+            return Err(Errno::INVAL);
+        }
+        if self.rdma.mode != Some(RdmaMode::Exclusive) || self.has(Fault::RdmaMoveUnsupported) {
+            return Err(Errno::OPNOTSUPP);
+        }
+        self.carry_rdma(index, to);
+        Ok(())
+    }
+
+    /// Moves without asking: also what rdma_dev_exit_net does when a namespace ends.
+    pub(super) fn carry_rdma(&mut self, index: u32, to: u64) {
+        let Some(mut device) = self.rdma.devices.remove(&index) else { return };
+        // The clients let go first, so the device's own numbers are free again when it takes the lowest ones
+        // (drivers/infiniband/core/uverbs_main.c, ib_uverbs_create_uapi; lab.md section 3).
+        let (uverbs, umad) = (device.uverbs, device.umad);
+        let avoid = self.has(Fault::RenumbersUverbs);
+        device.uverbs =
+            lowest_free(self.rdma.devices.values().map(|d| d.uverbs), avoid.then_some(uverbs));
+        device.umad =
+            lowest_free(self.rdma.devices.values().map(|d| d.umad), avoid.then_some(umad));
+        device.namespace = to;
+        self.rdma.devices.insert(index, device);
+    }
+
+    /// RDMA_NLDEV_CMD_SET with a name (device.c, ib_device_rename): names are unique in the whole system.
+    pub(super) fn rename_rdma(&mut self, space: u64, index: u32, name: &str) -> Result<(), Errno> {
+        let device = self.rdma.devices.get(&index).ok_or(Errno::INVAL)?;
+        if !self.sees_rdma(space, device) {
+            return Err(Errno::INVAL);
+        }
+        if device.name == name {
+            return Ok(());
+        }
+        if self.rdma.devices.values().any(|other| other.name == name) {
+            return Err(Errno::EXIST);
+        }
+        if let Some(device) = self.rdma.devices.get_mut(&index) {
+            device.name = name.to_owned();
+        }
+        Ok(())
+    }
+
+    /// Registers the RDMA device of a function: in the host's namespace, under the lowest free number
+    /// (drivers/infiniband/core/device.c, assign_name).
+    pub(super) fn make_rdma_device(&mut self, pci: &PciAddress, row: &DriverRow) {
+        let Some(prefix) = row.rdma.filter(|_| self.rdma.mode.is_some()) else { return };
+        let Some(function) = self.functions.get(pci) else { return };
+        let (node_guid, infiniband) = match &function.kind {
+            FunctionKind::Physical(part) => (part.guid, part.infiniband),
+            FunctionKind::Virtual(part) => {
+                let state = self.vf_state(part).cloned().unwrap_or_default();
+                let infiniband = self.physical(&part.physical).is_some_and(|p| p.infiniband);
+                // The GUID follows the admin MAC at the next probe; none without one (spec operator.md 4.7).
+                let from_mac = if state.mac == [0; 6] { 0 } else { guid_from_mac(&state.mac) };
+                let guid = if state.node_guid == 0 { from_mac } else { state.node_guid };
+                (if self.has(Fault::GuidStaysZero) { 0 } else { guid }, infiniband)
+            }
+            FunctionKind::Plain { .. } | FunctionKind::Bridge => return,
+        };
+        let number = (0..).find(|number| {
+            let name = format!("{prefix}{number}");
+            !self.rdma.devices.values().any(|device| device.name == name)
+        });
+        let name = format!("{prefix}{}", number.unwrap_or_default());
+        let image = match &function.kind {
+            FunctionKind::Virtual(part) => self.physical(&part.physical).map_or(0, |p| p.guid),
+            _ => node_guid,
+        };
+        let seed = fnv(&format!("{} {pci} {}", self.name, self.boots));
+        let device = RdmaDev {
+            name,
+            parent: *pci,
+            namespace: HOST_NAMESPACE,
+            node_guid,
+            system_image_guid: image,
+            infiniband,
+            uverbs: lowest_free(self.rdma.devices.values().map(|d| d.uverbs), None),
+            umad: lowest_free(self.rdma.devices.values().map(|d| d.umad), None),
+            counters: COUNTERS.iter().map(|name| ((*name).to_owned(), 0)).collect(),
+            hw_counters: HW_COUNTERS
+                .iter()
+                .map(|name| ((*name).to_owned(), if *name == "lifespan" { 10 } else { seed % 3 }))
+                .collect(),
+        };
+        self.rdma.last_index += 1;
+        self.rdma.devices.insert(self.rdma.last_index, device);
+    }
+}
+
+/// The lowest number that nobody uses.
+fn lowest_free(used: impl Iterator<Item = u32>, avoid: Option<u32>) -> u32 {
+    let used: Vec<u32> = used.chain(avoid).collect();
+    (0..).find(|number| !used.contains(number)).unwrap_or_default()
+}

@@ -1,0 +1,425 @@
+//! Paths of the kernel's own file systems: how they resolve, and the trees of `/sys` that are no device.
+//!
+//! Nothing is stored: each node is made from the machine when somebody looks. What a look shows depends on the
+//! network namespace it is made from, as the class `net` and the class `infiniband` are tagged by it.
+
+use super::Fault;
+use super::drivers::DRIVERS;
+use super::files;
+use super::machine::{HOST_NAMESPACE, Machine};
+use crate::seam::{FileKind, Metadata};
+use api::{PciAddress, RdmaMode};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+
+/// One entry of the kernel's file systems.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    Directory(Vec<String>),
+    /// A symbolic link, as it is written.
+    Link(String),
+    /// What a read answers.
+    File(Result<String, Errno>),
+    WriteOnly,
+    CharacterDevice {
+        major: u32,
+        minor: u32,
+    },
+    /// A network namespace (`/proc/<pid>/ns/net`).
+    Namespace(u64),
+}
+
+impl Node {
+    pub(super) fn text(text: impl Into<String>) -> Option<Self> {
+        Some(Self::File(Ok(text.into())))
+    }
+
+    /// A value with the newline that sysfs adds.
+    pub(super) fn line(value: impl std::fmt::Display) -> Option<Self> {
+        Some(Self::File(Ok(format!("{value}\n"))))
+    }
+
+    pub(super) fn refusal(errno: Errno) -> Option<Self> {
+        Some(Self::File(Err(errno)))
+    }
+
+    pub(super) fn directory<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Option<Self> {
+        let sorted: BTreeSet<String> = names.into_iter().map(Into::into).collect();
+        Some(Self::Directory(sorted.into_iter().collect()))
+    }
+
+    pub(super) fn link(target: impl Into<String>) -> Option<Self> {
+        Some(Self::Link(target.into()))
+    }
+}
+
+/// Symbolic links followed before ELOOP (include/linux/namei.h, MAXSYMLINKS).
+const LINKS: usize = 40;
+
+impl Machine {
+    /// Follows a path; answers where it ends, and the kernel's node there. A path of ordinary files has no node.
+    fn resolve(
+        &self,
+        space: u64,
+        path: &str,
+        follow_last: bool,
+    ) -> Result<(String, Option<Node>), Errno> {
+        let plain = files::plain(path);
+        if !kernel_path(&plain) {
+            return Ok((plain, None));
+        }
+        // `..` after a link means the directory that the link leads to, so the original path is walked.
+        let mut todo: Vec<String> =
+            path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let mut done: Vec<String> = Vec::new();
+        let mut followed = 0;
+        while let Some(part) = todo.pop() {
+            match part.as_str() {
+                "." => continue,
+                ".." => {
+                    done.pop();
+                    continue;
+                }
+                _ => done.push(part),
+            }
+            let here: Vec<&str> = done.iter().map(String::as_str).collect();
+            let node = self.kernel_node(space, &here).ok_or(Errno::NOENT)?;
+            match node {
+                Node::Link(target) if !todo.is_empty() || follow_last => {
+                    followed += 1;
+                    if followed > LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    done.pop();
+                    if target.starts_with('/') {
+                        done.clear();
+                    }
+                    todo.extend(
+                        target.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned),
+                    );
+                }
+                Node::Directory(_) => {}
+                _ if todo.is_empty() => {}
+                _ => return Err(Errno::NOTDIR),
+            }
+        }
+        let here: Vec<&str> = done.iter().map(String::as_str).collect();
+        let node = if here.is_empty() { None } else { self.kernel_node(space, &here) };
+        Ok((format!("/{}", done.join("/")), node))
+    }
+
+    /// The path with all links followed; ENOENT where nothing is.
+    pub(super) fn canonical(&self, space: u64, path: &str) -> Result<String, Errno> {
+        self.resolve(space, path, true).map(|(plain, _)| plain)
+    }
+
+    pub(super) fn read_path(&self, space: u64, path: &str) -> Result<Vec<u8>, Errno> {
+        match self.resolve(space, path, true)? {
+            (plain, None) => {
+                if self.namespace_paths.contains_key(&plain) {
+                    Err(Errno::INVAL)
+                } else {
+                    self.read_file(&plain)
+                }
+            }
+            (_, Some(Node::File(content))) => content.map(String::into_bytes),
+            (_, Some(Node::Directory(_))) => Err(Errno::ISDIR),
+            // sysfs: no permission to read (fs/kernfs/file.c).
+            (_, Some(Node::WriteOnly)) => Err(Errno::ACCESS),
+            (_, Some(Node::CharacterDevice { .. } | Node::Namespace(_))) => Err(Errno::INVAL),
+            (_, Some(Node::Link(_))) => Err(Errno::LOOP),
+        }
+    }
+
+    pub(super) fn list_path(&self, space: u64, path: &str) -> Result<Vec<String>, Errno> {
+        match self.resolve(space, path, true)? {
+            (plain, None) if plain == "/" => {
+                let mut names = self.list_directory("/")?;
+                names.extend(["dev", "proc", "sys"].map(str::to_owned));
+                names.sort();
+                Ok(names)
+            }
+            (plain, None) => self.list_directory(&plain),
+            (_, Some(Node::Directory(names))) => Ok(names),
+            _ => Err(Errno::NOTDIR),
+        }
+    }
+
+    pub(super) fn link_target_of(&self, space: u64, path: &str) -> Result<String, Errno> {
+        match self.resolve(space, path, false)? {
+            (_, Some(Node::Link(target))) => Ok(target),
+            (_, Some(Node::Namespace(inode))) => Ok(format!("net:[{inode}]")),
+            (_, Some(_)) => Err(Errno::INVAL),
+            (plain, None) => {
+                let exists = self.files.contains_key(&plain) || self.is_directory(&plain);
+                Err(if exists { Errno::INVAL } else { Errno::NOENT })
+            }
+        }
+    }
+
+    pub(super) fn metadata_of(&self, space: u64, path: &str) -> Result<Metadata, Errno> {
+        let (plain, node) = self.resolve(space, path, true)?;
+        let of = |kind, size| Metadata {
+            kind,
+            size,
+            device: 21,
+            inode: super::pci::fnv(&plain),
+            major: 0,
+            minor: 0,
+        };
+        Ok(match node {
+            None => match self.namespace_paths.get(&plain) {
+                Some(inode) => namespace_metadata(*inode),
+                None => self.file_metadata(&plain)?,
+            },
+            Some(Node::Directory(_)) => of(FileKind::Directory, 0),
+            Some(Node::CharacterDevice { major, minor }) => Metadata {
+                kind: FileKind::CharacterDevice,
+                size: 0,
+                device: 5,
+                inode: super::pci::fnv(&plain),
+                major,
+                minor,
+            },
+            Some(Node::Namespace(inode)) => namespace_metadata(inode),
+            Some(_) => of(FileKind::File, 4096),
+        })
+    }
+
+    /// The namespace that a path holds; a path that is something else is EINVAL (setns(2)).
+    pub(super) fn namespace_at(&self, path: &str) -> Result<u64, Errno> {
+        let (plain, node) = self.resolve(HOST_NAMESPACE, path, true)?;
+        match (node, self.namespace_paths.get(&plain)) {
+            (Some(Node::Namespace(inode)), _) => Ok(inode),
+            (None, Some(inode)) => Ok(*inode),
+            (None, None) => Err(self.file_metadata(&plain).err().unwrap_or(Errno::INVAL)),
+            (Some(_), _) => Err(Errno::INVAL),
+        }
+    }
+
+    pub(super) fn replace_path(&mut self, path: &str, content: &[u8]) -> Result<(), Errno> {
+        let plain = files::plain(path);
+        if kernel_path(&plain) {
+            return Err(Errno::PERM);
+        }
+        self.replace_file(&plain, content)
+    }
+
+    fn kernel_node(&self, space: u64, parts: &[&str]) -> Option<Node> {
+        match parts {
+            ["sys", rest @ ..] => self.sys_node(space, rest),
+            ["proc", rest @ ..] => self.proc_node(space, rest),
+            ["dev", rest @ ..] => self.dev_node(rest),
+            _ => None,
+        }
+    }
+
+    fn sys_node(&self, space: u64, parts: &[&str]) -> Option<Node> {
+        match parts {
+            [] => Node::directory(["bus", "class", "devices", "kernel", "module"]),
+            ["bus"] => Node::directory(["pci"]),
+            ["bus", "pci", rest @ ..] => self.pci_bus_node(rest),
+            ["class"] => {
+                let rdma: &[&str] = if self.rdma.mode.is_some() {
+                    &["infiniband", "infiniband_mad", "infiniband_verbs"]
+                } else {
+                    &[]
+                };
+                Node::directory(rdma.iter().chain(&["net"]).copied())
+            }
+            ["class", "net", rest @ ..] => self.net_class_node(space, rest),
+            [
+                "class",
+                class @ ("infiniband" | "infiniband_verbs" | "infiniband_mad"),
+                rest @ ..,
+            ] => self.rdma_class_node(space, class, rest),
+            ["devices", rest @ ..] => self.devices_node(space, rest),
+            ["module"] => Node::directory(self.modules.iter().cloned()),
+            ["module", module, rest @ ..] if self.modules.contains(*module) => {
+                self.module_node(module, rest)
+            }
+            ["kernel", rest @ ..] => self.sys_kernel_node(rest),
+            _ => None,
+        }
+    }
+
+    fn pci_bus_node(&self, parts: &[&str]) -> Option<Node> {
+        match parts {
+            [] => Node::directory(["devices", "drivers", "drivers_autoprobe", "drivers_probe"]),
+            ["drivers_autoprobe"] => Node::line(1),
+            ["drivers_probe"] => Some(Node::WriteOnly),
+            ["devices"] => Node::directory(self.functions.keys().map(PciAddress::to_string)),
+            ["devices", pci] => {
+                let path = self.device_path(&pci.parse().ok()?)?;
+                Node::link(format!("../../..{}", path.strip_prefix("/sys")?))
+            }
+            ["drivers"] => {
+                let registered = DRIVERS.iter().filter(|row| self.is_registered(row));
+                Node::directory(registered.map(|row| row.name))
+            }
+            ["drivers", driver, rest @ ..] => {
+                DRIVERS.iter().find(|row| row.name == *driver && self.is_registered(row))?;
+                match rest {
+                    [] => {
+                        let bound = self
+                            .functions
+                            .iter()
+                            .filter(|(_, f)| f.driver.as_deref() == Some(driver));
+                        let names = bound.map(|(pci, _)| pci.to_string());
+                        Node::directory(
+                            names.chain(["bind", "new_id", "unbind"].map(str::to_owned)),
+                        )
+                    }
+                    ["bind" | "unbind" | "new_id"] => Some(Node::WriteOnly),
+                    [pci] => {
+                        let pci: PciAddress = pci.parse().ok()?;
+                        let bound = self.functions.get(&pci)?.driver.as_deref() == Some(driver);
+                        let path = self.device_path(&pci).filter(|_| bound)?;
+                        Node::link(format!("../../../..{}", path.strip_prefix("/sys")?))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn module_node(&self, module: &str, parts: &[&str]) -> Option<Node> {
+        match (module, parts) {
+            ("ib_core", []) => Node::directory(["initstate", "parameters"]),
+            ("ib_core", ["parameters"]) => Node::directory(["netns_mode"]),
+            // The file follows the present mode, also one that was set by netlink (lab.md section 3).
+            ("ib_core", ["parameters", "netns_mode"]) => {
+                Node::line(if self.rdma.mode == Some(RdmaMode::Exclusive) { "N" } else { "Y" })
+            }
+            (_, []) => Node::directory(["initstate"]),
+            (_, ["initstate"]) => Node::line("live"),
+            _ => None,
+        }
+    }
+
+    fn sys_kernel_node(&self, parts: &[&str]) -> Option<Node> {
+        let groups = || self.functions.values().filter_map(|function| function.iommu_group);
+        match parts {
+            [] => Node::directory(["iommu_groups", "security"]),
+            ["security"] => Node::directory(["lockdown"]),
+            ["security", "lockdown"] => Node::line(if self.has(Fault::LockedDown) {
+                "none [integrity] confidentiality"
+            } else {
+                "[none] integrity confidentiality"
+            }),
+            ["iommu_groups"] if self.has(Fault::NoIommu) => Node::directory([""; 0]),
+            ["iommu_groups"] => Node::directory(groups().map(|group| group.to_string())),
+            ["iommu_groups", group, rest @ ..] => {
+                let group: u32 = group.parse().ok()?;
+                groups().find(|known| *known == group)?;
+                let members =
+                    || self.functions.iter().filter(|(_, f)| f.iommu_group == Some(group));
+                match rest {
+                    [] => Node::directory(["devices", "type"]),
+                    ["type"] => Node::line("DMA"),
+                    ["devices"] => Node::directory(members().map(|(pci, _)| pci.to_string())),
+                    ["devices", pci] => {
+                        let pci: PciAddress = pci.parse().ok()?;
+                        members().find(|(member, _)| **member == pci)?;
+                        Node::link(format!(
+                            "../../../..{}",
+                            self.device_path(&pci)?.strip_prefix("/sys")?
+                        ))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn proc_node(&self, space: u64, parts: &[&str]) -> Option<Node> {
+        match parts {
+            [] => {
+                let numbers = self.processes.keys().map(u32::to_string);
+                Node::directory(
+                    numbers
+                        .chain(["cmdline", "modules", "self", "sys", "uptime"].map(str::to_owned)),
+                )
+            }
+            ["cmdline"] => Node::line(self.kernel_arguments.join(" ")),
+            ["modules"] => Node::text(
+                self.modules
+                    .iter()
+                    .map(|module| format!("{module} 16384 0 - Live 0x0000000000000000\n"))
+                    .collect::<String>(),
+            ),
+            ["uptime"] => Node::line("60.00 60.00"),
+            ["sys"] => Node::directory(["kernel", "net"]),
+            ["sys", "kernel"] => Node::directory(["hostname", "random"]),
+            ["sys", "kernel", "hostname"] => Node::line(&self.name),
+            ["sys", "kernel", "random"] => Node::directory(["boot_id"]),
+            ["sys", "kernel", "random", "boot_id"] => Node::line(&self.boot_id),
+            ["sys", "net", rest @ ..] => self.sysctl_node(space, rest),
+            [process, rest @ ..] => {
+                let (name, namespace) = match *process {
+                    "self" | "thread-self" => ("ironrail", space),
+                    number => {
+                        let process = self.processes.get(&number.parse().ok()?)?;
+                        (process.name.as_str(), process.namespace)
+                    }
+                };
+                match rest {
+                    [] => Node::directory(["comm", "ns"]),
+                    ["comm"] => Node::line(name),
+                    ["ns"] => Node::directory(["net"]),
+                    ["ns", "net"] => Some(Node::Namespace(namespace)),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Character devices. A node of a container is the container's own; these are the host's devtmpfs.
+    fn dev_node(&self, parts: &[&str]) -> Option<Node> {
+        let vfio: Vec<u32> = self
+            .functions
+            .values()
+            .filter(|function| function.driver.as_deref() == Some("vfio-pci"))
+            .filter_map(|function| function.iommu_group)
+            .collect();
+        let rdma = self.rdma.mode.is_some();
+        let device = |major, minor| Some(Node::CharacterDevice { major, minor });
+        match parts {
+            [] => {
+                let mut names = vec!["net", "null", "zero"];
+                names.extend(rdma.then_some("infiniband"));
+                names.extend(self.modules.contains("vfio_pci").then_some("vfio"));
+                names.extend(self.modules.contains("vhost_net").then_some("vhost-net"));
+                Node::directory(names)
+            }
+            ["null"] => device(1, 3),
+            ["zero"] => device(1, 5),
+            ["net"] => Node::directory(["tun"]),
+            ["net", "tun"] => device(10, 200),
+            ["vhost-net"] if self.modules.contains("vhost_net") => device(10, 238),
+            ["vfio"] if self.modules.contains("vfio_pci") => {
+                Node::directory(vfio.iter().map(u32::to_string).chain(["vfio".to_owned()]))
+            }
+            ["vfio", "vfio"] if self.modules.contains("vfio_pci") => device(10, 196),
+            ["vfio", group] => {
+                let group: u32 = group.parse().ok()?;
+                vfio.contains(&group).then_some(Node::CharacterDevice { major: 511, minor: group })
+            }
+            ["infiniband", rest @ ..] if rdma => self.infiniband_dev_node(rest),
+            _ => None,
+        }
+    }
+}
+
+fn namespace_metadata(inode: u64) -> Metadata {
+    Metadata { kind: FileKind::File, size: 0, device: 4, inode, major: 0, minor: 0 }
+}
+
+pub(super) fn kernel_path(plain: &str) -> bool {
+    let under = |root: &str| {
+        plain == root || plain.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'))
+    };
+    (under("/sys") || under("/proc") || under("/dev")) && !under("/dev/shm")
+}
