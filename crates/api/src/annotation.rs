@@ -23,6 +23,8 @@ pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 /// On Node (ours): `"true"` marks a cordon that the operator set and may undo.
 pub const CORDONED_BY_US: &str = "ironrail.dev/cordoned";
+/// On NodeState (ours): `since` of the grant under which the last drain was started; such a grant starts no other.
+pub const GRANT: &str = "ironrail.dev/grant";
 
 pub const IDLE: &str = "Idle";
 pub const DRAIN_REQUIRED: &str = "Drain_Required";

@@ -1,0 +1,83 @@
+//! Conditions in the status of our kinds: set in place, with a transition time only where the status changes.
+
+use api::Timestamp;
+use api::condition::Condition;
+use api::wire::{Event, ObjectKey, Write};
+
+/// What one condition is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub kind: &'static str,
+    pub status: Status,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    True,
+    False,
+    Unknown,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl Verdict {
+    /// The condition that every kind of ours has, and that `kubectl wait --for=condition=Ready` waits for.
+    pub fn ready(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: "Ready", status: Status::True, reason, message: message.into() }
+    }
+
+    pub fn not_ready(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: "Ready", status: Status::False, reason, message: message.into() }
+    }
+}
+
+/// Puts a verdict among the conditions. Returns true when status or reason changed, which is worth an event.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    verdict: &Verdict,
+    generation: i64,
+    now: Timestamp,
+) -> bool {
+    let old = conditions.iter_mut().find(|condition| condition.kind == verdict.kind);
+    let turned = old.as_ref().is_none_or(|old| old.status != verdict.status.as_str());
+    let changed = turned || old.as_ref().is_none_or(|old| old.reason != verdict.reason);
+    let condition = Condition {
+        kind: verdict.kind.to_owned(),
+        status: verdict.status.as_str().to_owned(),
+        observed_generation: Some(generation),
+        last_transition_time: match &old {
+            Some(old) if !turned => old.last_transition_time,
+            _ => now,
+        },
+        reason: verdict.reason.to_owned(),
+        message: verdict.message.clone(),
+    };
+    match old {
+        Some(old) => *old = condition,
+        None => conditions.push(condition),
+    }
+    changed
+}
+
+/// The event that tells of a verdict.
+pub fn event(regarding: ObjectKey, uid: &str, verdict: &Verdict, now: Timestamp) -> Write {
+    Write::Event(Event {
+        regarding,
+        uid: uid.to_owned(),
+        warning: verdict.status != Status::True,
+        reason: verdict.reason.to_owned(),
+        message: verdict.message.clone(),
+        component: api::names::OPERATOR,
+        at: now,
+    })
+}

@@ -1,0 +1,285 @@
+//! All controllers as one machine without clock, client or thread: events in, writes out, answers back in.
+//!
+//! Any driver (real cluster, playground, simulation) does the same five things with an `Operator`: it feeds watch
+//! events, asks when something is due, takes a step, carries out the step's writes in order while `goes_on`, and
+//! hands back the answers.
+
+use crate::kinds::{self, Kind};
+use crate::objects::Place;
+use crate::queue::{Key, NetworkKind, PoolKey, Queue, later};
+use crate::settings::Settings;
+use crate::steps;
+use crate::world::{Answered, Change, Noticed, WatchEvent, World};
+use api::pool::Grant;
+use api::wire::{Answer, ObjectKey, Outcome, Write};
+use api::{Timestamp, annotation, names};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The operator: what it knows, and what it has to look at.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    pub world: World,
+    pub queue: Queue,
+}
+
+/// One step's result on its way to the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Work {
+    pub key: Key,
+    pub writes: Vec<Write>,
+    look_again: Option<Timestamp>,
+}
+
+impl Operator {
+    pub fn new(settings: Settings, now: Timestamp) -> Self {
+        let mut queue = Queue::default();
+        // These have something to say even to an empty cluster.
+        for key in [Key::OperatorConfig, Key::DevicePluginConfig, Key::Pool(PoolKey::NoPool)] {
+            queue.add(key, now);
+        }
+        Self { world: World::new(settings), queue }
+    }
+
+    /// Takes in one event of a watch.
+    pub fn watched(&mut self, event: &WatchEvent, now: Timestamp) {
+        let noticed = self.world.apply(event);
+        self.enqueue(event, noticed, now);
+    }
+
+    /// Takes in a whole list of a kind, at start and after a watch was lost.
+    pub fn relisted(&mut self, kind: &'static Kind, objects: Vec<Value>, now: Timestamp) {
+        for (event, noticed) in self.world.relisted(kind, objects) {
+            self.enqueue(&event, noticed, now);
+        }
+    }
+
+    /// Notes that the cluster does not serve a kind.
+    pub fn kind_is_absent(&mut self, kind: &'static Kind, now: Timestamp) {
+        for (event, noticed) in self.world.kind_is_absent(kind) {
+            self.enqueue(&event, noticed, now);
+        }
+    }
+
+    /// When the next step is due; None while the world is not complete or nothing waits.
+    pub fn due(&self) -> Option<Timestamp> {
+        match self.world.is_complete() {
+            true => self.queue.next_due(),
+            false => None,
+        }
+    }
+
+    /// Takes the next step that is due. Its writes must be carried out and `answered`, even when there are none.
+    pub fn step(&mut self, now: Timestamp) -> Option<Work> {
+        if !self.world.is_complete() {
+            return None;
+        }
+        let key = self.queue.take(now)?;
+        let outcome = reconcile(&self.world, &key, now);
+        Some(Work { key, writes: outcome.writes, look_again: outcome.look_again })
+    }
+
+    /// Takes in what the API said to a step's writes: one answer for each write that was carried out, in order.
+    pub fn answered(&mut self, work: Work, answers: Vec<Answer>, now: Timestamp) {
+        let mut failed = false;
+        let mut remembered = Vec::new();
+        for (write, answer) in work.writes.iter().zip(answers) {
+            failed |= !goes_on(write, &answer);
+            match answer {
+                Answer::Done(object) => self.stored(write, object, now),
+                answer => remembered.push(Answered {
+                    target: write.key(),
+                    evict: matches!(write, Write::Evict { .. }),
+                    answer,
+                }),
+            }
+        }
+        match remembered.is_empty() {
+            true => self.world.answers.remove(&work.key),
+            false => self.world.answers.insert(work.key.clone(), remembered),
+        };
+        match failed {
+            true => self.queue.failed(work.key, now),
+            false => self.queue.done(work.key, work.look_again),
+        }
+    }
+
+    /// The API answers a write with the object as stored; that is news as good as a watch event, and earlier.
+    fn stored(&mut self, write: &Write, object: Value, now: Timestamp) {
+        match write {
+            Write::Apply { .. }
+            | Write::Create { .. }
+            | Write::Update { .. }
+            | Write::Patch { .. } => {
+                self.watched(&WatchEvent { change: Change::Modified, object }, now);
+            }
+            Write::Delete { .. } | Write::Evict { .. } | Write::Event(_) => {}
+        }
+    }
+
+    fn enqueue(&mut self, event: &WatchEvent, noticed: Noticed, now: Timestamp) {
+        for key in keys_for(&self.world, event, noticed) {
+            let at = later(now, delay(&key));
+            self.queue.add(key, at);
+        }
+    }
+}
+
+/// True when the writes that follow may still be carried out. A step's order is a promise (a cordon before the
+/// evictions), so a refusal ends it; but one pod's budget must not hold up the other pods, what is gone is gone, and
+/// an event that was not recorded is no reason to stop.
+pub fn goes_on(write: &Write, answer: &Answer) -> bool {
+    match (write, answer) {
+        (_, Answer::Done(_)) | (Write::Event(_), _) => true,
+        (Write::Evict { .. }, Answer::TooManyRequests(_) | Answer::NotFound(_)) => true,
+        // The pod of that name is another one now.
+        (Write::Evict { .. }, Answer::Conflict(_)) => true,
+        (Write::Delete { .. }, Answer::NotFound(_)) => true,
+        _ => false,
+    }
+}
+
+/// The one dispatch from keys to controllers.
+pub fn reconcile(world: &World, key: &Key, now: Timestamp) -> Outcome {
+    match key {
+        Key::OperatorConfig => steps::operatorconfig::reconcile(world, now),
+        Key::NodeState(node) => steps::nodestates::reconcile(world, node, now),
+        Key::Pool(pool) => steps::pools::reconcile(world, pool, now),
+        Key::Drain(node) => steps::drain::reconcile(world, node, now),
+        Key::Policy(_) | Key::DevicePluginConfig | Key::Network { .. } => Outcome::default(),
+    }
+}
+
+/// How long a key waits for more of the same: one look at a thousand nodes is as good as a thousand looks.
+fn delay(key: &Key) -> Duration {
+    match key {
+        Key::Drain(_) | Key::NodeState(_) | Key::Network { .. } | Key::OperatorConfig => {
+            Duration::ZERO
+        }
+        Key::Pool(_) => Duration::from_millis(20),
+        Key::Policy(_) | Key::DevicePluginConfig => Duration::from_millis(200),
+    }
+}
+
+/// What has to be looked at after an event.
+pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key> {
+    let key = ObjectKey::of(&event.object);
+    let intent = match noticed {
+        Noticed::Nothing => return Vec::new(),
+        Noticed::Progress => false,
+        Noticed::Intent => true,
+    };
+    let name = key.name.clone();
+    let mut keys = Vec::new();
+    match key.kind.as_str() {
+        names::OPERATOR_CONFIG => {
+            keys.push(Key::OperatorConfig);
+            keys.push(Key::Pool(PoolKey::NoPool));
+            if let Some(config) = &world.config {
+                keys.extend(drains(&config.status.grants));
+            }
+            if intent {
+                keys.extend(node_states(world));
+                keys.extend(policies(world));
+                keys.push(Key::DevicePluginConfig);
+            }
+        }
+        names::POOL => {
+            keys.push(Key::Pool(PoolKey::Named(name.clone())));
+            if let Some(pool) = world.pools.get(&name) {
+                keys.extend(drains(&pool.status.grants));
+            }
+            if intent {
+                keys.extend(pools(world));
+                keys.extend(node_states(world));
+                keys.extend(policies(world));
+            }
+        }
+        names::POLICY => {
+            keys.push(Key::Policy(name));
+            if intent {
+                keys.extend(node_states(world));
+                keys.extend(policies(world));
+                keys.push(Key::DevicePluginConfig);
+            }
+        }
+        kinds::NODE | names::NODE_STATE => {
+            keys.push(Key::Drain(name.clone()));
+            keys.extend(pools(world));
+            // A node state that was changed by hand is put right again.
+            keys.push(Key::NodeState(name));
+            if intent {
+                keys.extend(policies(world));
+                keys.push(Key::DevicePluginConfig);
+            }
+        }
+        names::SRIOV_NETWORK | names::IB_NETWORK | names::OVS_NETWORK => {
+            // Another network may have waited for this one's NetworkAttachmentDefinition.
+            keys.extend(networks(world, |place| place.name == name));
+            let gone = NetworkKind::ALL.into_iter().find(|kind| kind.name() == key.kind);
+            keys.extend(gone.map(|kind| Key::Network { kind, namespace: key.namespace, name }));
+        }
+        names::NETWORK_ATTACHMENT => keys.extend(networks(world, |place| place.name == name)),
+        kinds::POD => {
+            let pod = world.pods.get(&Place::new(&key.namespace, &name));
+            let node = pod.map(|pod| pod.node.clone()).unwrap_or_else(|| {
+                let node = event.object.pointer("/spec/nodeName").and_then(Value::as_str);
+                node.unwrap_or_default().to_owned()
+            });
+            if world.node_states.contains_key(&node) {
+                keys.push(Key::Drain(node));
+            }
+        }
+        kinds::BUDGET => keys.extend(draining(world)),
+        kinds::CONFIG_MAP if name == names::DEVICE_PLUGIN_CONFIG => {
+            keys.push(Key::DevicePluginConfig);
+        }
+        kinds::DAEMON_SET => keys.push(Key::OperatorConfig),
+        _ => {}
+    }
+    keys
+}
+
+fn drains(grants: &[Grant]) -> impl Iterator<Item = Key> {
+    grants.iter().map(|grant| Key::Drain(grant.node.clone()))
+}
+
+fn draining(world: &World) -> impl Iterator<Item = Key> {
+    let states = world.node_states.iter().filter(|(_, state)| {
+        state.metadata.annotations.get(annotation::CURRENT_STATE).map(String::as_str)
+            == Some(annotation::DRAINING)
+    });
+    states.map(|(node, _)| Key::Drain(node.clone()))
+}
+
+fn node_states(world: &World) -> impl Iterator<Item = Key> {
+    world.nodes.keys().chain(world.node_states.keys()).map(|node| Key::NodeState(node.clone()))
+}
+
+fn pools(world: &World) -> impl Iterator<Item = Key> {
+    let named = world.pools.keys().map(|pool| Key::Pool(PoolKey::Named(pool.clone())));
+    named.chain([Key::Pool(PoolKey::NoPool)])
+}
+
+fn policies(world: &World) -> impl Iterator<Item = Key> {
+    world.policies.keys().map(|policy| Key::Policy(policy.clone()))
+}
+
+/// The networks of all kinds whose place the test accepts.
+fn networks(world: &World, test: impl Fn(&Place) -> bool) -> Vec<Key> {
+    let places = |kind| -> Vec<&Place> {
+        match kind {
+            NetworkKind::Sriov => world.sriov_networks.keys().collect(),
+            NetworkKind::Ib => world.ib_networks.keys().collect(),
+            NetworkKind::Ovs => world.ovs_networks.keys().collect(),
+        }
+    };
+    let keys = NetworkKind::ALL.into_iter().flat_map(|kind| {
+        places(kind).into_iter().filter(|place| test(place)).map(move |place| Key::Network {
+            kind,
+            namespace: place.namespace.clone(),
+            name: place.name.clone(),
+        })
+    });
+    keys.collect()
+}

@@ -1,0 +1,185 @@
+//! Kubernetes' own objects, cut down to what our steps read.
+//!
+//! A cluster of five thousand nodes has a hundred thousand pods: what is not read is not kept. Nothing is judged here.
+
+use api::crd::{LabelSelector, Metadata};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Namespace and name of an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Place {
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    pub fn of(metadata: &Metadata) -> Self {
+        Self::new(&metadata.namespace, &metadata.name)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Node {
+    pub metadata: Metadata,
+    /// The cordon.
+    pub unschedulable: bool,
+    pub ready: bool,
+    /// Extended resources of the node: those with a slash in their name, by what the kubelet counts as usable.
+    pub allocatable: BTreeMap<String, i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pod {
+    pub metadata: Metadata,
+    pub node: String,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    pub phase: String,
+    /// Names of the resources that any container requests, init containers included.
+    pub requests: BTreeSet<String>,
+    pub empty_dir: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Budget {
+    pub metadata: Metadata,
+    pub selector: LabelSelector,
+    pub disruptions_allowed: i64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Namespace {
+    pub metadata: Metadata,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ConfigMap {
+    pub metadata: Metadata,
+    pub data: BTreeMap<String, String>,
+}
+
+/// A DaemonSet of ours. The whole object is kept: there are two, and drift is found by comparing them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DaemonSet {
+    pub metadata: Metadata,
+    pub object: Value,
+}
+
+/// The metadata of any object, without what nobody here reads.
+pub fn metadata(object: &Value) -> Result<Metadata, String> {
+    let part = object.get("metadata").cloned().unwrap_or_default();
+    Metadata::deserialize(part).map_err(|error| format!("metadata cannot be read: {error}"))
+}
+
+fn text(object: &Value, pointer: &str) -> String {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    object.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+impl Node {
+    pub fn read(object: &Value) -> Result<Self, String> {
+        let ready = list(object, "/status/conditions")
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let quantities = object.pointer("/status/allocatable").and_then(Value::as_object);
+        let allocatable = quantities
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name.contains('/'))
+            .filter_map(|(name, count)| Some((name.clone(), count.as_str()?.parse().ok()?)))
+            .collect();
+        let unschedulable = object.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+        let mut metadata = metadata(object)?;
+        // Other controllers keep long texts in a node's annotations; only ours are read here.
+        metadata.annotations.retain(|key, _| {
+            [api::annotation::NODE_STATE, api::annotation::CORDONED_BY_US].contains(&key.as_str())
+        });
+        Ok(Self { metadata, unschedulable, ready, allocatable })
+    }
+}
+
+impl Pod {
+    pub fn read(object: &Value) -> Result<Self, String> {
+        let containers =
+            list(object, "/spec/containers").chain(list(object, "/spec/initContainers"));
+        let requests = containers
+            .flat_map(|container| {
+                ["/resources/requests", "/resources/limits"]
+                    .into_iter()
+                    .filter_map(|part| container.pointer(part)?.as_object())
+                    .flat_map(|resources| resources.keys().cloned())
+            })
+            .collect();
+        let mut metadata = metadata(object)?;
+        // Of a pod's annotations we read one: that of a mirror of a static pod, which no eviction removes.
+        metadata.annotations.retain(|key, _| key == MIRROR);
+        Ok(Self {
+            node: text(object, "/spec/nodeName"),
+            phase: text(object, "/status/phase"),
+            empty_dir: list(object, "/spec/volumes").any(|volume| volume.get("emptyDir").is_some()),
+            requests,
+            metadata,
+        })
+    }
+
+    /// True for a pod that the kubelet runs from a file; the API shows a mirror of it.
+    pub fn is_mirror(&self) -> bool {
+        self.metadata.annotations.contains_key(MIRROR)
+    }
+
+    /// Kind and name of the controller that made the pod, where there is one.
+    pub fn controller(&self) -> Option<(&str, &str)> {
+        let owner = self.metadata.owner_references.iter().find(|o| o.controller == Some(true))?;
+        Some((&owner.kind, &owner.name))
+    }
+
+    /// True when its containers have ended for good.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+}
+
+/// On the mirror of a static pod, set by the kubelet.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+impl Budget {
+    pub fn read(object: &Value) -> Result<Self, String> {
+        let selector = object.pointer("/spec/selector").cloned().unwrap_or_default();
+        let selector = match selector {
+            Value::Null => LabelSelector::default(),
+            given => LabelSelector::deserialize(given)
+                .map_err(|error| format!("spec.selector cannot be read: {error}"))?,
+        };
+        let allowed = object.pointer("/status/disruptionsAllowed").and_then(Value::as_i64);
+        Ok(Self {
+            metadata: metadata(object)?,
+            selector,
+            disruptions_allowed: allowed.unwrap_or_default(),
+        })
+    }
+}
+
+impl ConfigMap {
+    pub fn read(object: &Value) -> Result<Self, String> {
+        let data = object.get("data").and_then(Value::as_object);
+        let data = data
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+        Ok(Self { metadata: metadata(object)?, data })
+    }
+}

@@ -1,0 +1,96 @@
+//! One controller a file: `observe` reads the world, `reconcile` is called by the driver, `commit` writes what differs.
+//!
+//! Here stand the few lines that several controllers share.
+
+pub mod drain;
+pub mod nodestates;
+pub mod operatorconfig;
+pub mod pools;
+
+use crate::world::World;
+use api::annotation;
+use api::nodestate::SriovNetworkNodeState;
+use api::operatorconfig::{OperatorConfigStatus, SriovOperatorConfig};
+use api::pool::Grant;
+use api::wire::{ObjectKey, PatchType, Write};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What a node asks for and how far its drain is, out of the annotations of Node and NodeState.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrainState {
+    /// Of the Node; decides, as upstream.
+    pub request: planner::DrainRequest,
+    /// The node state's mirror of the request.
+    pub mirror: planner::DrainRequest,
+    pub current: planner::rollout::Progress,
+}
+
+pub(crate) fn drain_state(
+    node: &crate::objects::Node,
+    state: &SriovNetworkNodeState,
+) -> DrainState {
+    let text = |annotations: &BTreeMap<String, String>, key| {
+        annotations.get(key).cloned().unwrap_or_default()
+    };
+    let (node, state) = (&node.metadata.annotations, &state.metadata.annotations);
+    DrainState {
+        request: planner::DrainRequest::read(&text(node, annotation::NODE_STATE)),
+        mirror: planner::DrainRequest::read(&text(state, annotation::DESIRED_STATE)),
+        current: planner::rollout::Progress::read(&text(state, annotation::CURRENT_STATE)),
+    }
+}
+
+/// The grant that a node holds, in whichever pool it was given.
+pub(crate) fn grant_of<'a>(world: &'a World, node: &str) -> Option<&'a Grant> {
+    let pools = world.pools.values().flat_map(|pool| &pool.status.grants);
+    let others = world.config.iter().flat_map(|config| &config.status.grants);
+    pools.chain(others).find(|grant| grant.node == node)
+}
+
+/// True when a drain was started under this very grant, or the grant was closed unused. From then on it starts no
+/// drain any more, and may be given back once the node is idle. Without the mark, an operator with an old cache
+/// could take a node that has not started yet for one that is done.
+pub(crate) fn is_used(state: &SriovNetworkNodeState, grant: &Grant) -> bool {
+    state.metadata.annotations.get(annotation::GRANT) == Some(&grant.since.to_string())
+}
+
+pub(crate) fn key_of_state(state: &SriovNetworkNodeState) -> ObjectKey {
+    let metadata = &state.metadata;
+    ObjectKey::new(
+        api::names::API_VERSION,
+        api::names::NODE_STATE,
+        &metadata.namespace,
+        &metadata.name,
+    )
+}
+
+/// A merge patch of metadata and the like that holds only for the version that it was decided on.
+pub(crate) fn patch_if_unchanged(
+    key: ObjectKey,
+    resource_version: &str,
+    mut patch: Value,
+) -> Write {
+    patch["metadata"]["resourceVersion"] = resource_version.into();
+    Write::Patch { key, patch_type: PatchType::Merge, patch, subresource: "" }
+}
+
+/// The status of the operator config. Always whole and with the version that it was decided on, since it holds grants.
+pub(crate) fn status_of_config(
+    config: &SriovOperatorConfig,
+    status: &OperatorConfigStatus,
+) -> Write {
+    let object = json!({
+        "apiVersion": api::names::API_VERSION, "kind": api::names::OPERATOR_CONFIG,
+        "metadata": version(&config.metadata), "spec": config.spec, "status": status,
+    });
+    Write::Update { object, subresource: "status" }
+}
+
+/// The metadata that an `Update` must carry.
+pub(crate) fn version(metadata: &api::crd::Metadata) -> Value {
+    json!({
+        "name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid,
+        "resourceVersion": metadata.resource_version,
+    })
+}

@@ -1,0 +1,459 @@
+//! What the operator knows: the watched objects, as small structs in ordered maps, and what the last writes answered.
+//!
+//! Fed by watch events and by nothing else; asking nobody, it cannot wait and cannot fail. An object that cannot be
+//! read becomes a `Problem` of that object, and stops no other.
+
+use crate::kinds::{self, Kind};
+use crate::objects::{Budget, ConfigMap, DaemonSet, Namespace, Node, Place, Pod, metadata};
+use crate::queue::Key;
+use crate::settings::Settings;
+use api::crd::{Metadata, Object};
+use api::names;
+use api::network::{NetworkAttachmentDefinition, OVSNetwork, SriovIBNetwork, SriovNetwork};
+use api::nodestate::{InterfaceStatus, SriovNetworkNodeState};
+use api::operatorconfig::SriovOperatorConfig;
+use api::policy::SriovNetworkNodePolicy;
+use api::pool::SriovNetworkPoolConfig;
+use api::wire::{Answer, ObjectKey};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One event of a watch, as the API writes it: `{"type": "ADDED", "object": {…}}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct WatchEvent {
+    #[serde(rename = "type")]
+    pub change: Change,
+    pub object: Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Change {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
+
+/// How much of an object an event changed, as far as our steps read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noticed {
+    /// Nothing that a step reads: a heartbeat, our own write that we know of.
+    Nothing,
+    /// Status and annotations: progress, not intent.
+    Progress,
+    /// The object came or went, or its spec or labels, or the hardware that a node reports.
+    Intent,
+}
+
+/// What is wrong with an object that could not be read, or could be read only without its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub metadata: Metadata,
+    pub message: String,
+}
+
+/// What the API said to one write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    pub target: ObjectKey,
+    pub evict: bool,
+    pub answer: Answer,
+}
+
+/// Everything that a step may look at.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub settings: Settings,
+    pub config: Option<SriovOperatorConfig>,
+    pub pools: BTreeMap<String, SriovNetworkPoolConfig>,
+    pub policies: BTreeMap<String, SriovNetworkNodePolicy>,
+    pub node_states: BTreeMap<String, SriovNetworkNodeState>,
+    pub sriov_networks: BTreeMap<Place, SriovNetwork>,
+    pub ib_networks: BTreeMap<Place, SriovIBNetwork>,
+    pub ovs_networks: BTreeMap<Place, OVSNetwork>,
+    pub attachments: BTreeMap<Place, NetworkAttachmentDefinition>,
+    pub nodes: BTreeMap<String, Node>,
+    pub namespaces: BTreeMap<String, Namespace>,
+    pub pods: BTreeMap<Place, Pod>,
+    /// Names of the pods on each node, so that a drain does not walk the cluster.
+    pub pods_by_node: BTreeMap<String, BTreeSet<Place>>,
+    pub budgets: BTreeMap<Place, Budget>,
+    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub daemon_sets: BTreeMap<String, DaemonSet>,
+    pub problems: BTreeMap<ObjectKey, Problem>,
+    /// Kinds that were listed at least once.
+    pub listed: BTreeSet<&'static str>,
+    /// Kinds that the cluster does not have.
+    pub absent: BTreeSet<&'static str>,
+    /// What the writes of the last step of a key answered, where that was not simply yes.
+    pub answers: BTreeMap<Key, Vec<Answered>>,
+}
+
+impl World {
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// True once every kind was listed: a decision on half a world would, for one, take its nodes for gone.
+    pub fn is_complete(&self) -> bool {
+        kinds::KINDS.iter().all(|kind| self.listed.contains(kind.kind))
+    }
+
+    /// Takes in one watch event.
+    pub fn apply(&mut self, event: &WatchEvent) -> Noticed {
+        let key = ObjectKey::of(&event.object);
+        if kinds::find(&key.api_version, &key.kind).is_none() {
+            return Noticed::Nothing;
+        }
+        match event.change {
+            Change::Added | Change::Modified => {
+                if self.has_newer(&key, &event.object) {
+                    return Noticed::Nothing;
+                }
+                let before = self.shape(&key);
+                let problem = self.problems.remove(&key);
+                if let Err(message) = self.insert(&key, &event.object) {
+                    self.forget(&key);
+                    let metadata = metadata(&event.object).unwrap_or_else(|_| Metadata {
+                        name: key.name.clone(),
+                        namespace: key.namespace.clone(),
+                        ..Metadata::default()
+                    });
+                    self.problems.insert(key.clone(), Problem { metadata, message });
+                }
+                if self.problems.get(&key) != problem.as_ref() {
+                    return Noticed::Intent;
+                }
+                noticed(before, self.shape(&key))
+            }
+            Change::Deleted => {
+                let problem = self.problems.remove(&key).is_some();
+                match self.forget(&key) || problem {
+                    true => Noticed::Intent,
+                    false => Noticed::Nothing,
+                }
+            }
+            Change::Bookmark | Change::Error => Noticed::Nothing,
+        }
+    }
+
+    /// Takes in a whole list of one kind; what is not on it is gone. Returns the events that this amounts to.
+    pub fn relisted(
+        &mut self,
+        kind: &'static Kind,
+        objects: Vec<Value>,
+    ) -> Vec<(WatchEvent, Noticed)> {
+        let mut events = Vec::new();
+        let mut present = BTreeSet::new();
+        for mut object in objects {
+            // The items of a list do not carry their kind.
+            if let Some(fields) = object.as_object_mut() {
+                fields.insert("apiVersion".to_owned(), kind.api_version.into());
+                fields.insert("kind".to_owned(), kind.kind.into());
+            }
+            present.insert(ObjectKey::of(&object));
+            events.push(WatchEvent { change: Change::Modified, object });
+        }
+        for key in self.keys(kind).difference(&present) {
+            let object = serde_json::json!({
+                "apiVersion": key.api_version, "kind": key.kind,
+                "metadata": { "namespace": key.namespace, "name": key.name },
+            });
+            events.push(WatchEvent { change: Change::Deleted, object });
+        }
+        self.listed.insert(kind.kind);
+        self.absent.remove(kind.kind);
+        events.into_iter().map(|event| (self.apply(&event), event)).map(|(n, e)| (e, n)).collect()
+    }
+
+    /// Notes that the cluster has no such kind; that counts as an empty list.
+    pub fn kind_is_absent(&mut self, kind: &'static Kind) -> Vec<(WatchEvent, Noticed)> {
+        let events = self.relisted(kind, Vec::new());
+        self.absent.insert(kind.kind);
+        events
+    }
+
+    /// The pods on a node.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
+        self.pods_by_node.get(node).into_iter().flatten().filter_map(|place| self.pods.get(place))
+    }
+
+    /// True when some object of a kind cannot be read, so that what it asks for is not known.
+    pub fn has_problem_of(&self, kind: &str) -> bool {
+        self.problems.keys().any(|key| key.kind == kind)
+    }
+
+    /// The problem of one object of our group, where it has one.
+    pub fn problem(&self, kind: &str, namespace: &str, name: &str) -> Option<&Problem> {
+        self.problems.get(&ObjectKey::new(names::API_VERSION, kind, namespace, name))
+    }
+
+    /// What the last step's writes for this key answered.
+    pub fn answers(&self, key: &Key) -> &[Answered] {
+        self.answers.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What `noticed` compares.
+    fn shape(&self, key: &ObjectKey) -> Option<Shape> {
+        let metadata = self.metadata(key)?;
+        let rest = match key.kind.as_str() {
+            kinds::NODE => self.nodes.get(&key.name).map(|node| Rest::Node(node.clone())),
+            kinds::POD => {
+                let pod = self.pods.get(&Place::of(metadata));
+                pod.map(|pod| Rest::Pod(pod.clone()))
+            }
+            names::NODE_STATE => self
+                .node_states
+                .get(&key.name)
+                .map(|state| Rest::Interfaces(state.status.interfaces.clone())),
+            _ => None,
+        };
+        Some(Shape { metadata: metadata.clone(), rest })
+    }
+
+    fn insert(&mut self, key: &ObjectKey, object: &Value) -> Result<(), String> {
+        let place = Place::new(&key.namespace, &key.name);
+        let name = key.name.clone();
+        match key.kind.as_str() {
+            // Only this one is acted on, as upstream.
+            names::OPERATOR_CONFIG if name == names::DEFAULT_CONFIG => {
+                self.config = Some(self.custom(key, object)?);
+            }
+            names::POOL => {
+                let pool = self.custom(key, object)?;
+                self.pools.insert(name, pool);
+            }
+            names::POLICY => {
+                let policy = self.custom(key, object)?;
+                self.policies.insert(name, policy);
+            }
+            names::NODE_STATE => {
+                let mut state: SriovNetworkNodeState = self.custom(key, object)?;
+                // The VFs are most of a node state, and only the node itself plans with them.
+                for interface in &mut state.status.interfaces {
+                    interface.vfs = Vec::new();
+                }
+                self.node_states.insert(name, state);
+            }
+            names::SRIOV_NETWORK => {
+                let network = self.custom(key, object)?;
+                self.sriov_networks.insert(place, network);
+            }
+            names::IB_NETWORK => {
+                let network = self.custom(key, object)?;
+                self.ib_networks.insert(place, network);
+            }
+            names::OVS_NETWORK => {
+                let network = self.custom(key, object)?;
+                self.ovs_networks.insert(place, network);
+            }
+            names::NETWORK_ATTACHMENT => {
+                let attachment = self.custom(key, object)?;
+                self.attachments.insert(place, attachment);
+            }
+            kinds::NODE => {
+                self.nodes.insert(name, Node::read(object)?);
+            }
+            kinds::NAMESPACE => {
+                self.namespaces.insert(name, Namespace { metadata: metadata(object)? });
+            }
+            kinds::POD => self.insert_pod(place, Pod::read(object)?),
+            kinds::BUDGET => {
+                self.budgets.insert(place, Budget::read(object)?);
+            }
+            kinds::CONFIG_MAP => {
+                self.config_maps.insert(name, ConfigMap::read(object)?);
+            }
+            kinds::DAEMON_SET => {
+                let set = DaemonSet { metadata: metadata(object)?, object: object.clone() };
+                self.daemon_sets.insert(name, set);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads a custom resource. One whose status cannot be read (another version wrote it) is taken without it.
+    fn custom<S, T>(&mut self, key: &ObjectKey, object: &Value) -> Result<Object<S, T>, String>
+    where
+        S: for<'de> Deserialize<'de> + Default,
+        T: for<'de> Deserialize<'de> + Default,
+    {
+        let whole = match Object::<S, T>::deserialize(object) {
+            Ok(read) => return Ok(read),
+            Err(error) => error,
+        };
+        let mut without_status = object.clone();
+        if let Some(fields) = without_status.as_object_mut() {
+            fields.remove("status");
+        }
+        let read = Object::<S, T>::deserialize(&without_status)
+            .map_err(|error| format!("{} cannot be read: {error}", lower(key)))?;
+        let message = format!("the status of {} cannot be read: {whole}", lower(key));
+        self.problems.insert(key.clone(), Problem { metadata: read.metadata.clone(), message });
+        Ok(read)
+    }
+
+    fn insert_pod(&mut self, place: Place, pod: Pod) {
+        self.forget_pod(&place);
+        if !pod.node.is_empty() {
+            self.pods_by_node.entry(pod.node.clone()).or_default().insert(place.clone());
+        }
+        self.pods.insert(place, pod);
+    }
+
+    fn forget_pod(&mut self, place: &Place) -> bool {
+        let Some(pod) = self.pods.remove(place) else { return false };
+        if let Some(places) = self.pods_by_node.get_mut(&pod.node) {
+            places.remove(place);
+            if places.is_empty() {
+                self.pods_by_node.remove(&pod.node);
+            }
+        }
+        true
+    }
+
+    /// Drops an object. Returns false when it was not known.
+    fn forget(&mut self, key: &ObjectKey) -> bool {
+        let place = Place::new(&key.namespace, &key.name);
+        match key.kind.as_str() {
+            names::OPERATOR_CONFIG if key.name == names::DEFAULT_CONFIG => {
+                self.config.take().is_some()
+            }
+            names::POOL => self.pools.remove(&key.name).is_some(),
+            names::POLICY => self.policies.remove(&key.name).is_some(),
+            names::NODE_STATE => self.node_states.remove(&key.name).is_some(),
+            names::SRIOV_NETWORK => self.sriov_networks.remove(&place).is_some(),
+            names::IB_NETWORK => self.ib_networks.remove(&place).is_some(),
+            names::OVS_NETWORK => self.ovs_networks.remove(&place).is_some(),
+            names::NETWORK_ATTACHMENT => self.attachments.remove(&place).is_some(),
+            kinds::NODE => self.nodes.remove(&key.name).is_some(),
+            kinds::NAMESPACE => self.namespaces.remove(&key.name).is_some(),
+            kinds::POD => self.forget_pod(&place),
+            kinds::BUDGET => self.budgets.remove(&place).is_some(),
+            kinds::CONFIG_MAP => self.config_maps.remove(&key.name).is_some(),
+            kinds::DAEMON_SET => self.daemon_sets.remove(&key.name).is_some(),
+            _ => false,
+        }
+    }
+
+    fn metadata(&self, key: &ObjectKey) -> Option<&Metadata> {
+        let place = Place::new(&key.namespace, &key.name);
+        Some(match key.kind.as_str() {
+            names::OPERATOR_CONFIG if key.name == names::DEFAULT_CONFIG => {
+                &self.config.as_ref()?.metadata
+            }
+            names::POOL => &self.pools.get(&key.name)?.metadata,
+            names::POLICY => &self.policies.get(&key.name)?.metadata,
+            names::NODE_STATE => &self.node_states.get(&key.name)?.metadata,
+            names::SRIOV_NETWORK => &self.sriov_networks.get(&place)?.metadata,
+            names::IB_NETWORK => &self.ib_networks.get(&place)?.metadata,
+            names::OVS_NETWORK => &self.ovs_networks.get(&place)?.metadata,
+            names::NETWORK_ATTACHMENT => &self.attachments.get(&place)?.metadata,
+            kinds::NODE => &self.nodes.get(&key.name)?.metadata,
+            kinds::NAMESPACE => &self.namespaces.get(&key.name)?.metadata,
+            kinds::POD => &self.pods.get(&place)?.metadata,
+            kinds::BUDGET => &self.budgets.get(&place)?.metadata,
+            kinds::CONFIG_MAP => &self.config_maps.get(&key.name)?.metadata,
+            kinds::DAEMON_SET => &self.daemon_sets.get(&key.name)?.metadata,
+            _ => return None,
+        })
+    }
+
+    /// True when we hold a newer state of the same object: the answer to a write comes before its watch event, and
+    /// the events before that one would take us back. Versions that are no numbers are taken as they come.
+    fn has_newer(&self, key: &ObjectKey, object: &Value) -> bool {
+        let (Some(held), Ok(seen)) = (self.metadata(key), metadata(object)) else { return false };
+        let number = |metadata: &Metadata| metadata.resource_version.parse::<u64>().ok();
+        held.uid == seen.uid
+            && matches!((number(held), number(&seen)), (Some(held), Some(seen)) if held >= seen)
+    }
+
+    /// The keys of all known objects of a kind.
+    fn keys(&self, kind: &'static Kind) -> BTreeSet<ObjectKey> {
+        let named = |names: Vec<&String>| -> Vec<Place> {
+            let namespace = match kind.scope {
+                kinds::Scope::OurNamespace => self.settings.namespace.as_str(),
+                kinds::Scope::Cluster | kinds::Scope::AllNamespaces => "",
+            };
+            names.into_iter().map(|name| Place::new(namespace, name)).collect()
+        };
+        let places = match kind.kind {
+            names::OPERATOR_CONFIG => {
+                named(self.config.iter().map(|config| &config.metadata.name).collect())
+            }
+            names::POOL => named(self.pools.keys().collect()),
+            names::POLICY => named(self.policies.keys().collect()),
+            names::NODE_STATE => named(self.node_states.keys().collect()),
+            names::SRIOV_NETWORK => self.sriov_networks.keys().cloned().collect(),
+            names::IB_NETWORK => self.ib_networks.keys().cloned().collect(),
+            names::OVS_NETWORK => self.ovs_networks.keys().cloned().collect(),
+            names::NETWORK_ATTACHMENT => self.attachments.keys().cloned().collect(),
+            kinds::NODE => named(self.nodes.keys().collect()),
+            kinds::NAMESPACE => named(self.namespaces.keys().collect()),
+            kinds::POD => self.pods.keys().cloned().collect(),
+            kinds::BUDGET => self.budgets.keys().cloned().collect(),
+            kinds::CONFIG_MAP => named(self.config_maps.keys().collect()),
+            kinds::DAEMON_SET => named(self.daemon_sets.keys().collect()),
+            _ => Vec::new(),
+        };
+        let unreadable = self.problems.keys().filter(|key| key.kind == kind.kind).cloned();
+        places
+            .iter()
+            .map(|at| ObjectKey::new(kind.api_version, kind.kind, &at.namespace, &at.name))
+            .chain(unreadable)
+            .collect()
+    }
+}
+
+/// An object before and after an event.
+struct Shape {
+    metadata: Metadata,
+    rest: Option<Rest>,
+}
+
+#[derive(PartialEq)]
+enum Rest {
+    Node(Node),
+    Pod(Pod),
+    Interfaces(Vec<InterfaceStatus>),
+}
+
+fn noticed(before: Option<Shape>, after: Option<Shape>) -> Noticed {
+    let (Some(before), Some(mut after)) = (before, after) else { return Noticed::Intent };
+    let (old, new) = (&before.metadata, &after.metadata);
+    let intent = old.uid != new.uid
+        || old.generation != new.generation
+        || old.labels != new.labels
+        || old.deletion_timestamp != new.deletion_timestamp
+        || old.finalizers != new.finalizers;
+    match (&before.rest, &mut after.rest) {
+        _ if intent => Noticed::Intent,
+        (Some(Rest::Interfaces(old)), Some(Rest::Interfaces(new))) if old != new => Noticed::Intent,
+        // A kubelet renews its node's status without news, and most of a pod's status is not read here.
+        (Some(Rest::Node(old)), Some(Rest::Node(new))) => {
+            new.metadata.resource_version.clone_from(&old.metadata.resource_version);
+            progress_if(old != new)
+        }
+        (Some(Rest::Pod(old)), Some(Rest::Pod(new))) => {
+            new.metadata.resource_version.clone_from(&old.metadata.resource_version);
+            progress_if(old != new)
+        }
+        _ => Noticed::Progress,
+    }
+}
+
+fn progress_if(changed: bool) -> Noticed {
+    match changed {
+        true => Noticed::Progress,
+        false => Noticed::Nothing,
+    }
+}
+
+/// The object as a message names it: `pool rdma-workers`, `node state worker-0`.
+fn lower(key: &ObjectKey) -> String {
+    format!("{} {}", key.kind, key.name)
+}
