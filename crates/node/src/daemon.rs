@@ -44,13 +44,6 @@ struct Seen {
     on_host: Vec<RebootRecord>,
 }
 
-/// What one round of a step came to.
-enum Round {
-    /// Something was done: look again.
-    Acted,
-    Over(Report),
-}
-
 impl Daemon {
     pub fn new(node: &str, namespace: &str) -> Self {
         Self {
@@ -82,9 +75,8 @@ impl Daemon {
                 Ok(seen) => seen,
                 Err(why) => return Report::blind(why),
             };
-            match self.round(host, state, &desired, seen, &mut failed, now) {
-                Round::Acted => {}
-                Round::Over(report) => return report,
+            if let Some(report) = self.round(host, state, &desired, seen, &mut failed, now) {
+                return report;
             }
         }
         Report::blind(format!(
@@ -92,7 +84,7 @@ impl Daemon {
         ))
     }
 
-    /// One look, one plan, and what of it may run now.
+    /// One plan, and what of it may run now. None: something was done, so look again.
     fn round(
         &self,
         host: &dyn Host,
@@ -101,7 +93,7 @@ impl Daemon {
         seen: Seen,
         failed: &mut BTreeMap<Lane, String>,
         now: Timestamp,
-    ) -> Round {
+    ) -> Option<Report> {
         let plan = planner::plan(desired, &seen.inventory, &seen.permission, now);
         let runnable: Vec<&Step> =
             plan.steps.iter().filter(|step| !failed.contains_key(&step.lane)).collect();
@@ -111,24 +103,19 @@ impl Daemon {
             Ok(anew) => anew,
             Err(refusal) => {
                 let error = format!("{refusal}; nothing is changed on this node until it can be");
-                return Round::Over(report(
-                    desired,
-                    seen,
-                    &plan,
-                    BTreeMap::from([(Lane::Node, error)]),
-                ));
+                return Some(report(desired, seen, &plan, BTreeMap::from([(Lane::Node, error)])));
             }
         };
         if let Some((causes, attempt)) = planner::order::reboot_of(&plan.steps) {
             let boot = &seen.inventory.boot_id;
             let booked = planner::ledger::book(&plan.ledger, causes, attempt, boot, now);
-            return Round::Over(reboot(host, state, desired, seen, &plan, booked, failed));
+            return Some(reboot(host, state, desired, seen, &plan, booked, failed));
         }
         if runnable.is_empty() && !offered_anew {
-            return Round::Over(report(desired, seen, &plan, std::mem::take(failed)));
+            return Some(report(desired, seen, &plan, std::mem::take(failed)));
         }
         run(host, &runnable, failed);
-        Round::Acted
+        None
     }
 
     /// Writes the offer where it differs; true when it did.

@@ -18,8 +18,6 @@ pub struct Facilities {
     pub vfio: Vec<DeviceNode>,
     /// Of vhost-net: `net-mount` and `tun-mount`.
     pub vhost: Vec<(&'static str, String)>,
-    /// Directories to be mounted, read-only.
-    pub mounts: Vec<String>,
 }
 
 impl Facilities {

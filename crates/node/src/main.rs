@@ -1,1 +1,84 @@
-fn main() {}
+//! Builds the node's `Process` from the real world: arguments, environment, cluster, kernel, standard output, signals.
+
+use anyhow::Context;
+use clap::Parser;
+use host::linux::LinuxHost;
+use node::process::{self, Arguments, Command, Process};
+use node::wake::Pace;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Where the DaemonSets mount the host's root directory; `HOST_ROOT` says otherwise.
+const HOST_ROOT: &str = "/host";
+/// Where they mount the kubelet's directory; `KUBELET_DIRECTORY` says otherwise.
+const KUBELET: &str = "/var/lib/kubelet";
+
+fn main() -> ExitCode {
+    // Help, version and mistakes in the arguments are answered before anything else is needed.
+    let arguments = Arguments::parse();
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ironrail-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let or = |name: &str, default: &str| {
+        environment.get(name).cloned().unwrap_or_else(|| default.to_owned())
+    };
+    let root = or("HOST_ROOT", HOST_ROOT);
+    let host = LinuxHost::new(&root).with_context(|| {
+        format!("cannot use {root} as the host's root directory; mount it there or set HOST_ROOT")
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let process = Process {
+            arguments: std::env::args().collect(),
+            client: client(arguments).await?,
+            host: Arc::new(host),
+            kubelet: PathBuf::from(or("KUBELET_DIRECTORY", KUBELET)),
+            pace: Pace::Events,
+            image: Box::new(|path| std::fs::read(path)),
+            log: Box::new(std::io::stdout()),
+            stop: stop()?,
+            environment: environment.clone(),
+        };
+        process::run(process).await
+    })
+}
+
+/// Only the daemon talks to the API server; the others get a client that reaches nobody.
+async fn client(arguments: &Arguments) -> anyhow::Result<kube::Client> {
+    match arguments.command {
+        Command::Daemon { .. } => kube::Client::try_default()
+            .await
+            .context("cannot reach a cluster: run inside one, or name one by KUBECONFIG"),
+        Command::DevicePlugin { .. } | Command::InstallCni { .. } | Command::Boot { .. } => {
+            let nowhere = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
+            kube::Client::try_from(nowhere).context("cannot make a client")
+        }
+    }
+}
+
+fn stop() -> std::io::Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // The receiver is gone only when the process has ended.
+        let _ = stop.send(true);
+    });
+    Ok(stopped)
+}

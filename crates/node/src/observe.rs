@@ -279,14 +279,14 @@ fn kernel_argument(command_line: &str) -> Option<RdmaMode> {
         let value = word.strip_prefix("ib_core.netns_mode=");
         value.or_else(|| word.strip_prefix("ib-core.netns_mode="))
     });
-    values.filter_map(netns_mode).last()
+    values.filter_map(netns_mode).next_back()
 }
 
 fn modprobe_option(text: &str) -> Option<RdmaMode> {
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("options ib_core "));
     let values =
         lines.flat_map(str::split_whitespace).filter_map(|word| word.strip_prefix("netns_mode="));
-    values.filter_map(netns_mode).last()
+    values.filter_map(netns_mode).next_back()
 }
 
 fn netns_mode(value: &str) -> Option<RdmaMode> {

@@ -6,8 +6,8 @@
 use crate::proto::v1beta1::{
     AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse,
     ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse, Device,
-    DevicePluginOptions, DeviceSpec, ListAndWatchResponse, Mount, NumaNode,
-    PreferredAllocationRequest, PreferredAllocationResponse, TopologyInfo,
+    DevicePluginOptions, DeviceSpec, ListAndWatchResponse, NumaNode, PreferredAllocationRequest,
+    PreferredAllocationResponse, TopologyInfo,
 };
 use crate::{facilities::Facilities, holders};
 use api::custody::{Claim, Claims, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
@@ -56,12 +56,19 @@ pub fn list(resource: &OfferedResource) -> ListAndWatchResponse {
 
 /// The claims with the acknowledgement of this offer: from now on nothing that it does not call ready is given.
 pub fn acknowledge(offer: &Offer, claims: &Claims) -> Claims {
-    let same_boot = claims.boot_id == offer.boot_id;
-    Claims {
-        version: VERSION,
-        boot_id: offer.boot_id.clone(),
-        sequence: offer.sequence,
-        claims: if same_boot { claims.claims.clone() } else { BTreeMap::new() },
+    Claims { sequence: offer.sequence, ..of_this_boot(offer, claims) }
+}
+
+/// Claims of another boot speak of containers that are gone.
+fn of_this_boot(offer: &Offer, claims: &Claims) -> Claims {
+    match claims.boot_id == offer.boot_id {
+        true => Claims { version: VERSION, ..claims.clone() },
+        false => Claims {
+            version: VERSION,
+            boot_id: offer.boot_id.clone(),
+            sequence: 0,
+            claims: BTreeMap::new(),
+        },
     }
 }
 
@@ -82,7 +89,7 @@ pub fn allocate(
             "{resource_name} is not offered on this node any more; the pod must be created again"
         )
     })?;
-    let mut claims = acknowledge(offer, claims);
+    let mut claims = of_this_boot(offer, claims);
     forget_old(&mut claims, now);
     let mut response = AllocateResponse::default();
     for container in &request.container_requests {
@@ -140,12 +147,7 @@ fn container_response(
         }
         Delivery::DeviceSpecs => response.devices = device_specs(given),
     }
-    response.mounts = given.iter().flat_map(|(_, f)| &f.mounts).map(mount).collect();
     response
-}
-
-fn mount(path: &String) -> Mount {
-    Mount { container_path: path.clone(), host_path: path.clone(), read_only: true }
 }
 
 fn device_specs(given: &[(&OfferedDevice, Facilities)]) -> Vec<DeviceSpec> {

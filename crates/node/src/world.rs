@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 /// One change of a watched object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// The object as it is now.
+    /// The object as it is now, from a watch: one that is older than what we have is a late delivery.
     Is(Value),
+    /// The object as it is now, from a list, which is right also when the cluster was restored from a backup.
+    Listed(Value),
     Gone(ObjectKey),
 }
 
@@ -46,11 +48,13 @@ impl NodeWorld {
     /// Takes in one change of a watched object. Objects of other kinds are not ours and change nothing.
     pub fn apply(&mut self, change: &Change) {
         let key = match change {
-            Change::Is(object) => ObjectKey::of(object),
+            Change::Is(object) | Change::Listed(object) => ObjectKey::of(object),
             Change::Gone(key) => key.clone(),
         };
         let object = match change {
-            Change::Is(object) => Some(object),
+            // An old DrainComplete, delivered after the drain was given back, would be taken for leave to reboot.
+            Change::Is(object) if self.is_older(&key, object) => return,
+            Change::Is(object) | Change::Listed(object) => Some(object),
             Change::Gone(_) => None,
         };
         self.problems.remove(&key);
@@ -68,6 +72,19 @@ impl NodeWorld {
         if let Err(why) = taken {
             self.problems.insert(key.clone(), format!("{key} cannot be understood: {why}"));
         }
+    }
+
+    /// True when we have a newer version of the same node state.
+    fn is_older(&self, key: &ObjectKey, object: &Value) -> bool {
+        let text =
+            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let Some(known) = self.state.as_ref().filter(|_| key.kind == names::NODE_STATE) else {
+            return false;
+        };
+        let version = |text: &str| text.parse::<u64>().ok();
+        let (theirs, ours) =
+            (version(text("/metadata/resourceVersion")), version(&known.metadata.resource_version));
+        text("/metadata/uid") == known.metadata.uid && theirs.zip(ours).is_some_and(|(t, o)| t < o)
     }
 
     /// Takes in what the API said to the writes of the last step, in order. A stored object is newer than the watch.

@@ -1,0 +1,208 @@
+//! Shell: the tokio driver of the daemon. Watches its own three objects, calls the step, sends its writes in order.
+//!
+//! What to do is decided in `daemon`; how soon to look again is in its outcome.
+
+use crate::daemon::Daemon;
+use crate::wake::{Pace, Wakes};
+use crate::world::{Change, NodeWorld};
+use crate::{http, pod_resources};
+use anyhow::Context;
+use api::wire::{Answer, ObjectKey, Outcome, Write};
+use api::{Timestamp, files, names};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use host::Host;
+use host::seam::Interest;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause after a write that was refused; doubled up to `LONGEST`.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+/// Events come in bursts: sixteen VFs are more than a hundred of them.
+const BURST: Duration = Duration::from_millis(50);
+
+/// What the daemon needs.
+pub struct Settings {
+    pub daemon: Daemon,
+    pub client: kube::Client,
+    pub host: Arc<dyn Host>,
+    /// The kubelet's PodResources.
+    pub pod_resources: PathBuf,
+    pub pace: Pace,
+}
+
+/// What a watch tells.
+enum News {
+    Change(Change),
+    /// The first list of a watch is complete.
+    Complete,
+}
+
+/// Runs the daemon until the future is dropped.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let interests = vec![
+        Interest::Uevent,
+        Interest::Link,
+        Interest::Rdma,
+        Interest::File(files::CLAIMS.to_owned()),
+        Interest::File(files::CNI_JOURNAL.to_owned()),
+    ];
+    let mut wakes = Wakes::new(Arc::clone(&settings.host), interests, settings.pace)
+        .context("cannot watch the node")?;
+    let keys = own_objects(&settings.daemon);
+    let mut incomplete = keys.len();
+    let mut news = stream::select_all(keys.into_iter().map(|key| watch(&settings.client, key)));
+    let mut world = NodeWorld::default();
+    let mut pause = PAUSE;
+    loop {
+        // A world with holes would be taken for one in which nothing is wanted.
+        while incomplete > 0 {
+            let Some(first) = news.next().await else { anyhow::bail!("the watches ended") };
+            incomplete -= take_in(&mut world, first);
+        }
+        while let Some(Some(more)) = futures::FutureExt::now_or_never(news.next()) {
+            take_in(&mut world, more);
+        }
+        let outcome = step(&settings, &mut world).await?;
+        let (wrote, refused) = carry_out(&settings.client, &mut world, &outcome.writes).await;
+        pause = if refused { pause.saturating_mul(2).min(LONGEST) } else { PAUSE };
+        let nap = match (refused, wrote) {
+            (true, _) => pause,
+            // What was stored is news: a reboot that is booked now goes on.
+            (false, true) => BURST,
+            (false, false) => until(&outcome, settings.host.now()),
+        };
+        tokio::select! {
+            more = news.next() => {
+                if let Some(more) = more {
+                    take_in(&mut world, more);
+                }
+                tokio::time::sleep(BURST).await;
+            }
+            () = wakes.next() => tokio::time::sleep(BURST).await,
+            () = tokio::time::sleep(nap) => {}
+        }
+    }
+}
+
+fn own_objects(daemon: &Daemon) -> Vec<ObjectKey> {
+    let ours = |kind, name| ObjectKey::new(names::API_VERSION, kind, &daemon.namespace, name);
+    vec![
+        ours(names::NODE_STATE, &daemon.node),
+        ours(names::OPERATOR_CONFIG, names::DEFAULT_CONFIG),
+        ObjectKey::new("v1", "Node", "", &daemon.node),
+    ]
+}
+
+/// Watches one object by its name, never the kind: a cluster has thousands of nodes.
+fn watch(client: &kube::Client, key: ObjectKey) -> BoxStream<'static, News> {
+    let (group, version) = key.api_version.rsplit_once('/').unwrap_or(("", &key.api_version));
+    let kind = GroupVersionKind::gvk(group, version, &key.kind);
+    let resource = ApiResource::from_gvk_with_plural(&kind, &api::wire::plural(&key.kind));
+    let objects: Api<DynamicObject> = match key.namespace.as_str() {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
+    let only = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+    let events = watcher::watcher(objects, only).default_backoff();
+    news(events, key).boxed()
+}
+
+fn news(
+    events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>,
+    key: ObjectKey,
+) -> impl Stream<Item = News> {
+    let mut listed = false;
+    events.flat_map(move |event| {
+        let news = match event {
+            Ok(Event::Init) => {
+                listed = false;
+                vec![]
+            }
+            Ok(Event::InitApply(object)) => {
+                listed = true;
+                vec![News::Change(Change::Listed(document(&key, &object)))]
+            }
+            Ok(Event::InitDone) if listed => vec![News::Complete],
+            Ok(Event::InitDone) => vec![News::Change(Change::Gone(key.clone())), News::Complete],
+            Ok(Event::Apply(object)) => vec![News::Change(Change::Is(document(&key, &object)))],
+            Ok(Event::Delete(_)) => vec![News::Change(Change::Gone(key.clone()))],
+            Err(error) => {
+                tracing::warn!("cannot watch {key}: {error}; trying again");
+                vec![]
+            }
+        };
+        stream::iter(news)
+    })
+}
+
+/// The object as JSON; items of a list carry neither kind nor version.
+fn document(key: &ObjectKey, object: &DynamicObject) -> serde_json::Value {
+    let mut document = serde_json::to_value(object).unwrap_or_default();
+    document["apiVersion"] = key.api_version.as_str().into();
+    document["kind"] = key.kind.as_str().into();
+    document
+}
+
+/// One for the end of a first list, else nothing.
+fn take_in(world: &mut NodeWorld, news: News) -> usize {
+    match news {
+        News::Change(change) => {
+            world.apply(&change);
+            0
+        }
+        News::Complete => 1,
+    }
+}
+
+/// One step on a thread that may block: a VF count alone can take a minute.
+async fn step(settings: &Settings, world: &mut NodeWorld) -> anyhow::Result<Outcome> {
+    world.pods = match pod_resources::list(&settings.pod_resources).await {
+        Ok(pods) => Some(pods),
+        Err(why) => {
+            tracing::warn!("{why}");
+            None
+        }
+    };
+    let (daemon, host, seen) = (settings.daemon.clone(), Arc::clone(&settings.host), world.clone());
+    // The log is that of this process, also on another thread.
+    let log = tracing::dispatcher::get_default(tracing::Dispatch::clone);
+    let step = move || daemon.step(host.as_ref(), &seen, host.now());
+    let step = tokio::task::spawn_blocking(move || tracing::dispatcher::with_default(&log, step));
+    step.await.context("the daemon's step panicked")
+}
+
+/// Sends the writes in order up to the first refusal. True, false: wrote to our node state; was refused.
+async fn carry_out(client: &kube::Client, world: &mut NodeWorld, writes: &[Write]) -> (bool, bool) {
+    let mut answers = Vec::new();
+    for write in writes {
+        let (key, is_event) = (write.key(), matches!(write, Write::Event(_)));
+        let answer = http::send(client, &write.request(names::DAEMON)).await;
+        if !answer.is_done() {
+            tracing::warn!("cannot write {key}: {answer}; trying again");
+        }
+        // An event is news for people, and no reason to hold back what comes after it.
+        if is_event {
+            continue;
+        }
+        let refused = !answer.is_done();
+        answers.push((key, answer));
+        if refused {
+            break;
+        }
+    }
+    world.answered(&answers);
+    let stored =
+        |(key, answer): &(ObjectKey, Answer)| answer.is_done() && key.kind == names::NODE_STATE;
+    (answers.iter().any(stored), world.refused.is_some())
+}
+
+fn until(outcome: &Outcome, now: Timestamp) -> Duration {
+    let Some(at) = outcome.look_again else { return LONGEST };
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}

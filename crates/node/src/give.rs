@@ -1,0 +1,116 @@
+//! The device plugin over the seam: taking an offer in, and giving devices out. No socket, no kubelet.
+//!
+//! The order is the safety: an offer is acknowledged once nothing can be given by an older one; a claim is on the disk
+//! before the kubelet hears of the device.
+
+use crate::custody::{self, Found};
+use crate::facilities::{self, Facilities};
+use crate::plugin::{self, Delivery};
+use crate::proto::v1beta1::{AllocateRequest, AllocateResponse};
+use api::PciAddress;
+use api::custody::{Offer, OfferedResource};
+use host::{Host, Refusal, cdi};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Directory of the device-info files that Multus copies into a pod's network status.
+const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/dp";
+
+/// What reading the offer came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// A new one, acknowledged.
+    New(Offer),
+    Same,
+    /// None in this boot yet.
+    None,
+    /// Not good; the last good one stays in force.
+    Refused(String),
+}
+
+/// Reads the offer and acknowledges it where it is new. Callers see to it that no Allocate runs meanwhile.
+pub fn take_offer(host: &dyn Host, boot_id: &str, in_force: Option<&Offer>) -> Taken {
+    let offer = match custody::read_offer(host, boot_id) {
+        Found::Good(offer) if in_force == Some(&offer) => return Taken::Same,
+        Found::Good(offer) => offer,
+        Found::Missing if in_force.is_none() => return Taken::None,
+        Found::Missing => {
+            return Taken::Refused(
+                "the offer is gone; the last good one stays in force".to_owned(),
+            );
+        }
+        Found::Bad(why) => return Taken::Refused(why),
+    };
+    let claims = custody::read_claims(host, boot_id).good().unwrap_or_default();
+    match custody::write_claims(host, &plugin::acknowledge(&offer, &claims)) {
+        Ok(()) => Taken::New(offer),
+        Err(refusal) => {
+            Taken::Refused(format!("cannot acknowledge offer {}: {refusal}", offer.sequence))
+        }
+    }
+}
+
+/// Answers Allocate: by the offer as it is now, or by the last good one where the file is not good.
+pub fn allocate(
+    host: &dyn Host,
+    in_force: &Offer,
+    resource_name: &str,
+    request: &AllocateRequest,
+    delivery: Delivery,
+) -> Result<AllocateResponse, String> {
+    let found = custody::read_offer(host, &in_force.boot_id).good();
+    let offer = found.as_ref().unwrap_or(in_force);
+    let claims = custody::read_claims(host, &offer.boot_id).good().unwrap_or_default();
+    let facilities = offer
+        .resources
+        .get(resource_name)
+        .map_or_else(BTreeMap::new, |resource| look_at(host, resource, request));
+    let now = host.now();
+    let (response, claims) =
+        plugin::allocate(offer, resource_name, request, &claims, &facilities, delivery, now)?;
+    let written = custody::write_claims(host, &claims);
+    written.map_err(|refusal| {
+        format!("cannot write down who is given what: {refusal}; trying again helps")
+    })?;
+    prepare(host, resource_name, &facilities)
+        .map_err(|refusal| format!("cannot prepare the devices for a container: {refusal}"))?;
+    Ok(response)
+}
+
+fn look_at(
+    host: &dyn Host,
+    resource: &OfferedResource,
+    request: &AllocateRequest,
+) -> BTreeMap<PciAddress, Facilities> {
+    let asked = request.container_requests.iter().flat_map(|container| &container.devices_ids);
+    let devices = asked.filter_map(|id| resource.devices.iter().find(|d| d.pci.to_string() == *id));
+    devices.map(|device| (device.pci, facilities::of(host, resource, device))).collect()
+}
+
+/// The files by which others learn of a device: its CDI spec, and its device-info file.
+fn prepare(
+    host: &dyn Host,
+    resource_name: &str,
+    facilities: &BTreeMap<PciAddress, Facilities>,
+) -> Result<(), Refusal> {
+    for (pci, facilities) in facilities {
+        cdi::write(host, pci, &facilities.nodes())?;
+        let (path, text) = device_info(resource_name, pci, facilities);
+        host.replace(&path, text.as_bytes(), 0o444)?;
+    }
+    Ok(())
+}
+
+/// Path and content of a device-info file, in the form of the Network Plumbing Working Group.
+pub fn device_info(
+    resource_name: &str,
+    pci: &PciAddress,
+    facilities: &Facilities,
+) -> (String, String) {
+    let path = format!("{DEVICE_INFO}/{}-{pci}-device.json", resource_name.replace('/', "-"));
+    let mut device = json!({ "pci-address": pci });
+    if !facilities.rdma_device.is_empty() {
+        device["rdma-device"] = json!(facilities.rdma_device);
+    }
+    (path, json!({ "type": "pci", "version": "1.1.0", "pci": device }).to_string())
+}

@@ -1,0 +1,197 @@
+//! The node side as a process: arguments, environment, API client, host, kubelet's directory, log, and a way to stop it.
+//!
+//! The binary's main builds a `Process` from the real world, the playground from its own. Dropping the future of `run`
+//! is a crash, `stop` an orderly end.
+
+use crate::daemon::Daemon;
+use crate::plugin::Delivery;
+use crate::wake::Pace;
+use crate::{device_plugin, drive, install};
+use anyhow::{Context, anyhow, bail};
+use clap::{Parser, Subcommand};
+use host::Host;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
+
+/// Reads a file of the container image that a process runs from.
+pub type Image = Box<dyn Fn(&str) -> io::Result<Vec<u8>> + Send>;
+
+/// Everything that the node side takes from outside.
+pub struct Process {
+    /// As in `argv`, the program's name first.
+    pub arguments: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    pub client: kube::Client,
+    pub host: Arc<dyn Host>,
+    /// The kubelet's directory, `/var/lib/kubelet`, with `device-plugins` and `pod-resources` below it.
+    pub kubelet: PathBuf,
+    /// How it learns that the node changed.
+    pub pace: Pace,
+    /// Where the CNI binary is.
+    pub image: Image,
+    pub log: Box<dyn io::Write + Send>,
+    /// Becomes true when the process is to end in order.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// The node side of ironrail: brings one Kubernetes node to what its SriovNetworkNodeState asks for.
+///
+/// It runs as two DaemonSets that the operator deploys: sriov-network-config-daemon (`daemon`, with `install-cni` before
+/// it) and sriov-device-plugin (`device-plugin`). They share two files on the node, /run/ironrail/offer.json and
+/// claims.json: what may be given to pods, and what was given.
+///
+/// See what a node does and waits for:  kubectl -n sriov-network-operator describe sriovnetworknodestate NODE
+/// See what is offered to pods:         kubectl get node NODE -o jsonpath='{.status.allocatable}'
+#[derive(Debug, Parser)]
+#[command(name = "ironrail-node", version, verbatim_doc_comment)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How much to log: error, warn, info, debug or trace
+    #[arg(long, global = true, default_value = "info")]
+    pub log_level: tracing::Level,
+
+    /// Log JSON, one object a line
+    #[arg(long, global = true)]
+    pub log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Configure this node: RDMA mode, virtual functions, drivers; ask for drains and reboots; report
+    Daemon {
+        /// Name of this node [default: the environment's NODE_NAME]
+        #[arg(long)]
+        node_name: Option<String>,
+    },
+    /// Offer the configured virtual functions to the kubelet
+    DevicePlugin {
+        /// Give device nodes by path instead of by CDI name, for runtimes without CDI
+        #[arg(long)]
+        no_cdi: bool,
+    },
+    /// Copy the CNI plugins sriov, ib-sriov and rdma to the node, then end
+    InstallCni {
+        /// The CNI binary in our image
+        #[arg(long, default_value = "/usr/bin/ironrail-cni")]
+        from: String,
+        /// The directory on the node where the container runtime looks for plugins
+        #[arg(long, default_value = "/opt/cni/bin")]
+        to: String,
+    },
+    /// Set the RDMA mode and the virtual functions at boot, before the container runtime starts (not in this version)
+    Boot {
+        /// pre or post
+        phase: String,
+    },
+}
+
+/// Runs the node side until it is stopped (Ok) or cannot go on (Err).
+pub async fn run(process: Process) -> anyhow::Result<()> {
+    let arguments = Arguments::try_parse_from(&process.arguments)?;
+    let log = subscriber(process.log, &arguments);
+    let mut stop = process.stop;
+    let work = Work {
+        command: arguments.command,
+        environment: process.environment,
+        client: process.client,
+        host: process.host,
+        kubelet: process.kubelet,
+        pace: process.pace,
+        image: process.image,
+    };
+    async move {
+        let ended = tokio::select! {
+            ended = work.run() => ended,
+            // An error means that whoever could stop us is gone, which is a stop.
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+        };
+        match &ended {
+            Ok(()) => tracing::info!("ended"),
+            Err(error) => tracing::error!("{error:#}"),
+        }
+        ended
+    }
+    .with_subscriber(log)
+    .await
+}
+
+/// A process whose log is set up.
+struct Work {
+    command: Command,
+    environment: BTreeMap<String, String>,
+    client: kube::Client,
+    host: Arc<dyn Host>,
+    kubelet: PathBuf,
+    pace: Pace,
+    image: Image,
+}
+
+impl Work {
+    async fn run(self) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Daemon { node_name } => {
+                let daemon = self.daemon(node_name.clone())?;
+                tracing::info!(node = daemon.node, namespace = daemon.namespace, "daemon starts");
+                drive::run(drive::Settings {
+                    daemon,
+                    client: self.client,
+                    host: self.host,
+                    pod_resources: self.kubelet.join("pod-resources/kubelet.sock"),
+                    pace: self.pace,
+                })
+                .await
+            }
+            Command::DevicePlugin { no_cdi } => {
+                let delivery = if *no_cdi { Delivery::DeviceSpecs } else { Delivery::Cdi };
+                tracing::info!(?delivery, "device plugin starts");
+                device_plugin::run(device_plugin::Settings {
+                    host: self.host,
+                    directory: self.kubelet.join("device-plugins"),
+                    delivery,
+                    pace: self.pace,
+                })
+                .await
+            }
+            Command::InstallCni { from, to } => {
+                let binary = (self.image)(from).with_context(|| format!("cannot read {from}"))?;
+                install::install(self.host.as_ref(), to, &binary).map_err(|why| anyhow!(why))
+            }
+            Command::Boot { phase } => {
+                bail!(
+                    "boot {phase}: the boot phases are not in this version; the daemon sets what they would"
+                )
+            }
+        }
+    }
+
+    fn daemon(&self, node_name: Option<String>) -> anyhow::Result<Daemon> {
+        let environment =
+            |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).cloned();
+        let node = node_name.or_else(|| environment("NODE_NAME"));
+        let node = node.context("cannot tell which node this is: set NODE_NAME or --node-name")?;
+        let namespace = environment("NAMESPACE").unwrap_or_else(|| api::names::NAMESPACE.into());
+        let daemon = Daemon::new(&node, &namespace);
+        let prefix = environment("RESOURCE_PREFIX").unwrap_or_else(|| daemon.prefix.clone());
+        Ok(Daemon { prefix, ..daemon })
+    }
+}
+
+/// Where the events of `tracing` go: this process's log, not a global one.
+fn subscriber(log: Box<dyn io::Write + Send>, arguments: &Arguments) -> Dispatch {
+    let builder = tracing_subscriber::fmt()
+        .with_writer(Mutex::new(log))
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(arguments.log_level);
+    match arguments.log_json {
+        true => Dispatch::new(builder.json().finish()),
+        false => Dispatch::new(builder.finish()),
+    }
+}
