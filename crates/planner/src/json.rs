@@ -61,7 +61,7 @@ fn not_json(field: &str, message: &str, text: &str, example: &str) -> String {
         true => "write \" for quotes, not ', for example",
         false => "write for example",
     };
-    format!("{field} is not JSON: {message}; {way_out} {example} {example}")
+    format!("{field} is not JSON: {message}; {way_out} {example}")
 }
 
 /// Lays valid JSON out with four spaces for each level; an empty object or array stays on its line. As Go's `json.Indent`.

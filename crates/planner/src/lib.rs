@@ -6,8 +6,11 @@
 pub mod action;
 pub mod audit;
 pub mod blocker;
+pub mod conflicts;
 pub mod desired;
+pub mod devices_config;
 pub mod drain;
+pub mod explain;
 pub mod functions;
 mod json;
 pub mod ledger;

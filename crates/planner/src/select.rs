@@ -146,7 +146,7 @@ pub fn range(policy: &Policy, found: &InterfaceStatus) -> Option<VfRange> {
 }
 
 /// `openstack/NetworkID:<id>` against another: what is before and behind the first colon must be equal.
-fn same_network(wanted: &str, found: &str) -> bool {
+pub(crate) fn same_network(wanted: &str, found: &str) -> bool {
     let pair = |text: &str| -> Option<(String, String)> {
         let (key, value) = text.split_once(':')?;
         let key = key.split_whitespace().next_back()?.to_owned();

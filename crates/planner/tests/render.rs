@@ -403,13 +403,13 @@ fn ipam_that_is_not_json_is_refused() {
     check(
         r#"{kind: SriovNetwork, spec: {ipam: '{"type": whereabouts}'}}"#,
         expect![[r#"
-            SriovNetwork ns/test: ipam is not JSON: expected value at line 1 column 10; write for example {"type": "whereabouts"} {"type": "whereabouts"}
+            SriovNetwork ns/test: ipam is not JSON: expected value at line 1 column 10; write for example {"type": "whereabouts"}
         "#]],
     );
     check(
         r#"{kind: SriovNetwork, spec: {ipam: 'dhcp'}}"#,
         expect![[r#"
-            SriovNetwork ns/test: ipam is not JSON: expected value at line 1 column 1; write for example {"type": "whereabouts"} {"type": "whereabouts"}
+            SriovNetwork ns/test: ipam is not JSON: expected value at line 1 column 1; write for example {"type": "whereabouts"}
         "#]],
     );
     check(
@@ -421,7 +421,7 @@ fn ipam_that_is_not_json_is_refused() {
     check(
         r#"{kind: SriovNetwork, spec: {ipam: '{"type":"dhcp"'}}"#,
         expect![[r#"
-            SriovNetwork ns/test: ipam is not JSON: EOF while parsing an object at line 1 column 14; write for example {"type": "whereabouts"} {"type": "whereabouts"}
+            SriovNetwork ns/test: ipam is not JSON: EOF while parsing an object at line 1 column 14; write for example {"type": "whereabouts"}
         "#]],
     );
 }
@@ -431,7 +431,7 @@ fn capabilities_that_are_not_json_are_refused() {
     check(
         r#"{kind: SriovIBNetwork, spec: {capabilities: foo}}"#,
         expect![[r#"
-            SriovIBNetwork ns/test: capabilities is not JSON: expected ident at line 1 column 2; write for example {"mac": true} {"mac": true}
+            SriovIBNetwork ns/test: capabilities is not JSON: expected ident at line 1 column 2; write for example {"mac": true}
         "#]],
     );
 }
@@ -461,7 +461,7 @@ fn meta_plugins_with_apostrophes_for_quotes_are_refused() {
     check(
         r#"{kind: SriovNetwork, spec: {metaPlugins: "{'type': 'rdma'}"}}"#,
         expect![[r#"
-            SriovNetwork ns/test: metaPlugins is not JSON: key must be a string at line 1 column 2; write " for quotes, not ', for example {"type": "rdma"} {"type": "rdma"}
+            SriovNetwork ns/test: metaPlugins is not JSON: key must be a string at line 1 column 2; write " for quotes, not ', for example {"type": "rdma"}
         "#]],
     );
 }
@@ -487,7 +487,7 @@ fn meta_plugins_cannot_break_out_of_their_list() {
     check(
         r#"{kind: SriovNetwork, spec: {metaPlugins: '{"type":"rdma"}],"name":["x"'}}"#,
         expect![[r#"
-            SriovNetwork ns/test: metaPlugins is not JSON: trailing characters at line 1 column 17; write for example {"type": "rdma"} {"type": "rdma"}
+            SriovNetwork ns/test: metaPlugins is not JSON: trailing characters at line 1 column 17; write for example {"type": "rdma"}
         "#]],
     );
 }

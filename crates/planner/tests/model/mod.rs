@@ -1,5 +1,7 @@
 //! A machine as plain data, and what each action makes of it: the pure model that scenarios and properties run on.
 
+#![allow(dead_code, reason = "each test binary uses a part of the model")]
+
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
 use api::nodestate::{InterfaceStatus, RebootRecord};
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, Timestamp};
@@ -222,7 +224,6 @@ pub fn status(pf: &PhysicalFunction) -> InterfaceStatus {
 }
 
 /// A record of a reboot that somebody asked for in an earlier boot.
-#[allow(dead_code, reason = "not every test binary has one")]
 pub fn record(goal: &str, boot: &str, outcome: api::nodestate::RebootOutcome) -> RebootRecord {
     RebootRecord {
         reason: "RdmaMode".to_owned(),

@@ -1,0 +1,528 @@
+//! Grants, limits and drains: a cluster in a few lines, and who may be disturbed next.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use api::Timestamp;
+use api::custody::Holder;
+use api::pool::{Grant, SriovNetworkPoolConfig};
+use api::primitives::IntOrString;
+use expect_test::{Expect, expect};
+use planner::drain::{DrainFacts, DrainPod};
+use planner::pools::limit;
+use planner::rollout::{Fleet, FleetNode, Progress, next};
+use planner::{DrainRequest, explain};
+
+/// Lines: `pool fast max 2 on pool=fast granted w1,w2` and `w1 pool=fast asks reboot draining cordoned …`.
+fn fleet(text: &str) -> Fleet {
+    let mut fleet = Fleet::default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap();
+        match name {
+            "pool" => pool(&mut fleet, &mut words),
+            "granted" => fleet.grants_without_pool = grants(words.next().unwrap()),
+            name => {
+                fleet.nodes.insert(name.to_owned(), node(words));
+            }
+        }
+    }
+    fleet
+}
+
+fn pool<'a>(fleet: &mut Fleet, words: &mut impl Iterator<Item = &'a str>) {
+    let mut pool = SriovNetworkPoolConfig::default();
+    pool.metadata.name = words.next().unwrap().to_owned();
+    while let Some(word) = words.next() {
+        let value = words.next().unwrap();
+        match word {
+            "max" => {
+                pool.spec.max_unavailable = Some(match value.parse() {
+                    Ok(number) => IntOrString::Int(number),
+                    Err(_) => IntOrString::String(value.to_owned()),
+                });
+            }
+            "on" => {
+                let (key, value) = value.split_once('=').unwrap();
+                let selector = pool.spec.node_selector.get_or_insert_default();
+                selector.match_labels.insert(key.to_owned(), value.to_owned());
+            }
+            "granted" => pool.status.grants = grants(value),
+            "offload" => pool.spec.ovs_hardware_offload_config.name = value.to_owned(),
+            other => panic!("no word about a pool: {other}"),
+        }
+    }
+    fleet.pools.push(pool);
+}
+
+fn grants(names: &str) -> Vec<Grant> {
+    let grant = |name: &str| Grant {
+        node: name.to_owned(),
+        reason: DrainRequest::Reboot.as_str().to_owned(),
+        since: Timestamp::UNIX_EPOCH,
+    };
+    names.split(',').map(grant).collect()
+}
+
+fn node<'a>(words: impl Iterator<Item = &'a str>) -> FleetNode {
+    let mut node = FleetNode { ready: true, managed: true, ..FleetNode::default() };
+    for word in words {
+        match word {
+            "asks" => node.request = DrainRequest::Reboot,
+            "asks-drain" => node.request = DrainRequest::Drain,
+            "draining" => node.current = Progress::Draining,
+            "drained" => node.current = Progress::DrainComplete,
+            "cordoned" => node.unschedulable = true,
+            "cordoned-by-us" => (node.unschedulable, node.cordoned_by_us) = (true, true),
+            "empty" => node.empty = true,
+            "notready" => node.ready = false,
+            "unmanaged" => node.managed = false,
+            "external" => node.external_drainer = true,
+            "done" => node.at_goal = true,
+            "control-plane" => {
+                node.labels.insert(api::label::CONTROL_PLANE.to_owned(), String::new());
+            }
+            label => {
+                let (key, value) = label.split_once('=').unwrap();
+                node.labels.insert(key.to_owned(), value.to_owned());
+            }
+        }
+    }
+    node
+}
+
+fn check(text: &str, expected: Expect) {
+    let fleet = fleet(text);
+    let rollout = next(&fleet, Timestamp::UNIX_EPOCH);
+    for (name, pool) in &rollout.pools {
+        let before = fleet.pools.iter().find(|pool| pool.metadata.name == *name).unwrap();
+        let kept = before.status.grants.len() - pool.given_back.len();
+        assert!(
+            pool.added.is_empty() || pool.grants.len() <= pool.limit.nodes().max(kept),
+            "a grant over the limit"
+        );
+    }
+    // Deciding again on what was stored changes nothing.
+    let mut stored = fleet.clone();
+    for pool in &mut stored.pools {
+        if let Some(next) = rollout.pools.get(&pool.metadata.name) {
+            pool.status.grants.clone_from(&next.grants);
+        }
+    }
+    stored.grants_without_pool.clone_from(&rollout.without_pool.grants);
+    let again = next(&stored, Timestamp::UNIX_EPOCH);
+    assert!(again.pools.values().all(|pool| pool.added.is_empty() && pool.given_back.is_empty()));
+    expected.assert_eq(&explain::rollout(&rollout));
+}
+
+#[test]
+fn max_unavailable_means_what_the_table_says() {
+    let text = |text: &str| Some(IntOrString::String(text.to_owned()));
+    let number = |number: i64| Some(IntOrString::Int(number));
+    let cases = [
+        (number(1), 1),
+        (text("bla"), 10),
+        (text("33%"), 10),
+        (number(-1), 10),
+        (number(0), 10),
+        (text("0%"), 10),
+        (text("99999999999999999."), 10),
+        (text("10000%"), 10),
+        (text("5"), 10),
+        (None, 10),
+        (text("30%"), 1),
+        (text("100%"), 3),
+        (text("10%"), 0),
+    ];
+    let lines: Vec<String> = cases
+        .iter()
+        .map(|(value, nodes)| {
+            let shown = value.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+            format!("{shown} of {nodes} nodes: {:?}", limit(value.as_ref(), *nodes))
+        })
+        .collect();
+    expect![[r#"
+        1 of 1 nodes: Nodes(1)
+        bla of 10 nodes: Invalid("maxUnavailable \"bla\" is no limit; write a number of nodes, or a percentage from 1% to 100%")
+        33% of 10 nodes: Nodes(3)
+        -1 of 10 nodes: Invalid("maxUnavailable -1 is no limit; write a number of nodes, or a percentage from 1% to 100%")
+        0 of 10 nodes: Paused
+        0% of 10 nodes: Paused
+        99999999999999999. of 10 nodes: Invalid("maxUnavailable \"99999999999999999.\" is no limit; write a number of nodes, or a percentage from 1% to 100%")
+        10000% of 10 nodes: Invalid("maxUnavailable \"10000%\" is no limit; write a number of nodes, or a percentage from 1% to 100%")
+        5 of 10 nodes: Invalid("maxUnavailable \"5\" is no limit; write a number of nodes, or a percentage from 1% to 100%")
+        nothing of 10 nodes: Nodes(1)
+        30% of 1 nodes: Nodes(1)
+        100% of 3 nodes: Nodes(3)
+        10% of 0 nodes: Nodes(1)"#]].assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn one_at_a_time_when_nothing_is_said() {
+    check(
+        "pool fast on p=1\n w1 p=1 asks\n w2 p=1 asks\n w3 p=1 done",
+        expect![[r#"
+        pool fast: 1 of 3 nodes ready
+          new grant: w1 for Reboot_Required
+          w2 waits: 1 of 1 allowed nodes (w1) is draining
+    "#]],
+    );
+}
+
+#[test]
+fn two_in_parallel_and_the_third_waits() {
+    check(
+        "pool fast max 2 on p=1\n w1 p=1 asks\n w2 p=1 asks-drain\n w3 p=1 asks",
+        expect![[r#"
+        pool fast: 0 of 3 nodes ready
+          new grant: w1 for Reboot_Required
+          new grant: w2 for Drain_Required
+          w3 waits: 2 of 2 allowed nodes (w1, w2) are draining
+    "#]],
+    );
+}
+
+#[test]
+fn a_granted_node_keeps_its_grant_until_it_is_idle_and_uncordoned() {
+    check(
+        "pool fast max 1 on p=1 granted w1
+         w1 p=1 asks drained cordoned-by-us
+         w2 p=1 asks",
+        expect![[r#"
+            pool fast: 0 of 2 nodes ready
+              grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+        "#]],
+    );
+    check(
+        "pool fast max 1 on p=1 granted w1
+         w1 p=1 cordoned-by-us
+         w2 p=1 asks",
+        expect![[r#"
+            pool fast: 0 of 2 nodes ready
+              grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+        "#]],
+    );
+    check(
+        "pool fast max 1 on p=1 granted w1\n w1 p=1 done\n w2 p=1 asks",
+        expect![[r#"
+        pool fast: 1 of 2 nodes ready
+          grant ends: w1 asks for nothing more and is uncordoned
+          new grant: w2 for Reboot_Required
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_that_is_gone_gives_its_grant_back() {
+    check(
+        "pool fast max 1 on p=1 granted gone\n w2 p=1 asks",
+        expect![[r#"
+        pool fast: 0 of 1 nodes ready
+          grant ends: gone is gone
+          new grant: w2 for Reboot_Required
+    "#]],
+    );
+}
+
+#[test]
+fn zero_is_paused() {
+    check(
+        "pool fast max 0 on p=1\n w1 p=1 asks",
+        expect![[r#"
+        pool fast: 0 of 1 nodes ready
+          w1 waits: pool fast is paused by maxUnavailable: 0
+    "#]],
+    );
+}
+
+#[test]
+fn a_limit_that_nobody_understands_disturbs_nobody() {
+    check(
+        "pool fast max bla on p=1\n w1 p=1 asks",
+        expect![[r#"
+        pool fast: 0 of 1 nodes ready
+          w1 waits: pool fast: maxUnavailable "bla" is no limit; write a number of nodes, or a percentage from 1% to 100%
+          problem: pool fast: maxUnavailable "bla" is no limit; write a number of nodes, or a percentage from 1% to 100%
+    "#]],
+    );
+}
+
+#[test]
+fn a_lowered_limit_takes_nothing_away_and_adds_nothing() {
+    check(
+        "pool fast max 1 on p=1 granted w1,w2
+         w1 p=1 asks draining
+         w2 p=1 asks draining
+         w3 p=1 asks",
+        expect![[r#"
+            pool fast: 0 of 3 nodes ready
+              grant: w1 for Reboot_Required
+              grant: w2 for Reboot_Required
+              w3 waits: 2 of 1 allowed nodes (w1, w2) are draining
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_in_two_pools_waits_and_both_say_so() {
+    check(
+        "pool one max 5 on p=1\n pool two max 5 on q=1\n w1 p=1 q=1 asks\n w2 p=1 asks",
+        expect![[r#"
+            pool one: 0 of 2 nodes ready
+              new grant: w2 for Reboot_Required
+              w1 waits: it is in 2 pools (one, two); change the node selectors so that one is left
+              problem: pool one: w1 waits: it is in 2 pools (one, two); change the node selectors so that one is left
+            pool two: 0 of 1 nodes ready
+              w1 waits: it is in 2 pools (one, two); change the node selectors so that one is left
+              problem: pool two: w1 waits: it is in 2 pools (one, two); change the node selectors so that one is left
+        "#]],
+    );
+}
+
+#[test]
+fn nodes_without_a_pool_go_one_at_a_time_and_pools_are_independent() {
+    check(
+        "pool fast max 1 on p=1\n w1 p=1 asks\n w2 asks\n w3 asks",
+        expect![[r#"
+        pool fast: 0 of 1 nodes ready
+          new grant: w1 for Reboot_Required
+        nodes without a pool: 0 of 2 nodes ready
+          new grant: w2 for Reboot_Required
+          w3 waits: 1 of 1 allowed nodes (w2) is draining
+    "#]],
+    );
+}
+
+#[test]
+fn an_empty_selector_takes_all_nodes() {
+    check(
+        "pool all max 2\n w1 asks\n w2 asks\n w3 unmanaged",
+        expect![[r#"
+        pool all: 0 of 2 nodes ready
+          new grant: w1 for Reboot_Required
+          new grant: w2 for Reboot_Required
+    "#]],
+    );
+}
+
+#[test]
+fn a_pool_for_hardware_offload_has_no_members() {
+    check(
+        "pool mcp offload worker\n w1 asks",
+        expect![[r#"
+        nodes without a pool: 0 of 1 nodes ready
+          new grant: w1 for Reboot_Required
+    "#]],
+    );
+}
+
+#[test]
+fn an_empty_cordoned_node_is_taken_first() {
+    check(
+        "pool fast max 1 on p=1\n w1 p=1 asks\n w2 p=1 asks cordoned empty",
+        expect![[r#"
+        pool fast: 0 of 2 nodes ready
+          new grant: w2 for Reboot_Required
+          w1 waits: 1 of 1 allowed nodes (w2) is draining
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_that_upstream_was_draining_is_adopted_first() {
+    check(
+        "pool fast max 1 on p=1\n w1 p=1 asks\n w2 p=1 asks draining",
+        expect![[r#"
+        pool fast: 0 of 2 nodes ready
+          new grant: w2 for Reboot_Required
+          w1 waits: 1 of 1 allowed nodes (w2) is draining
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_skipped_and_listed() {
+    check(
+        "pool fast max 1 on p=1\n w1 p=1 asks notready\n w2 p=1 asks",
+        expect![[r#"
+        pool fast: 0 of 2 nodes ready
+          new grant: w2 for Reboot_Required
+          w1 waits: it is not Ready
+    "#]],
+    );
+}
+
+#[test]
+fn a_foreign_drainer_keeps_its_node() {
+    check(
+        "pool fast max 2 on p=1\n w1 p=1 asks external\n w2 p=1 asks",
+        expect![[r#"
+        pool fast: 0 of 2 nodes ready
+          new grant: w2 for Reboot_Required
+          w1 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer
+    "#]],
+    );
+}
+
+#[test]
+fn control_plane_nodes_go_one_at_a_time_whatever_the_pools_say() {
+    check(
+        "pool one max 5 on p=1\n pool two max 5 on q=1
+         c1 p=1 control-plane asks
+         c2 q=1 control-plane asks
+         c3 q=1 control-plane done",
+        expect![[r#"
+            pool one: 0 of 1 nodes ready
+              new grant: c1 for Reboot_Required
+            pool two: 1 of 2 nodes ready
+              c2 waits: control-plane nodes go one at a time, and c1 is draining
+        "#]],
+    );
+    check(
+        "pool one max 5 on p=1
+         c1 p=1 control-plane asks
+         c2 control-plane unmanaged notready",
+        expect![[r#"
+            pool one: 0 of 1 nodes ready
+              c1 waits: control-plane nodes go only while the others are Ready, and c2 is not
+        "#]],
+    );
+}
+
+/// Lines: `app uid1 holds 0000:3b:00.2`, `agent ds`, `dns refused:<sentence>`, …
+fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: Expect) {
+    let mut facts = DrainFacts {
+        request,
+        nodes_in_cluster,
+        resource_prefix: "openshift.io".to_owned(),
+        ..DrainFacts::default()
+    };
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap();
+        let mut pod = DrainPod {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            ..DrainPod::default()
+        };
+        while let Some(word) = words.next() {
+            match word {
+                "holds" => facts.holders.push(Holder {
+                    device: words.next().unwrap().to_owned(),
+                    namespace: pod.namespace.clone(),
+                    pod: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                    ..Holder::default()
+                }),
+                "requests" => {
+                    pod.resources.insert(words.next().unwrap().to_owned());
+                }
+                "ds" => pod.daemon_set = true,
+                "mirror" => pod.mirror = true,
+                "finished" => pod.finished = true,
+                "terminating" => pod.terminating = true,
+                "refused" => {
+                    let sentence: Vec<&str> = words.by_ref().collect();
+                    facts.refusals.insert(pod.uid.clone(), sentence.join(" "));
+                }
+                other => panic!("no word about a pod: {other}"),
+            }
+        }
+        facts.pods.push(pod);
+    }
+    expected.assert_eq(&explain::drain("worker-0", &planner::drain::plan(&facts)));
+}
+
+#[test]
+fn a_drain_for_devices_moves_holders_and_those_who_may_become_one() {
+    drain(
+        DrainRequest::Drain,
+        3,
+        "app holds 0000:3b:00.2
+         agent ds holds 0000:3b:00.3
+         soon requests openshift.io/rdma
+         other requests nvidia.com/gpu
+         done finished holds 0000:3b:00.4
+         static mirror",
+        expect![[r#"
+            worker-0:
+              cordon
+              evict default/agent  because it holds 0000:3b:00.3
+              evict default/app  because it holds 0000:3b:00.2
+              evict default/soon  because it asks for openshift.io/rdma
+              leave default/other  because it holds no device
+              leave default/static  because it is a static pod, which the API cannot evict
+        "#]],
+    );
+}
+
+#[test]
+fn a_drain_for_a_reboot_moves_all_but_daemon_sets_and_static_pods() {
+    drain(
+        DrainRequest::Reboot,
+        3,
+        "app
+         agent ds holds 0000:3b:00.3
+         static mirror
+         going terminating
+         dns refused Cannot evict pod as it would violate the pod's disruption budget.",
+        expect![[r#"
+            worker-0:
+              cordon
+              evict default/app  because the node is drained for a reboot
+              evict default/dns  because the node is drained for a reboot
+              leave default/agent  because its DaemonSet would make it again on this node
+              leave default/static  because it is a static pod, which the API cannot evict
+              waits: cannot evict pod default/dns: Cannot evict pod as it would violate the pod's disruption budget.
+              waits: pod default/going is still shutting down
+        "#]],
+    );
+}
+
+#[test]
+fn a_single_node_reboots_undrained_and_is_never_cordoned() {
+    drain(
+        DrainRequest::Reboot,
+        1,
+        "app holds 0000:3b:00.2",
+        expect![[r#"
+        worker-0:
+          complete
+    "#]],
+    );
+    drain(
+        DrainRequest::Drain,
+        1,
+        "app holds 0000:3b:00.2\n web",
+        expect![[r#"
+        worker-0:
+          evict default/app  because it holds 0000:3b:00.2
+          leave default/web  because it holds no device
+    "#]],
+    );
+}
+
+#[test]
+fn a_pod_that_took_the_name_of_a_holder_is_not_the_holder() {
+    let facts = DrainFacts {
+        request: DrainRequest::Drain,
+        nodes_in_cluster: 3,
+        pods: vec![DrainPod {
+            namespace: "default".to_owned(),
+            name: "app".to_owned(),
+            uid: "new".to_owned(),
+            ..DrainPod::default()
+        }],
+        holders: vec![Holder {
+            device: "0000:3b:00.2".to_owned(),
+            namespace: "default".to_owned(),
+            pod: "app".to_owned(),
+            uid: "old".to_owned(),
+            ..Holder::default()
+        }],
+        ..DrainFacts::default()
+    };
+    assert!(planner::drain::plan(&facts).is_complete());
+}
