@@ -60,7 +60,7 @@ fn probe_if_orphaned(host: &dyn Host, record: &Record, notes: &mut Notes) {
     }
     match host.write("/sys/bus/pci/drivers_probe", &pci.to_string()) {
         Ok(()) => notes.push(format!("{pci} had no driver and was probed")),
-        Err(refusal) => notes.push(format!("{pci} has no driver: {refusal}")),
+        Err(refusal) => notes.push(format!("{pci} has no driver: {}", refusal.reason())),
     }
 }
 
@@ -108,7 +108,9 @@ fn verify_rdma_home(
     let change = RdmaChange::Rename { device: found.index, name: rdma.name.clone() };
     match host.change_rdma(&Namespace::Host, &change) {
         Ok(()) => Ok(vec![format!("{} of {device} is called {} again", found.name, rdma.name)]),
-        Err(refusal) => Ok(vec![format!("{} of {device} keeps its name: {refusal}", found.name)]),
+        Err(refusal) => {
+            Ok(vec![format!("{} of {device} keeps its name: {}", found.name, refusal.reason())])
+        }
     }
 }
 

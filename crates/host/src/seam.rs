@@ -84,15 +84,19 @@ impl Refusal {
     pub fn new(tried: impl Into<String>, errno: Errno) -> Self {
         Self { tried: tried.into(), errno, note: String::new() }
     }
+
+    /// Why, without what: for sentences that say already what was tried.
+    pub fn reason(&self) -> String {
+        match self.note.as_str() {
+            "" => words(self.errno),
+            note => format!("{} ({note})", words(self.errno)),
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.tried, words(self.errno))?;
-        if !self.note.is_empty() {
-            write!(f, " ({})", self.note)?;
-        }
-        Ok(())
+        write!(f, "{}: {}", self.tried, self.reason())
     }
 }
 

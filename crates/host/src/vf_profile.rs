@@ -33,13 +33,15 @@ pub struct PfLink {
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum VfProfileError {
+    #[error("there is no PCI device {0} on this node")]
+    NoDevice(PciAddress),
     #[error("{0} is not a VF: it has no physfn in sysfs")]
     NotAVf(PciAddress),
     #[error("{pci} is not among the VFs of its PF {pf}")]
     NoIndex { pci: PciAddress, pf: PciAddress },
     #[error("PF {pf} has no interface in the host's network namespace that shows VF {index}")]
     NoPfLink { pf: PciAddress, index: u32 },
-    #[error("cannot set {setting} on VF {index} of {pf}: {refusal}")]
+    #[error("cannot set {setting} on VF {index} of {pf}: {}", refusal.reason())]
     Refused { setting: String, index: u32, pf: String, refusal: Refusal },
     #[error("VF {index} of {pf} has {found} after {wanted} was set")]
     NotTaken { index: u32, pf: String, wanted: String, found: String },

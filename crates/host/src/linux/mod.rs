@@ -177,6 +177,15 @@ impl Host for LinuxHost {
         })
     }
 
+    fn set_sysctl(&self, space: &Namespace, name: &str, value: &str) -> Result<(), Refusal> {
+        // `/proc/sys/net` is that of the namespace of whoever opens it.
+        let path = format!("/proc/sys/{name}");
+        let written = self.within(space, || Ok(self.root.write(&path, value)?));
+        written.map_err(|failure| {
+            failure.tried(format!("write {value} to {name} in {}", tried::in_words(space)))
+        })
+    }
+
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal> {
         let found = self.within(&Namespace::Host, || network::devlink(device));
         found.map_err(|failure| failure.tried(format!("ask devlink about {device}")))

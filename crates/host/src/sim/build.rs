@@ -56,6 +56,8 @@ impl Machine {
             |path: &str, text: &str| files.insert(path.to_owned(), text.as_bytes().to_vec());
         put("/etc/os-release", flavour.os_release());
         put("/etc/hostname", &format!("{name}\n"));
+        // What it does is in `programs`; callers look for the file first.
+        put("/opt/cni/bin/host-local", "ELF\n");
         if flavour == Flavour::Ubuntu {
             put(
                 "/etc/default/grub",

@@ -409,6 +409,14 @@ impl Host for SimHost {
         outcome.map_err(|errno| Refusal::new(tried, errno))
     }
 
+    fn set_sysctl(&self, space: &Namespace, name: &str, value: &str) -> Result<(), Refusal> {
+        let path = format!("/proc/sys/{name}");
+        let tried = format!("write {value} to {name} in {}", tried::in_words(space));
+        let inode = self.namespace(space).map_err(|errno| Refusal::new(tried.clone(), errno))?;
+        let entry = format!("{path}{} <- {value}", in_space(space));
+        self.change(tried, entry, |machine| machine.write_path(inode, &path, value))
+    }
+
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal> {
         let found = self.machine().query_devlink(device);
         found.map_err(|errno| Refusal::new(format!("ask devlink about {device}"), errno))

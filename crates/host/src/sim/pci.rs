@@ -209,7 +209,7 @@ impl Machine {
     }
 
     /// Registers the interface of a function in the host's namespace, as udev names it.
-    fn make_netdev(&mut self, pci: &PciAddress) {
+    pub(super) fn make_netdev(&mut self, pci: &PciAddress) {
         let Some(function) = self.functions.get(pci) else { return };
         let is_vf = matches!(function.kind, FunctionKind::Virtual(_));
         let (address, infiniband, rebound) = match &function.kind {
@@ -231,7 +231,10 @@ impl Machine {
         if self.link_by_name(HOST_NAMESPACE, &name).is_some() {
             name = format!("eth{index}");
         }
-        let address = if infiniband { infiniband_address(&address) } else { address.to_vec() };
+        let address = match infiniband {
+            true => infiniband_address(self.port_guid(pci).unwrap_or(guid_from_mac(&address))),
+            false => address.to_vec(),
+        };
         let device = NetDevice {
             namespace: HOST_NAMESPACE,
             index,
@@ -251,6 +254,12 @@ impl Machine {
         };
         let identity = self.next_serial();
         self.links.insert(identity, device);
+    }
+
+    /// The GUID that the PF has set for a VF's port; it takes effect at the probe.
+    fn port_guid(&self, pci: &PciAddress) -> Option<u64> {
+        let guid = self.vf_state(self.virtual_part(pci)?)?.port_guid;
+        (guid != 0 && !self.has(Fault::GuidStaysZero)).then_some(guid)
     }
 
     pub(super) fn vf_state(&self, part: &VirtualPart) -> Option<&VfState> {
@@ -294,9 +303,9 @@ fn vf_address(pci: &PciAddress, offset: u16, stride: u16, index: u32) -> PciAddr
 }
 
 /// A 20-byte IPoIB address whose last eight bytes are the port's GUID.
-fn infiniband_address(mac: &[u8; 6]) -> Vec<u8> {
+fn infiniband_address(guid: u64) -> Vec<u8> {
     let mut address = vec![0x00, 0x00, 0x10, 0x86, 0xfe, 0x80, 0, 0, 0, 0, 0, 0];
-    address.extend_from_slice(&guid_from_mac(mac).to_be_bytes());
+    address.extend_from_slice(&guid.to_be_bytes());
     address
 }
 

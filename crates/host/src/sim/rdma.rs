@@ -109,7 +109,14 @@ impl Machine {
         device.umad =
             lowest_free(self.rdma.devices.values().map(|d| d.umad), avoid.then_some(umad));
         device.namespace = to;
+        let (parent, infiniband) = (device.parent, device.infiniband);
         self.rdma.devices.insert(index, device);
+        if infiniband {
+            // IPoIB is a client too: its interface goes, and comes again in the host's namespace
+            // (drivers/infiniband/ulp/ipoib/ipoib_main.c, ipoib_remove_one and ipoib_add_one).
+            self.links.retain(|_, link| link.parent != Some(parent));
+            self.make_netdev(&parent);
+        }
     }
 
     /// RDMA_NLDEV_CMD_SET with a name (device.c, ib_device_rename): names are unique in the whole system.
