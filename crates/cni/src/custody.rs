@@ -50,7 +50,7 @@ fn take(call: &Call, path: &str, what: &str) -> Result<Lock, Failure> {
                 ),
             );
         }
-        Failure::new(failure::IO, format!("cannot lock {what}: {refusal}"))
+        Failure::new(failure::IO, format!("cannot lock {what} by {path}: {}", refusal.reason()))
     })
 }
 
@@ -63,7 +63,7 @@ pub fn owner(call: &Call) -> Result<Owner, Failure> {
     let bad = |refusal: host::Refusal| {
         Failure::new(
             failure::NAMESPACE,
-            format!("cannot use CNI_NETNS {}: {refusal}", call.namespace),
+            format!("cannot use CNI_NETNS {}: {}", call.namespace, refusal.reason()),
         )
     };
     let file = call.host.metadata(call.namespace).map_err(bad)?;
@@ -116,10 +116,9 @@ pub fn refuse_unless_offered(call: &Call, device: &str) -> Result<(), Failure> {
 }
 
 fn read_offer(call: &Call) -> Result<Offer, String> {
-    let bytes = call
-        .host
-        .read(OFFER)
-        .map_err(|refusal| format!("the node daemon has not made an offer yet ({refusal})"))?;
+    let bytes = call.host.read(OFFER).map_err(|refusal| {
+        format!("the node daemon has made no offer yet ({OFFER}: {})", refusal.reason())
+    })?;
     let offer: Offer = serde_json::from_slice(&bytes)
         .map_err(|error| format!("the offer in {OFFER} cannot be read ({error})"))?;
     if offer.version > VERSION {

@@ -84,9 +84,10 @@ impl Ipam {
         let program = Program::Ipam { path: self.find(call)?, environment };
         let output = call.host.run(&program, &[], call.stdin).map_err(|refusal| {
             Failure::internal(format!(
-                "cannot run IPAM plugin {} for {}: {refusal}",
+                "cannot run IPAM plugin {} for {}: {}",
                 self.kind,
-                verb.word()
+                verb.word(),
+                refusal.reason()
             ))
         })?;
         if output.status == 0 {

@@ -59,6 +59,12 @@ impl Plugin {
     }
 }
 
+/// The answer of a program that cannot even begin: an I/O error in the CNI's own form.
+pub fn refuse(message: impl Into<String>) -> Reply {
+    let failure = Failure::new(failure::IO, message);
+    Reply { stdout: line(&failure.json(None)), stderr: vec![failure.message], exit: 1 }
+}
+
 /// Runs one verb of the plugin named by `argument0`.
 pub fn call(
     argument0: &str,

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 /// A result in the newest shape.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "a result object")]
 pub struct Outcome {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<Interface>,
@@ -165,14 +166,12 @@ impl Outcome {
     fn new_json(&self, version: Version) -> Result<Value, Failure> {
         let mut value = serde_json::to_value(self).map_err(unprintable)?;
         if version < Version::V1_0_0 {
-            for interface in value["interfaces"].as_array_mut().into_iter().flatten() {
+            for interface in entries(&mut value, "interfaces") {
                 if let Some(fields) = interface.as_object_mut() {
                     fields.retain(|key, _| matches!(key.as_str(), "name" | "mac" | "sandbox"));
                 }
             }
-            for (ip, entry) in
-                self.ips.iter().zip(value["ips"].as_array_mut().into_iter().flatten())
-            {
+            for (ip, entry) in self.ips.iter().zip(entries(&mut value, "ips")) {
                 let family = if ip.address.address.is_ipv4() { "4" } else { "6" };
                 entry["version"] = json!(family);
             }
@@ -200,6 +199,11 @@ impl Outcome {
         value.insert("dns".into(), serde_json::to_value(&self.dns).map_err(unprintable)?);
         Ok(with_version(version, Value::Object(value)))
     }
+}
+
+/// The entries of a list; none where the list is left out.
+fn entries<'a>(value: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> {
+    value.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
 fn with_version(version: Version, value: Value) -> Value {

@@ -90,7 +90,7 @@ pub fn set_mac(call: &Call, pci: &PciAddress, mac: [u8; 6]) -> Result<(), Failur
         let change = LinkChange::Address { link: link.index, address: mac.to_vec() };
         refused = match call.host.change_link(&call.pod(), &change) {
             Ok(()) => "the driver does not take it".to_owned(),
-            Err(refusal) => refusal.to_string(),
+            Err(refusal) => refusal.reason(),
         };
     }
     if find(call, pci)?.address == mac {
@@ -123,7 +123,12 @@ pub fn address(call: &Call, link: &Link, outcome: &Outcome) -> Result<(), Failur
         let (address, prefix) = (ip.address.address, ip.address.prefix);
         let change = AddressChange::Add { link: link.index, address, prefix };
         call.host.change_address(&call.pod(), &change).map_err(|refusal| {
-            Failure::internal(format!("cannot give {} to {}: {refusal}", ip.address, link.name))
+            Failure::internal(format!(
+                "cannot give {} to {}: {}",
+                ip.address,
+                link.name,
+                refusal.reason()
+            ))
         })?;
     }
     if outcome.ips.iter().any(|ip| ip.address.address.is_ipv6()) {
@@ -185,8 +190,10 @@ fn add_route(call: &Call, link: &Link, outcome: &Outcome, route: &Route) -> Resu
             Ok(())
         }
         Err(refusal) => Err(Failure::internal(format!(
-            "cannot add the route to {} through {}: {refusal}",
-            route.dst, link.name
+            "cannot add the route to {} through {}: {}",
+            route.dst,
+            link.name,
+            refusal.reason()
         ))),
     }
 }

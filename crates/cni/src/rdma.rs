@@ -99,7 +99,8 @@ pub fn refuse_shared_mode(call: &Call) -> Result<(), Failure> {
              pod; set rdmaMode: exclusive in the SriovNetworkPoolConfig of this node",
         )),
         Err(refusal) => Err(Failure::internal(format!(
-            "cannot find out the mode of the RDMA subsystem of this node; is ib_core loaded? ({refusal})"
+            "cannot find out the mode of the RDMA subsystem of this node; is ib_core loaded? ({})",
+            refusal.reason()
         ))),
     }
 }
@@ -196,8 +197,9 @@ pub fn give(call: &Call, device: &str, found: &RdmaDevice) -> Result<(), Failure
             _ => "",
         };
         Failure::internal(format!(
-            "cannot give {} of {device} to the pod{why}: {refusal}",
-            found.name
+            "cannot give {} of {device} to the pod{why}: {}",
+            found.name,
+            refusal.reason()
         ))
     })?;
     if !in_pod(call, &RdmaCustody { name: found.name.clone(), index: found.index })? {
@@ -234,7 +236,11 @@ fn take_back(call: &Call, mut record: Record) -> Result<(), Failure> {
     }
     record.rdma = None;
     if record.vf.is_some() {
-        return Ok(journal::write(call.host, &record)?);
+        if let Err(error) = journal::write(call.host, &record) {
+            // The record says too much now, which is harmless: the device is home, and DEL of the interface sees it.
+            call.log.warning(error.to_string());
+        }
+        return Ok(());
     }
     custody::forget(call, &record.device)
 }

@@ -1,0 +1,399 @@
+//! Who may have a device: the daemon's offer, other pods, earlier pods, and pods that upstream's plugins started.
+
+use crate::bench::{Bench, VF, check};
+use expect_test::expect;
+use serde_json::json;
+
+#[test]
+fn two_adds_for_one_vf_give_it_once() {
+    check(
+        "ADD sriov a net1
+         ADD sriov b net1
+         ADD rdma b net1 {\"prevResult\": {\"interfaces\": []}}
+         world
+         DEL sriov b net1
+         world",
+        expect![[r#"
+            > ADD sriov a net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > ADD sriov b net1
+            failed 11: 0000:03:00.2 is already allocated to interface net1 of container a
+            > ADD rdma b net1 {"prevResult": {"interfaces": []}}
+            failed 11: 0000:03:00.2 is already allocated to interface net1 of container a
+            > world
+            0000:03:00.2 net1@a c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+            /var/lib/cni/sriov/pci/0000:03:00.2
+            /var/lib/ironrail/cni/0000:03:00.2.json
+            > DEL sriov b net1
+            ok
+            > world
+            0000:03:00.2 net1@a c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+            /var/lib/cni/sriov/pci/0000:03:00.2
+            /var/lib/ironrail/cni/0000:03:00.2.json
+        "#]],
+    );
+}
+
+#[test]
+fn a_vf_of_a_pod_that_died_without_del_is_brought_home_for_the_next() {
+    check(
+        r#"ADD sriov a net1 {"vlan": 100, "mac": "02:00:00:00:00:01"}
+         ADD rdma a net1
+         end a
+         ADD sriov b net1
+         world
+         DEL sriov a net1
+         world"#,
+        expect![[r#"
+            > ADD sriov a net1 {"vlan": 100, "mac": "02:00:00:00:00:01"}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:01","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > ADD rdma a net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:01","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > end a
+            > ADD sriov b net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/b","pciID":"0000:03:00.2"}],"dns":{}}
+            > world
+            0000:03:00.2 net1@b c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+            /var/lib/cni/sriov/pci/0000:03:00.2
+            /var/lib/ironrail/cni/0000:03:00.2.json
+            > DEL sriov a net1
+            ok
+            > world
+            0000:03:00.2 net1@b c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+            /var/lib/cni/sriov/pci/0000:03:00.2
+            /var/lib/ironrail/cni/0000:03:00.2.json
+        "#]],
+    );
+}
+
+#[test]
+fn a_path_that_is_used_again_is_not_the_old_owner() {
+    check(
+        r#"ADD sriov a net1 {"vlan": 100}
+         end a
+         start a
+         ADD sriov b net1
+         world"#,
+        expect![[r#"
+            > ADD sriov a net1 {"vlan": 100}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > end a
+            > start a
+            > ADD sriov b net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/b","pciID":"0000:03:00.2"}],"dns":{}}
+            > world
+            0000:03:00.2 net1@b c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+            /var/lib/cni/sriov/pci/0000:03:00.2
+            /var/lib/ironrail/cni/0000:03:00.2.json
+        "#]],
+    );
+}
+
+#[test]
+fn after_a_reboot_the_journal_is_only_a_memory() {
+    let bench = Bench::new();
+    bench.run(r#"ADD sriov a net1 {"vlan": 100, "trust": "on"}"#);
+    bench.host.machine().boot();
+    bench.make_vfs(crate::bench::PF);
+    expect![[r#"
+        > world
+        0000:03:00.2 enp3s0f0v0 e2:3b:5e:ab:8a:31 mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:3b:60:ab:8a:31 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:3b:5a:ab:8a:31 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:3b:5c:ab:8a:31 mtu 1500 down, mlx5_5
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        /var/lib/ironrail/cni/0000:03:00.2.json
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 e2:3b:5e:ab:8a:31 mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:3b:60:ab:8a:31 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:3b:5a:ab:8a:31 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:3b:5c:ab:8a:31 mtu 1500 down, mlx5_5
+    "#]]
+    .assert_eq(&bench.run("world\nDEL sriov a net1\nworld"));
+}
+
+#[test]
+fn a_vf_that_is_gone_is_no_reason_to_fail_a_del() {
+    check(
+        "ADD sriov a net1
+         ADD rdma a net1
+         write /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs 0
+         DEL rdma a net1
+         DEL sriov a net1
+         world",
+        expect![[r#"
+            > ADD sriov a net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > ADD rdma a net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > write /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs 0
+            > DEL rdma a net1
+            ok
+            > DEL sriov a net1
+            ok
+            > world
+        "#]],
+    );
+}
+
+#[test]
+fn a_garbled_journal_is_named_and_not_guessed_at() {
+    check(
+        "file /var/lib/ironrail/cni/0000:03:00.2.json {\"version\":
+         ADD sriov a net1
+         DEL sriov a net1
+         file /var/lib/ironrail/cni/0000:03:00.2.json {\"version\": 2}
+         ADD sriov a net1",
+        expect![[r#"
+            > file /var/lib/ironrail/cni/0000:03:00.2.json {"version":
+            > ADD sriov a net1
+            failed 5: cannot read the journal /var/lib/ironrail/cni/0000:03:00.2.json: EOF while parsing a value at line 1 column 11; look at the device, then remove the file
+            > DEL sriov a net1
+            failed 5: cannot read the journal /var/lib/ironrail/cni/0000:03:00.2.json: EOF while parsing a value at line 1 column 11; look at the device, then remove the file
+            > file /var/lib/ironrail/cni/0000:03:00.2.json {"version": 2}
+            > ADD sriov a net1
+            failed 5: the journal /var/lib/ironrail/cni/0000:03:00.2.json has version 2, and this program knows 1; upgrade it
+        "#]],
+    );
+}
+
+#[test]
+fn a_full_disk_stops_add_before_anything_is_changed() {
+    check(
+        "fault DiskFull
+         ADD sriov a net1 {\"vlan\": 100}
+         world
+         mend
+         ADD sriov a net1 {\"vlan\": 100}",
+        expect![[r#"
+            > fault DiskFull
+            > ADD sriov a net1 {"vlan": 100}
+            failed 5: cannot lock 0000:03:00.2 by /var/lib/cni/sriov/pci/vf_lock/0000:03:00.2.lock: no space left on device
+            > world
+            0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+            > mend
+            > ADD sriov a net1 {"vlan": 100}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+        "#]],
+    );
+}
+
+/// The offer of the daemon with the VF in a state.
+fn offer(bench: &Bench, boot: Option<&str>, state: serde_json::Value) {
+    let boot_id = match boot {
+        Some(boot) => boot.to_owned(),
+        None => bench.host.machine().boot_id.clone(),
+    };
+    let offer = json!({
+        "version": 1, "bootId": boot_id, "sequence": 7,
+        "resources": {"openshift.io/rdma": {
+            "rdma": true, "vhostNet": false, "excludeTopology": false,
+            "devices": [{"pci": VF, "state": state, "parent": "0000:03:00.0"}],
+        }},
+    });
+    bench.run(&format!("file /run/ironrail/offer.json {offer}"));
+}
+
+#[test]
+fn add_asks_the_daemons_offer() {
+    let bench = Bench::new();
+    let mut told = bench.run("file /run/ironrail/device-plugin.lock x\nADD sriov a net1");
+    offer(&bench, None, json!({"is": "withdrawn", "because": "the VF count changes"}));
+    told += &bench.run("ADD sriov a net1");
+    offer(&bench, None, json!({"is": "broken", "because": "it has no driver"}));
+    told += &bench.run("ADD sriov a net1\nADD sriov a net1 {\"deviceID\": \"0000:03:00.3\"}");
+    offer(&bench, Some("another"), json!({"is": "ready"}));
+    told += &bench.run("ADD sriov a net1");
+    told += &bench.run("file /run/ironrail/offer.json {\"version\"\nADD sriov a net1");
+    told += &bench.run("world");
+    offer(&bench, None, json!({"is": "ready"}));
+    told += &bench.run("ADD sriov a net1");
+    // Withdrawn between the two plugins of a chain: the pod has the VF already.
+    offer(&bench, None, json!({"is": "withdrawn", "because": "a drain"}));
+    told += &bench.run("ADD rdma a net1\nDEL rdma a net1\nDEL sriov a net1\nworld");
+    expect![[r#"
+        > file /run/ironrail/device-plugin.lock x
+        > ADD sriov a net1
+        failed 11: 0000:03:00.2 is not offered: the node daemon has made no offer yet (/run/ironrail/offer.json: no such file or directory)
+        > ADD sriov a net1
+        failed 11: 0000:03:00.2 is not offered: it is withdrawn, the VF count changes
+        > ADD sriov a net1
+        failed 11: 0000:03:00.2 is not offered: it is broken, it has no driver
+        > ADD sriov a net1 {"deviceID": "0000:03:00.3"}
+        failed 11: 0000:03:00.3 is not offered: no policy of this node asks for it
+        > ADD sriov a net1
+        failed 11: 0000:03:00.2 is not offered: the offer in /run/ironrail/offer.json is from an earlier boot
+        > file /run/ironrail/offer.json {"version"
+        > ADD sriov a net1
+        failed 11: 0000:03:00.2 is not offered: the offer in /run/ironrail/offer.json cannot be read (EOF while parsing an object at line 1 column 10)
+        > world
+        0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+        > ADD sriov a net1
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+        > ADD rdma a net1
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+        > DEL rdma a net1
+        ok
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+    "#]].assert_eq(&told);
+}
+
+#[test]
+fn a_vf_that_the_daemon_is_changing_is_waited_for() {
+    let bench = Bench::new();
+    offer(&bench, None, json!({"is": "ready"}));
+    let lock =
+        host::Host::lock(&bench.host, "/run/ironrail/vf/0000:03:00.2", std::time::Duration::ZERO);
+    expect![[r#"
+        > ADD sriov a net1
+        failed 11: another program has been changing 0000:03:00.2 for 60 s (/run/ironrail/vf/0000:03:00.2 is locked)
+        > world
+        0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+    "#]].assert_eq(&bench.run("ADD sriov a net1\nworld"));
+    drop(lock);
+    expect![[r#"
+        > ADD sriov a net1
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+    "#]].assert_eq(&bench.run("ADD sriov a net1"));
+}
+
+/// A pod as upstream's plugins leave it: moved and configured, and their files.
+fn upstream(bench: &Bench) {
+    bench.run(r#"ADD sriov a net1 {"vlan": 100, "trust": "on"}"#);
+    bench.run("ADD rdma a net1");
+    bench.forget();
+    let vf = VF.parse().unwrap();
+    let device = bench.rdma_name(&vf);
+    let sriov = json!({
+        "cniVersion": "1.0.0", "name": "blue", "type": "sriov", "deviceID": VF,
+        "vlan": 100, "trust": "on", "VFID": 0, "Master": "enp3s0f0np0", "MTU": 1500,
+        "OrigVfState": {
+            "HostIFName": "enp3s0f0v0", "SpoofChk": false, "Trust": false,
+            "AdminMAC": "00:00:00:00:00:00", "EffectiveMAC": "", "Vlan": 0, "VlanQoS": 0,
+            "VlanProto": 0, "MinTxRate": 0, "MaxTxRate": 0, "LinkState": 0, "MTU": 1500,
+        },
+    });
+    let rdma = json!({
+        "version": "1.0", "deviceID": VF, "sandboxRdmaDevName": device, "containerRdmaDevName": device,
+    });
+    bench.run(&format!(
+        "file /var/lib/cni/sriov/a-net1 {sriov}
+         file /var/lib/cni/rdma/blue-a-net1 {rdma}"
+    ));
+}
+
+#[test]
+fn pods_that_upstreams_plugins_started_are_checked_and_released() {
+    let bench = Bench::new();
+    upstream(&bench);
+    let told = bench.run(
+        r#"world
+         ADD sriov b net1
+         CHECK rdma a net1
+         CHECK sriov a net1 {"vlan": 100, "trust": "on"}
+         DEL rdma a net1
+         DEL sriov a net1
+         world"#,
+    );
+    expect![[r#"
+        > world
+        0000:03:00.2 net1@a c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2@a, vlan 100 qos 0 0x8100, trust
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /var/lib/cni/rdma/blue-a-net1
+        /var/lib/cni/sriov/a-net1
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        > ADD sriov b net1
+        failed 11: 0000:03:00.2 is already allocated to the network namespace /run/netns/a
+        > CHECK rdma a net1
+        ok
+        > CHECK sriov a net1 {"vlan": 100, "trust": "on"}
+        ok
+        > DEL rdma a net1
+        ok
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn pods_of_upstreams_plugins_are_released_after_their_namespace_is_gone() {
+    let bench = Bench::new();
+    upstream(&bench);
+    expect![[r#"
+        > end a
+        > DEL rdma a net1
+        ok
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+    "#]]
+    .assert_eq(&bench.run("end a\nDEL rdma a net1\nDEL sriov a net1\nworld"));
+}
+
+#[test]
+fn a_garbled_state_file_of_an_old_plugin_is_no_reason_to_fail_a_del() {
+    check(
+        "file /var/lib/cni/sriov/a-net1 {\"deviceID\"
+         file /var/lib/cni/rdma/blue-a-net1 {\"deviceID\": 7}
+         DEL rdma a net1
+         DEL sriov a net1
+         said",
+        expect![[r#"
+            > file /var/lib/cni/sriov/a-net1 {"deviceID"
+            > file /var/lib/cni/rdma/blue-a-net1 {"deviceID": 7}
+            > DEL rdma a net1
+            ok
+            > DEL sriov a net1
+            ok
+            > said
+            warning: the state file /var/lib/cni/sriov/a-net1 of the old plugin is unreadable: EOF while parsing an object at line 1 column 11
+        "#]],
+    );
+}

@@ -1,0 +1,232 @@
+//! The plugin `ib-sriov`: GUIDs, isolation, user space.
+
+use crate::bench::{Bench, show};
+use expect_test::{Expect, expect};
+use host::sim::{Flavour, Machine};
+use serde_json::{Value, json};
+
+/// VF 0 of an InfiniBand ConnectX-7.
+const VF: &str = "0000:3b:00.1";
+
+fn bench() -> Bench {
+    let clock = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut machine = Machine::new("ib-0", Flavour::Ubuntu, clock);
+    machine.add_lifeline(0x01);
+    machine.add_connectx7(0x3b, 0, true);
+    machine.boot();
+    let bench = Bench::over(machine);
+    bench.make_vfs("0000:3b:00.0");
+    bench
+}
+
+fn check(scenario: &str, expected: Expect) {
+    expected.assert_eq(&bench().run(&scenario.replace("VF", VF)));
+}
+
+#[test]
+fn a_guid_is_given_and_taken_back() {
+    check(
+        r#"world
+         ADD ib-sriov a ib0 {"deviceID": "VF", "runtimeConfig": {"infinibandGUID": "02:00:00:00:00:00:00:01"}}
+         world
+         CHECK ib-sriov a ib0 {"deviceID": "VF"}
+         DEL ib-sriov a ib0 {"deviceID": "VF"}
+         world"#,
+        expect![[r#"
+            > world
+            0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+            > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "runtimeConfig": {"infinibandGUID": "02:00:00:00:00:00:00:01"}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            > world
+            0000:3b:00.1 ib0@a 00:00:10:86:fe:80:00:00:00:00:00:00:02:00:00:00:00:00:00:01 mtu 2044 up, mlx5_1
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+            /var/lib/ironrail/cni/0000:3b:00.1.json
+            > CHECK ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+            ok
+            > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+            ok
+            > world
+            0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+        "#]],
+    );
+}
+
+#[test]
+fn isolation_moves_the_rdma_device_before_the_interface() {
+    check(
+        r#"ADD ib-sriov a ib0 {"deviceID": "VF", "rdmaIsolation": true, "link_state": "enable", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+         pod a
+         world
+         CHECK ib-sriov a ib0 {"deviceID": "VF", "rdmaIsolation": true}
+         DEL ib-sriov a ib0 {"deviceID": "VF", "rdmaIsolation": true}
+         DEL ib-sriov a ib0 {"deviceID": "VF", "rdmaIsolation": true}
+         world"#,
+        expect![[r#"
+            > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaIsolation": true, "link_state": "enable", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            > pod a
+            lo
+            ib0
+            rdma mlx5_1
+            > world
+            0000:3b:00.1 ib0@a 00:00:10:86:fe:80:00:00:00:00:00:00:02:00:00:00:00:00:00:01 mtu 2044 up, mlx5_1@a, link Enable
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+            /var/lib/ironrail/cni/0000:3b:00.1.json
+            > CHECK ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaIsolation": true}
+            ok
+            > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaIsolation": true}
+            ok
+            > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaIsolation": true}
+            ok
+            > world
+            0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+        "#]],
+    );
+}
+
+#[test]
+fn del_after_the_namespace_is_gone_restores_the_guid() {
+    check(
+        r#"ADD ib-sriov a ib0 {"deviceID": "VF", "rdmaIsolation": true, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+         end a
+         DEL ib-sriov a ib0 {"deviceID": "VF"}
+         world"#,
+        expect![[r#"
+            > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaIsolation": true, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            > end a
+            > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+            ok
+            > world
+            0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+        "#]],
+    );
+}
+
+#[test]
+fn a_guid_that_the_firmware_does_not_take_is_found_out_and_undone() {
+    check(
+        r#"fault GuidStaysZero
+         ADD ib-sriov a ib0 {"deviceID": "VF", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+         world"#,
+        expect![[r#"
+            > fault GuidStaysZero
+            > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+            failed 999: 0000:3b:00.1 has GUID b2:42:ef:ff:fe:c2:59:de after 02:00:00:00:00:00:00:01 was set
+            > world
+            0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+        "#]],
+    );
+}
+
+#[test]
+fn a_vf_for_user_space_gets_its_guid_and_stays() {
+    check(
+        r#"modprobe vfio-pci
+         write /sys/bus/pci/drivers/mlx5_core/unbind VF
+         write /sys/bus/pci/devices/VF/driver_override vfio-pci
+         write /sys/bus/pci/drivers_probe VF
+         ADD ib-sriov a ib0 {"deviceID": "VF", "vfioPciMode": true, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}, "ipam": {"type": "host-local"}}
+         DEL ib-sriov a ib0 {"deviceID": "VF", "ipam": {"type": "host-local"}}
+         world"#,
+        expect![[r#"
+            > modprobe vfio-pci
+            > write /sys/bus/pci/drivers/mlx5_core/unbind 0000:3b:00.1
+            > write /sys/bus/pci/devices/0000:3b:00.1/driver_override vfio-pci
+            > write /sys/bus/pci/drivers_probe 0000:3b:00.1
+            > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "vfioPciMode": true, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}, "ipam": {"type": "host-local"}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "ipam": {"type": "host-local"}}
+            ok
+            > world
+            0000:3b:00.1 vfio-pci
+            0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+            0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+            0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+        "#]],
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_a_sentence() {
+    let refused = |conf: Value, expected: Expect| {
+        let bench = bench();
+        let before = bench.world();
+        let mut all = json!({"deviceID": VF});
+        all.as_object_mut().unwrap().extend(conf.as_object().unwrap().clone());
+        let reply = bench.call("ADD", "ib-sriov", "a", "ib0", &all);
+        expected.assert_eq(show(&reply).trim_end());
+        assert_eq!(bench.world(), before);
+    };
+    refused(
+        json!({"deviceID": "0000:3b:00.0"}),
+        expect![
+            "failed 7: 0000:3b:00.0 is a whole PF, which can be given to a pod only with the driver vfio-pci"
+        ],
+    );
+    refused(
+        json!({"link_state": "on"}),
+        expect![[r#"failed 7: link_state "on" is none of auto, enable, disable"#]],
+    );
+    refused(
+        json!({"args": {"cni": {"guid": "zz:00:00:00:00:00:00:01"}}}),
+        expect![[
+            r#"failed 7: GUID "zz:00:00:00:00:00:00:01" is not eight bytes; write 00:11:22:33:44:55:66:77"#
+        ]],
+    );
+    refused(
+        json!({"args": {"cni": {"guid": "02:00"}}}),
+        expect![[r#"failed 7: GUID "02:00" is not eight bytes; write 00:11:22:33:44:55:66:77"#]],
+    );
+    refused(
+        json!({"args": {"cni": {"guid": "00:00:00:00:00:00:00:00"}}}),
+        expect![[r#"failed 7: GUID "00:00:00:00:00:00:00:00" is zero, which means none"#]],
+    );
+    refused(
+        json!({"args": {"cni": {"guid": 7}}}),
+        expect!["failed 6: args.cni.guid must be text, but is 7"],
+    );
+    refused(
+        json!({"ibKubernetesEnabled": true}),
+        expect![
+            "failed 11: ib-kubernetes has not configured this network for the pod yet (no mellanox.infiniband.app: configured in args.cni)"
+        ],
+    );
+    refused(
+        json!({"ibKubernetesEnabled": true, "args": {"cni": {"mellanox.infiniband.app": "configured"}}}),
+        expect![
+            "failed 7: ib-kubernetes is enabled, and there is no GUID for 0000:3b:00.1; enable the capability infinibandGUID"
+        ],
+    );
+    refused(
+        json!({"vfioPciMode": true}),
+        expect![
+            "failed 7: vfioPciMode is set, and 0000:3b:00.1 has mlx5_core in place of vfio-pci"
+        ],
+    );
+    refused(
+        json!({"ipam": {"type": "dhcp"}}),
+        expect![
+            "failed 7: ipam type dhcp does not work on InfiniBand; use another, for example whereabouts"
+        ],
+    );
+}

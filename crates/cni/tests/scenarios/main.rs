@@ -1,0 +1,11 @@
+//! The plugins over a simulated machine: calls in, answers and the state of the machine out, as text.
+
+#![allow(clippy::unwrap_used)] // every function here is part of a test
+
+mod bench;
+mod crash;
+mod custody;
+mod frame;
+mod ib_sriov;
+mod rdma;
+mod sriov;
