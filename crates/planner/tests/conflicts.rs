@@ -180,9 +180,12 @@ fn overlapping_ranges_are_told_to_the_one_that_loses() {
             Conflict policy b: VFs 3-5 of enp3s0f0 overlap with 0-3 of policy a: priority 10 wins over 20, and this policy gets none of them; write ranges that do not overlap, here for example enp3s0f0#4-7; on w0
         "#]],
     );
-    check(&[W0, &policy("a", "0-7", 10), &policy("b", "3-5", 20)], expect![[r#"
+    check(
+        &[W0, &policy("a", "0-7", 10), &policy("b", "3-5", 20)],
+        expect![[r#"
         Conflict policy b: VFs 3-5 of enp3s0f0 overlap with 0-7 of policy a: priority 10 wins over 20, and this policy gets none of them; no VF is left: raise numVfs and write ranges in both; on w0
-    "#]]);
+    "#]],
+    );
     check(&[W0, &policy("a", "0-2", 10), &policy("b", "3-5", 20)], expect![[""]]);
 }
 

@@ -12,10 +12,12 @@
 mod model;
 mod reader;
 
+use api::nodestate::NodeStateSpec;
 use model::Machine;
+use model::drive::drive;
 use planner::merge::{mode_wish, node_state_spec};
 use planner::select::NodeFacts;
-use planner::{Desired, DrainRequest, Permission, Plan, Turn, audit, policy};
+use planner::{Desired, Permission, Turn, policy};
 use reader::Scenario;
 use std::fmt::Write as _;
 
@@ -45,71 +47,21 @@ fn every_scenario_reads_as_it_is_written() {
 
 /// Drives one node to its goal, or to where it waits for a person, and writes down each step.
 fn run(scenario: Scenario) -> String {
-    let Scenario { mut machine, name, labels, policies, pools, drain_disabled, stubborn, clock } =
+    let Scenario { mut machine, name, labels, policies, pools, drain_disabled, stubborn } =
         scenario;
     let mut out = String::new();
     let (policies, problems) = policy::parse_all(&policies);
     problems.iter().for_each(|problem| writeln!(out, "problem: {problem}").unwrap());
     let facts = NodeFacts { name: &name, labels: &labels, interfaces: &machine.interfaces() };
-    let spec = node_state_spec(
-        &facts,
-        &policies,
-        mode_wish(&labels, &pools),
-        &api::nodestate::NodeStateSpec::default(),
-    );
+    let wish = mode_wish(&labels, &pools);
+    let spec = node_state_spec(&facts, &policies, wish, &NodeStateSpec::default());
     let desired = Desired::parse(&spec);
-    let mut turn = if drain_disabled { Turn::DrainDisabled } else { Turn::NotYet };
-    let mut findings = vec![];
+    let turn = if drain_disabled { Turn::DrainDisabled } else { Turn::NotYet };
     let mut number = 0;
-    let mut line = |out: &mut String, what: &str, because: &str| {
+    let (turn, findings) = drive(&mut machine, &desired, turn, &stubborn, |what, because| {
         number += 1;
         writeln!(out, "{number}. {what:<44} because {because}").unwrap();
-    };
-    for round in 0..80 {
-        assert!(round < 79, "this never ends:\n{out}");
-        let permission = Permission { turn, offered: machine.offered.clone() };
-        let plan = planner::plan(&desired, &machine.inventory, &permission, machine.now);
-        findings.extend(audit::plan(&desired, &machine.inventory, &permission, &plan));
-        machine.inventory.reboots.clone_from(&plan.ledger);
-        let fence: Vec<String> =
-            plan.withdraw.intersection(&machine.offered).map(ToString::to_string).collect();
-        if !plan.steps.is_empty() {
-            for step in &plan.steps {
-                line(&mut out, &step.action.to_string(), &step.because);
-                machine.apply(&step.action);
-                if step.action.needs_fresh_eyes() {
-                    break;
-                }
-            }
-        } else if !fence.is_empty() {
-            line(&mut out, &format!("withdraw {}", fence.join(" ")), "they are to be changed");
-            machine.offered.retain(|device| !plan.withdraw.contains(device));
-        } else if let (Turn::Drained(_), true) = (turn, waits_for_a_boot(&plan) && !clock) {
-            line(&mut out, "let some minutes pass", &blockers(&plan));
-            machine.now = later(machine.now);
-        } else {
-            match (turn, plan.request) {
-                (Turn::NotYet, request @ (DrainRequest::Drain | DrainRequest::Reboot)) => {
-                    line(&mut out, &format!("ask for {}", request.as_str()), &blockers(&plan));
-                    turn = Turn::Draining(request);
-                }
-                (Turn::Draining(request), _) if plan.request == request => {
-                    leave(&mut machine, &stubborn);
-                    line(&mut out, "drained", "the operator granted it");
-                    turn = Turn::Drained(request);
-                }
-                (Turn::Draining(_) | Turn::Drained(_), DrainRequest::Idle) => {
-                    let because = match plan.is_done() {
-                        true => "the node is at its goal".to_owned(),
-                        false => blockers(&plan),
-                    };
-                    line(&mut out, "give the turn back", &because);
-                    turn = Turn::NotYet;
-                }
-                _ => break,
-            }
-        }
-    }
+    });
     closing(&mut out, &desired, &machine, turn, &findings);
     out
 }
@@ -138,21 +90,4 @@ fn closing(
         [] => writeln!(out, "audit: nothing found").unwrap(),
         findings => writeln!(out, "audit: {}", findings.join("; ")).unwrap(),
     }
-}
-
-fn waits_for_a_boot(plan: &Plan) -> bool {
-    plan.blockers.iter().any(|b| matches!(b, planner::Blocker::RebootUnderWay { .. }))
-}
-
-fn later(now: api::Timestamp) -> api::Timestamp {
-    api::Timestamp::from_second(now.as_second() + 600).unwrap()
-}
-
-fn blockers(plan: &Plan) -> String {
-    let texts: Vec<String> = plan.blockers.iter().map(ToString::to_string).collect();
-    texts.join("; ")
-}
-
-fn leave(machine: &mut Machine, stubborn: &[String]) {
-    machine.inventory.holders.retain(|holder| stubborn.contains(&holder.pod));
 }

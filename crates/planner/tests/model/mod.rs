@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of the model")]
 
+pub mod drive;
+
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
 use api::nodestate::{InterfaceStatus, RebootRecord};
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, Timestamp};

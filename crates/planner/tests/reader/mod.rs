@@ -19,8 +19,6 @@ pub struct Scenario {
     pub drain_disabled: bool,
     /// Pods that no drain moves.
     pub stubborn: Vec<String>,
-    /// The clock stands still: what waits for time waits for ever.
-    pub clock: bool,
 }
 
 /// Panics with the line that it does not understand: a scenario is code.
@@ -33,7 +31,6 @@ pub fn read(text: &str) -> Scenario {
         pools: vec![],
         drain_disabled: false,
         stubborn: vec![],
-        clock: false,
     };
     let mut yaml = String::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
