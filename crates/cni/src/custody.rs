@@ -73,7 +73,7 @@ pub fn owner(call: &Call) -> Result<Owner, Failure> {
         _ => {}
     }
     // Whether unknown keys are an error is for the plugin to say; here only the pod's name matters.
-    let arguments = arguments::read(call, &[]).unwrap_or_default();
+    let arguments = arguments::read(call, &["MAC"]).unwrap_or_default();
     let argument = |key: &str| arguments.get(key).copied().unwrap_or_default().to_owned();
     Ok(Owner {
         container: call.container.to_owned(),

@@ -186,7 +186,9 @@ pub fn network<'a>(verb: Verb, fields: &Fields<'a>) -> Result<(&'a str, Version)
 /// Upstream's frame finds this out after the work; by then the interface has its new name.
 pub fn refuse_own_namespace(call: &Call) -> Result<(), Failure> {
     let overridden = matches!(call.variable("CNI_NETNS_OVERRIDE"), "1" | "true" | "TRUE" | "True");
-    if overridden || call.namespace.is_empty() {
+    // What DEL brings home it finds by the journal, so there the namespace does not matter.
+    let matters = matches!(call.verb, Verb::Add | Verb::Check);
+    if overridden || !matters || call.namespace.is_empty() {
         return Ok(());
     }
     let Ok(asked) = call.host.metadata(call.namespace) else { return Ok(()) };

@@ -231,7 +231,7 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
         let found = rdma::single_device(call, &record.device)?;
         record.rdma = Some(RdmaCustody { name: found.name.clone(), index: found.index });
         journal::write(call.host, record)?;
-        rdma::give(call, &record.device, &found)?;
+        rdma::give(call, &record.device, &found, None)?;
     }
     let link = interface(call, &config.device)?;
     let moved = pod::enter(call, &config.device, &link)?;

@@ -29,6 +29,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     let previous = previous(call)?;
     refuse_shared_mode(call)?;
     let device = device(call, &previous)?;
+    let name = name_in_pod(call)?;
     let owner = custody::owner(call)?;
     let _locks = custody::lock(call, &device)?;
     let mut record = match journal::read(call.host, &device)? {
@@ -61,7 +62,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     let found = single_device(call, &device)?;
     record.rdma = Some(RdmaCustody { name: found.name.clone(), index: found.index });
     journal::write(call.host, &record)?;
-    match give(call, &device, &found) {
+    match give(call, &device, &found, name) {
         Ok(()) => previous.json(call.version).map(Some),
         Err(failure) => Err(match take_back(call, record) {
             Ok(()) => failure,
@@ -186,7 +187,12 @@ pub fn single_device(call: &Call, device: &str) -> Result<RdmaDevice, Failure> {
 }
 
 /// Moves the device and looks that it arrived; then the containers' character devices are described anew.
-pub fn give(call: &Call, device: &str, found: &RdmaDevice) -> Result<(), Failure> {
+pub fn give(
+    call: &Call,
+    device: &str,
+    found: &RdmaDevice,
+    name: Option<&str>,
+) -> Result<(), Failure> {
     let change = RdmaChange::Move { device: found.index, to: call.pod() };
     call.host.change_rdma(&Namespace::Host, &change).map_err(|refusal| {
         let why = match refusal.errno {
@@ -208,9 +214,38 @@ pub fn give(call: &Call, device: &str, found: &RdmaDevice) -> Result<(), Failure
             found.name
         )));
     }
-    cdi::rewrite(call, device, &found.name)?;
+    if let Some(name) = name {
+        rename(call, found, name)?;
+    }
+    cdi::rewrite(call, device, name.unwrap_or(&found.name))?;
     call.log.info(format!("{} of {device} is in container {}", found.name, call.container));
     Ok(())
+}
+
+/// A name of its own in the pod, and again the old one at home. Released kernels keep RDMA device names unique in
+/// the whole system, so the same name in two pods is refused.
+fn rename(call: &Call, found: &RdmaDevice, name: &str) -> Result<(), Failure> {
+    let change = RdmaChange::Rename { device: found.index, name: name.to_owned() };
+    call.host.change_rdma(&call.pod(), &change).map_err(|refusal| {
+        let why = match refusal.errno {
+            Errno::EXIST => "another RDMA device of this node has that name".to_owned(),
+            _ => refusal.reason(),
+        };
+        Failure::internal(format!("cannot call {} {name} in the pod: {why}", found.name))
+    })
+}
+
+/// `rdmaDeviceName`, an option of ours: what the device is to be called in the pod.
+fn name_in_pod<'a>(call: &Call<'a>) -> Result<Option<&'a str>, Failure> {
+    let name = call.fields().text("rdmaDeviceName")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    // IB_DEVICE_NAME_MAX is 64 with the end of the string.
+    if name.len() > 63 || !name.chars().all(plain) {
+        return Err(Failure::configuration(format!(
+            "rdmaDeviceName {name:?} must be at most 63 letters, digits, '_' and '-'"
+        )));
+    }
+    Ok((!name.is_empty()).then_some(name))
 }
 
 pub fn in_pod(call: &Call, rdma: &RdmaCustody) -> Result<bool, Failure> {

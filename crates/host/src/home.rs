@@ -169,7 +169,14 @@ pub fn vf_home(host: &dyn Host, record: &Record, vf: &VfCustody) -> Result<Notes
         ));
         return Ok(notes);
     }
-    notes.extend(settings_home(host, &identity, vf)?);
+    match settings_home(host, &identity, vf) {
+        Ok(more) => notes.extend(more),
+        // Nobody can set what has no way to it, and a pod must not stay for that.
+        Err(HomeError::Profile(error @ VfProfileError::NoPfLink { .. })) => {
+            notes.push(format!("the settings of {pci} are as the pod left them: {error}"));
+        }
+        Err(error) => return Err(error),
+    }
     if vf.wanted.guid.is_some() {
         guid_home(host, &identity, vf)?;
         if let Some(before) = &vf.link {

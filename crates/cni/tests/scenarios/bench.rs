@@ -43,11 +43,16 @@ impl Bench {
     }
 
     pub fn over(machine: Machine) -> Self {
-        let bench = Self {
-            host: SimHost::new(machine),
-            results: RefCell::default(),
-            said: RefCell::default(),
-        };
+        Self::with(SimHost::new(machine))
+    }
+
+    /// A machine whose processes are threads.
+    pub fn threaded(machine: Machine) -> Self {
+        Self::with(SimHost::threaded(machine))
+    }
+
+    fn with(host: SimHost) -> Self {
+        let bench = Self { host, results: RefCell::default(), said: RefCell::default() };
         let exclusive = RdmaChange::Mode(api::RdmaMode::Exclusive);
         bench.host.change_rdma(&Namespace::Host, &exclusive).unwrap();
         for pod in ["a", "b"] {
@@ -154,15 +159,7 @@ impl Bench {
         interface: &str,
         extra: &Value,
     ) -> Reply {
-        let mut environment = BTreeMap::from([
-            ("CNI_COMMAND".to_owned(), verb.to_owned()),
-            ("CNI_PATH".to_owned(), "/opt/cni/bin".to_owned()),
-        ]);
-        if !pod.is_empty() {
-            environment.insert("CNI_CONTAINERID".to_owned(), pod.to_owned());
-            environment.insert("CNI_NETNS".to_owned(), path(pod));
-            environment.insert("CNI_IFNAME".to_owned(), interface.to_owned());
-        }
+        let mut environment = environment(verb, pod, interface);
         let mut conf = json!({
             "cniVersion": "1.1.0", "name": "blue", "type": plugin, "deviceID": VF,
         });
@@ -294,6 +291,26 @@ impl Bench {
         }
         told
     }
+}
+
+fn environment(verb: &str, pod: &str, interface: &str) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::from([
+        ("CNI_COMMAND".to_owned(), verb.to_owned()),
+        ("CNI_PATH".to_owned(), "/opt/cni/bin".to_owned()),
+    ]);
+    if !pod.is_empty() {
+        environment.insert("CNI_CONTAINERID".to_owned(), pod.to_owned());
+        environment.insert("CNI_NETNS".to_owned(), path(pod));
+        environment.insert("CNI_IFNAME".to_owned(), interface.to_owned());
+    }
+    environment
+}
+
+/// A call for net1 without a runtime's memory.
+pub fn call_plainly(host: &dyn Host, verb: &str, plugin: &str, pod: &str, more: &Value) -> Reply {
+    let mut conf = json!({"cniVersion": "1.1.0", "name": "blue", "type": plugin});
+    conf.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    call(plugin, &environment(verb, pod, "net1"), conf.to_string().as_bytes(), host)
 }
 
 pub fn path(pod: &str) -> String {

@@ -397,3 +397,59 @@ fn a_garbled_state_file_of_an_old_plugin_is_no_reason_to_fail_a_del() {
         "#]],
     );
 }
+
+#[test]
+fn of_parallel_adds_for_one_vf_one_wins_and_all_go_home() {
+    let clock = "2026-01-01T00:00:00Z".parse().unwrap();
+    let machine = host::sim::Machine::small_worker("w", host::sim::Flavour::Ubuntu, clock);
+    let bench = Bench::threaded(machine);
+    bench.make_vfs(crate::bench::PF);
+    let before = bench.world();
+    let vfs = ["0000:03:00.2", "0000:03:00.3", "0000:03:00.4", "0000:03:00.5"];
+    let pods: Vec<String> = (0..8).map(|number| format!("pod-{number}")).collect();
+    for pod in &pods {
+        bench.host.machine().create_namespace(&crate::bench::path(pod)).unwrap();
+    }
+    let call = |verb: &str, plugin: &str, pod: &str, vf: &str| {
+        let prev = json!({"interfaces": [{"name": "net1"}]});
+        let conf = json!({"deviceID": vf, "prevResult": prev});
+        // A process of its own; the bench's cache of results is for one thread.
+        crate::bench::call_plainly(&bench.host.process(), verb, plugin, pod, &conf)
+    };
+    let won: Vec<(usize, bool)> = std::thread::scope(|scope| {
+        let call = &call;
+        let threads: Vec<_> = pods
+            .iter()
+            .enumerate()
+            .map(|(number, pod)| {
+                let vf = number % vfs.len();
+                let run = move || {
+                    let all = ["sriov", "rdma"]
+                        .into_iter()
+                        .all(|plugin| call("ADD", plugin, pod, vfs[vf]).exit == 0);
+                    (vf, all)
+                };
+                scope.spawn(run)
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for vf in 0..vfs.len() {
+        let winners = won.iter().filter(|(of, all)| *of == vf && *all).count();
+        assert_eq!(winners, 1, "{} of {won:?}", vfs[vf]);
+    }
+    let given = bench.world();
+    assert_eq!(given.matches(", mlx5_").count(), 4, "{given}");
+    assert_eq!(given.matches("@pod-").count(), 8, "{given}");
+    std::thread::scope(|scope| {
+        for (number, pod) in pods.iter().enumerate() {
+            let call = &call;
+            scope.spawn(move || {
+                for plugin in ["rdma", "sriov"] {
+                    assert_eq!(call("DEL", plugin, pod, vfs[number % vfs.len()]).exit, 0);
+                }
+            });
+        }
+    });
+    assert_eq!(bench.world(), before);
+}

@@ -516,3 +516,47 @@ fn gc_takes_the_rdma_device_back() {
         "#]],
     );
 }
+
+#[test]
+fn a_device_may_have_a_name_of_its_own_in_the_pod() {
+    check(
+        r#"ADD sriov a net1
+         ADD rdma a net1 {"rdmaDeviceName": "fast_0"}
+         pod a
+         CHECK rdma a net1
+         ADD sriov b net1 {"deviceID": "0000:03:00.3"}
+         ADD rdma b net1 {"deviceID": "0000:03:00.3", "rdmaDeviceName": "fast_0"}
+         ADD rdma b net1 {"deviceID": "0000:03:00.3", "rdmaDeviceName": "fast/0"}
+         DEL rdma a net1
+         world"#,
+        expect![[r#"
+            > ADD sriov a net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > ADD rdma a net1 {"rdmaDeviceName": "fast_0"}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > pod a
+            lo
+            net1
+            rdma fast_0
+            > CHECK rdma a net1
+            ok
+            > ADD sriov b net1 {"deviceID": "0000:03:00.3"}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"e2:45:6e:ab:8a:39","mtu":1500,"sandbox":"/run/netns/b","pciID":"0000:03:00.3"}],"dns":{}}
+            > ADD rdma b net1 {"deviceID": "0000:03:00.3", "rdmaDeviceName": "fast_0"}
+            failed 999: cannot call mlx5_3 fast_0 in the pod: another RDMA device of this node has that name
+            > ADD rdma b net1 {"deviceID": "0000:03:00.3", "rdmaDeviceName": "fast/0"}
+            failed 7: rdmaDeviceName "fast/0" must be at most 63 letters, digits, '_' and '-'
+            > DEL rdma a net1
+            ok
+            > world
+            0000:03:00.2 net1@a c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+            0000:03:00.3 net1@b e2:45:6e:ab:8a:39 mtu 1500 up, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+            /var/lib/cni/sriov/pci/0000:03:00.2
+            /var/lib/cni/sriov/pci/0000:03:00.3
+            /var/lib/ironrail/cni/0000:03:00.2.json
+            /var/lib/ironrail/cni/0000:03:00.3.json
+        "#]],
+    );
+}

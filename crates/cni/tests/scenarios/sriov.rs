@@ -697,3 +697,76 @@ fn the_log_goes_where_the_configuration_says() {
         "#]],
     );
 }
+
+#[test]
+fn in_switchdev_mode_the_pf_is_told_from_its_representors() {
+    let bench = Bench::new();
+    let pf = crate::bench::PF.parse().unwrap();
+    let switchdev = host::seam::DevlinkChange::Eswitch(api::EswitchMode::Switchdev);
+    host::Host::change_devlink(&bench.host, &pf, &switchdev).unwrap();
+    let told = bench.run(
+        r#"ADD sriov a net1 {"max_tx_rate": 500}
+         world
+         DEL sriov a net1
+         world"#,
+    );
+    expect![[r#"
+        > ADD sriov a net1 {"max_tx_rate": 500}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+        > world
+        0000:03:00.2 net1@a c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2, rate 0 to 500
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        /var/lib/ironrail/cni/0000:03:00.2.json
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+    "#]].assert_eq(&told);
+}
+
+#[test]
+fn what_an_older_card_cannot_do_is_named_and_undone() {
+    let clock = "2026-01-01T00:00:00Z".parse().unwrap();
+    let machine = host::sim::Machine::rdma_worker("w", host::sim::Flavour::Rhel, clock);
+    let bench = Bench::over(machine);
+    bench.make_vfs("0000:07:00.0");
+    let told = bench.run(
+        r#"ADD sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "trust": "on"}
+         world
+         CHECK sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "trust": "on"}
+         DEL sriov a net1 {"deviceID": "0000:07:10.0"}
+         ADD sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "link_state": "enable"}
+         world
+         ADD rdma a net1 {"deviceID": "0000:07:10.0", "prevResult": {"interfaces": [{"name": "net1"}]}}"#,
+    );
+    expect![[r#"
+        > ADD sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "trust": "on"}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:01","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:07:10.0"}],"dns":{}}
+        > world
+        0000:07:10.0 net1@a 02:00:00:00:00:01 mtu 1500 up, mac 02:00:00:00:00:01, vlan 9 qos 0 0x8100, trust
+        0000:07:10.2 enp7s0v1 82:0b:8c:f7:62:cd mtu 1500 down
+        0000:07:10.4 enp7s0v2 82:0b:8e:f7:62:cd mtu 1500 down
+        0000:07:10.6 enp7s0v3 82:0b:80:f7:62:cd mtu 1500 down
+        /var/lib/cni/sriov/pci/0000:07:10.0
+        /var/lib/ironrail/cni/0000:07:10.0.json
+        > CHECK sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "trust": "on"}
+        ok
+        > DEL sriov a net1 {"deviceID": "0000:07:10.0"}
+        ok
+        > ADD sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "link_state": "enable"}
+        failed 999: cannot set link_state enable on VF 0 of enp7s0: operation not supported
+        > world
+        0000:07:10.0 enp7s0v0 82:0b:8a:f7:62:cd mtu 1500 down
+        0000:07:10.2 enp7s0v1 82:0b:8c:f7:62:cd mtu 1500 down
+        0000:07:10.4 enp7s0v2 82:0b:8e:f7:62:cd mtu 1500 down
+        0000:07:10.6 enp7s0v3 82:0b:80:f7:62:cd mtu 1500 down
+        > ADD rdma a net1 {"deviceID": "0000:07:10.0", "prevResult": {"interfaces": [{"name": "net1"}]}}
+        failed 999: no RDMA devices found for 0000:07:10.0 in the host's network namespace; is its RDMA driver loaded, or does another pod have it?
+    "#]].assert_eq(&told);
+}
