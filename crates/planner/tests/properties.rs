@@ -97,9 +97,11 @@ fn machine() -> impl Strategy<Value = Machine> {
     let vfs = proptest::collection::vec((0u32..5, any::<bool>(), any::<bool>()), 2);
     let modes = (mode(), mode(), mode(), mode());
     (vfs, modes, any::<[bool; 5]>(), 0u32..3).prop_map(|(vfs, modes, flags, holders)| {
-        let mut machine = Machine::default();
-        machine.now = Timestamp::from_second(1_800_000_000).unwrap();
-        machine.default_mode = Some(RdmaMode::Shared);
+        let mut machine = Machine {
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            default_mode: Some(RdmaMode::Shared),
+            ..Machine::default()
+        };
         (machine.ignores_levers, machine.ignores_reboot) = (flags[0], flags[1] && flags[2]);
         let inventory = &mut machine.inventory;
         inventory.boot_id = "boot-0".to_owned();
