@@ -27,10 +27,12 @@ pub enum Blocker {
         pod: String,
     },
     /// As many nodes of the pool are disturbed as its `maxUnavailable` allows.
+    /// `names` are the first few of the `busy` nodes.
     PoolLimit {
         node: String,
         limit: usize,
-        busy: Vec<String>,
+        busy: usize,
+        names: Vec<String>,
     },
     /// `maxUnavailable: 0`.
     PoolPaused {
@@ -204,10 +206,10 @@ impl fmt::Display for Blocker {
                 write!(f, "cannot evict pod {pod}: {message}")
             }
             Self::PodTerminating { pod } => write!(f, "pod {pod} is still shutting down"),
-            Self::PoolLimit { node, limit, busy } => {
-                let verb = if busy.len() == 1 { "is" } else { "are" };
-                let (count, names) = (busy.len(), list(busy));
-                write!(f, "{node} waits: {count} of {limit} allowed nodes ({names}) {verb} draining")
+            Self::PoolLimit { node, limit, busy, names } => {
+                let verb = if *busy == 1 { "is" } else { "are" };
+                let names = first_of(names, *busy);
+                write!(f, "{node} waits: {busy} of {limit} allowed nodes ({names}) {verb} draining")
             }
             Self::PoolPaused { node, pool } => {
                 write!(f, "{node} waits: pool {pool} is paused by maxUnavailable: 0")
@@ -324,12 +326,20 @@ fn is_are(names: &[String]) -> String {
     format!("{} {verb}", list(names))
 }
 
-/// Names joined for a sentence: at most five, then how many more.
+/// How many names a sentence shows.
+pub(crate) const SHOWN: usize = 5;
+
+/// Names joined for a sentence: the first few, then how many more.
 pub(crate) fn list(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    match names.len() {
-        0 => "nothing".to_owned(),
-        n if n <= SHOWN => names.join(", "),
-        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+    match names {
+        [] => "nothing".to_owned(),
+        names => first_of(&names[..names.len().min(SHOWN)], names.len()),
+    }
+}
+
+fn first_of(names: &[String], total: usize) -> String {
+    match total.saturating_sub(names.len()) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }

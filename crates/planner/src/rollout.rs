@@ -4,7 +4,7 @@
 //! grants should read. The order among waiting nodes is fixed: a node that is disturbed already, then one that is empty
 //! and cordoned by somebody else (taking it costs nothing), then by name.
 
-use crate::blocker::Blocker;
+use crate::blocker::{self, Blocker};
 use crate::order::DrainRequest;
 use crate::pools::{self, Limit, Membership};
 use crate::reason::Problem;
@@ -169,10 +169,11 @@ pub fn next(fleet: &Fleet, now: Timestamp) -> Rollout {
     let mut next = keep(fleet, &fleet.grants_without_pool);
     count(fleet, &members, |membership| *membership == Membership::NoPool, &mut next);
     rollout.without_pool = next;
+    let mut deciding = Deciding::new(fleet, &members, rollout);
     for (name, membership) in in_order(fleet, &members) {
-        ask(fleet, &members, &mut rollout, name, membership, now);
+        deciding.ask(name, membership, now);
     }
-    rollout
+    deciding.rollout
 }
 
 /// Grants that stand, and those that end. A grant of a node that moved to another pool stays where it was given.
@@ -254,124 +255,129 @@ fn in_order<'a>(
     asking.into_iter().map(|(name, _)| (name, &members[name])).collect()
 }
 
-/// One node's request: granted, or waiting with why.
-fn ask(
-    fleet: &Fleet,
-    members: &BTreeMap<&str, Membership>,
-    rollout: &mut Rollout,
-    name: &str,
-    membership: &Membership,
-    now: Timestamp,
-) {
-    if rollout.grant_of(name).is_some() {
-        return;
+/// The decision in the making, with what would else be counted anew for each node.
+struct Deciding<'a> {
+    fleet: &'a Fleet,
+    rollout: Rollout,
+    /// Nodes with a grant, wherever it was given.
+    granted: BTreeSet<String>,
+    /// The nodes that use up each limit: those with a grant of it, and members that are disturbed without one
+    /// (upstream drained them before ironrail took over).
+    busy: BTreeMap<Membership, BTreeSet<String>>,
+    control_plane: Vec<(&'a str, &'a FleetNode)>,
+}
+
+impl<'a> Deciding<'a> {
+    fn new(fleet: &'a Fleet, members: &BTreeMap<&str, Membership>, rollout: Rollout) -> Self {
+        let mut granted = BTreeSet::new();
+        let mut busy: BTreeMap<Membership, BTreeSet<String>> = BTreeMap::new();
+        let pools = rollout.pools.iter().map(|(name, pool)| (Membership::Pool(name.clone()), pool));
+        for (limit, pool) in pools.chain([(Membership::NoPool, &rollout.without_pool)]) {
+            let nodes = pool.grants.iter().map(|grant| grant.node.clone());
+            granted.extend(nodes.clone());
+            busy.entry(limit).or_default().extend(nodes);
+        }
+        for (name, _) in fleet.nodes.iter().filter(|(_, node)| node.current != Progress::Idle) {
+            busy.entry(members[name.as_str()].clone()).or_default().insert(name.clone());
+        }
+        let named = fleet.nodes.iter().map(|(name, node)| (name.as_str(), node));
+        let control_plane = named.filter(|(_, node)| is_control_plane(node)).collect();
+        Self { fleet, rollout, granted, busy, control_plane }
     }
-    let refused = refusal(fleet, members, rollout, name, membership);
-    let wait = |pool: &mut PoolRollout, blocker: &Blocker| {
-        pool.waiting.push((name.to_owned(), blocker.clone()));
-    };
-    match (membership, refused) {
-        (Membership::Several(names), Some(blocker)) => {
-            for pool in names {
-                if let Some(pool) = rollout.pools.get_mut(pool) {
-                    wait(pool, &blocker);
-                }
+
+    /// One node's request: granted, or waiting with why.
+    fn ask(&mut self, name: &str, membership: &Membership, now: Timestamp) {
+        if self.granted.contains(name) {
+            return;
+        }
+        match self.refusal(name, membership) {
+            Some(blocker) => self.wait(name, membership, &blocker),
+            None => {
+                let reason = self.fleet.nodes[name].request.as_str().to_owned();
+                self.granted.insert(name.to_owned());
+                self.busy.entry(membership.clone()).or_default().insert(name.to_owned());
+                let pool = self.pool_mut(membership);
+                pool.added.push(name.to_owned());
+                pool.grants.push(Grant { node: name.to_owned(), reason, since: now });
             }
         }
-        (_, Some(blocker)) => wait(pool_of(rollout, membership), &blocker),
-        (_, None) => {
-            let reason = fleet.nodes[name].request.as_str().to_owned();
-            let pool = pool_of(rollout, membership);
-            pool.added.push(name.to_owned());
-            pool.grants.push(Grant { node: name.to_owned(), reason, since: now });
-        }
     }
-}
 
-fn pool_of<'a>(rollout: &'a mut Rollout, membership: &Membership) -> &'a mut PoolRollout {
-    match membership {
-        Membership::Pool(name) if rollout.pools.contains_key(name) => {
-            rollout.pools.get_mut(name).expect("looked up in the guard")
+    fn wait(&mut self, name: &str, membership: &Membership, blocker: &Blocker) {
+        let Membership::Several(names) = membership else {
+            self.pool_mut(membership).waiting.push((name.to_owned(), blocker.clone()));
+            return;
+        };
+        for pool in names {
+            if let Some(pool) = self.rollout.pools.get_mut(pool) {
+                pool.waiting.push((name.to_owned(), blocker.clone()));
+            }
         }
-        _ => &mut rollout.without_pool,
     }
-}
 
-fn refusal(
-    fleet: &Fleet,
-    members: &BTreeMap<&str, Membership>,
-    rollout: &Rollout,
-    name: &str,
-    membership: &Membership,
-) -> Option<Blocker> {
-    let node = &fleet.nodes[name];
-    let owned = || name.to_owned();
-    let pool = match membership {
-        Membership::Several(pools) => {
-            return Some(Blocker::TwoPools { node: owned(), pools: pools.clone() });
+    fn pool(&self, membership: &Membership) -> &PoolRollout {
+        match membership {
+            Membership::Pool(name) => &self.rollout.pools[name],
+            Membership::NoPool | Membership::Several(_) => &self.rollout.without_pool,
         }
-        Membership::Pool(name) => rollout.pools.get(name)?,
-        Membership::NoPool => &rollout.without_pool,
-    };
-    if node.external_drainer {
-        return Some(Blocker::ExternalDrainer { node: owned() });
     }
-    let pool_name = match membership {
-        Membership::Pool(name) => name.clone(),
-        Membership::NoPool | Membership::Several(_) => String::new(),
-    };
-    let limit = match &pool.limit {
-        Limit::Paused => return Some(Blocker::PoolPaused { node: owned(), pool: pool_name }),
-        Limit::Invalid(message) => {
-            let message = message.clone();
-            return Some(Blocker::PoolInvalid { node: owned(), pool: pool_name, message });
-        }
-        Limit::Nodes(limit) => *limit,
-    };
-    // A node that is drained already is not disturbed further by being granted; it is adopted.
-    if !node.ready && node.current == Progress::Idle {
-        return Some(Blocker::NodeNotReady { node: owned() });
-    }
-    let busy = busy(fleet, members, pool, membership, name);
-    if busy.len() >= limit {
-        return Some(Blocker::PoolLimit { node: owned(), limit, busy });
-    }
-    is_control_plane(node).then(|| control_plane_refusal(fleet, rollout, name)).flatten()
-}
 
-/// The nodes that use up a pool's limit: those with a grant of the pool, and members that are disturbed without one
-/// (upstream drained them before ironrail took over).
-fn busy(
-    fleet: &Fleet,
-    members: &BTreeMap<&str, Membership>,
-    pool: &PoolRollout,
-    membership: &Membership,
-    but: &str,
-) -> Vec<String> {
-    let granted = pool.grants.iter().map(|grant| grant.node.as_str());
-    let disturbed = fleet.nodes.iter().filter(|(name, node)| {
-        node.current != Progress::Idle && members.get(name.as_str()) == Some(membership)
-    });
-    let all: BTreeSet<&str> = granted.chain(disturbed.map(|(name, _)| name.as_str())).collect();
-    all.into_iter().filter(|name| *name != but).map(str::to_owned).collect()
+    fn pool_mut(&mut self, membership: &Membership) -> &mut PoolRollout {
+        match membership {
+            Membership::Pool(name) => self.rollout.pools.entry(name.clone()).or_default(),
+            Membership::NoPool | Membership::Several(_) => &mut self.rollout.without_pool,
+        }
+    }
+
+    fn refusal(&self, name: &str, membership: &Membership) -> Option<Blocker> {
+        let node = name.to_owned();
+        let pool = match membership {
+            Membership::Several(pools) => {
+                return Some(Blocker::TwoPools { node, pools: pools.clone() });
+            }
+            Membership::Pool(name) => name.clone(),
+            Membership::NoPool => String::new(),
+        };
+        let facts = &self.fleet.nodes[name];
+        if facts.external_drainer {
+            return Some(Blocker::ExternalDrainer { node });
+        }
+        let limit = match &self.pool(membership).limit {
+            Limit::Paused => return Some(Blocker::PoolPaused { node, pool }),
+            Limit::Invalid(message) => {
+                return Some(Blocker::PoolInvalid { node, pool, message: message.clone() });
+            }
+            Limit::Nodes(limit) => *limit,
+        };
+        // A node that is drained already is not disturbed further by being granted; it is adopted.
+        if !facts.ready && facts.current == Progress::Idle {
+            return Some(Blocker::NodeNotReady { node });
+        }
+        let others = self.busy.get(membership).into_iter().flatten().filter(|busy| *busy != name);
+        let busy = others.clone().count();
+        if busy >= limit {
+            let names = others.take(blocker::SHOWN).cloned().collect();
+            return Some(Blocker::PoolLimit { node, limit, busy, names });
+        }
+        is_control_plane(facts).then(|| self.control_plane_refusal(name)).flatten()
+    }
+
+    /// Control-plane nodes go one at a time in the whole cluster, and only while all the others are Ready.
+    fn control_plane_refusal(&self, name: &str) -> Option<Blocker> {
+        let mut others = self.control_plane.iter().filter(|(other, _)| *other != name);
+        others.find_map(|(other, node)| {
+            let disturbed = self.granted.contains(*other) || node.current != Progress::Idle;
+            (disturbed || !node.ready).then(|| Blocker::ControlPlaneBusy {
+                node: name.to_owned(),
+                other: (*other).to_owned(),
+                disturbed,
+            })
+        })
+    }
 }
 
 fn is_control_plane(node: &FleetNode) -> bool {
     // The older label is still what some distributions set.
     node.labels.contains_key(api::label::CONTROL_PLANE)
         || node.labels.contains_key("node-role.kubernetes.io/master")
-}
-
-/// Control-plane nodes go one at a time in the whole cluster, and only while all the others are Ready.
-fn control_plane_refusal(fleet: &Fleet, rollout: &Rollout, name: &str) -> Option<Blocker> {
-    let others =
-        fleet.nodes.iter().filter(|(other, node)| *other != name && is_control_plane(node));
-    others.into_iter().find_map(|(other, node)| {
-        let disturbed = rollout.grant_of(other).is_some() || node.current != Progress::Idle;
-        (disturbed || !node.ready).then(|| Blocker::ControlPlaneBusy {
-            node: name.to_owned(),
-            other: other.clone(),
-            disturbed,
-        })
-    })
 }
