@@ -421,7 +421,7 @@ fn rename_home(host: &dyn Host, link: &Link, before: &LinkBefore) -> Result<Note
 }
 
 /// Namespaces other than the host's that can be named: those that a runtime mounted, then those of processes.
-fn other_namespaces(host: &dyn Host) -> impl Iterator<Item = Namespace> {
+pub fn other_namespaces(host: &dyn Host) -> impl Iterator<Item = Namespace> {
     let identity = |path: &str| host.metadata(path).ok().map(|found| (found.device, found.inode));
     let mut seen: BTreeSet<(u64, u64)> = identity("/proc/1/ns/net").into_iter().collect();
     let mounted = host.list("/var/run/netns").unwrap_or_default();

@@ -2,14 +2,29 @@
 //!
 //! Nothing here chooses: what to do comes from `planner`, which this crate cannot see. No tokio, no Kubernetes.
 
+pub mod autoprobe;
 pub mod cdi;
+pub mod crashing;
+pub mod device_lock;
+pub mod driver_bind;
+pub mod eswitch;
+pub mod function;
 pub mod home;
 pub mod journal;
+pub mod kernel_argument;
+pub mod link;
 pub mod linux;
 pub mod netlink;
+pub mod rdma_device;
+pub mod rdma_mode;
+pub mod reboot;
 pub mod seam;
 pub mod sim;
+#[cfg(test)]
+mod testing;
 pub mod tried;
+pub mod vf_count;
 pub mod vf_profile;
+pub mod vf_settings;
 
 pub use seam::{Host, Namespace, Refusal};

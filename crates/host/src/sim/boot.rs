@@ -1,5 +1,6 @@
 //! Power on and reboot: what a boot forgets, and what it reads again.
 
+use super::build::Flavour;
 use super::drivers::claimed_by;
 use super::machine::{FunctionKind, HOST_NAMESPACE, Machine, NetNamespace};
 use super::pci::fnv;
@@ -26,6 +27,9 @@ impl Machine {
             self.probe(&pci);
         }
         self.units = ["containerd", "kubelet"].map(|unit| format!("{unit}.service")).into();
+        if self.flavour == Flavour::Coreos {
+            self.files.insert("/run/ostree-booted".to_owned(), Vec::new());
+        }
         self.start_services();
     }
 

@@ -58,12 +58,20 @@ impl Machine {
         put("/etc/hostname", &format!("{name}\n"));
         // What it does is in `programs`; callers look for the file first.
         put("/opt/cni/bin/host-local", "ELF\n");
-        if flavour == Flavour::Ubuntu {
-            put(
-                "/etc/default/grub",
-                &format!("GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=\"{}\"\n", arguments[1..].join(" ")),
-            );
-        }
+        let line = arguments[1..].join(" ");
+        match flavour {
+            Flavour::Rhel => put("/usr/sbin/grubby", "program"),
+            Flavour::Ubuntu => {
+                put("/usr/sbin/update-grub", "program");
+                put(
+                    "/etc/default/grub",
+                    &format!("GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=\"{line}\"\n"),
+                );
+                put(super::programs::GRUB_CONFIG, &super::programs::grub_config(&line))
+            }
+            Flavour::Coreos => put("/usr/bin/rpm-ostree", "program"),
+            Flavour::NoTool | Flavour::Immutable => None,
+        };
         Self {
             name: name.to_owned(),
             flavour,

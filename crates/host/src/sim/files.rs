@@ -160,9 +160,12 @@ impl Machine {
         if self.under_a_file(path) { Errno::NOTDIR } else { Errno::NOENT }
     }
 
+    pub(super) fn etc_writable(&self) -> bool {
+        self.flavour.etc_writable() && !self.has(Fault::ReadOnlyEtc)
+    }
+
     fn writable(&self, path: &str) -> Result<(), Errno> {
-        let etc = path.starts_with("/etc/")
-            && (self.has(Fault::ReadOnlyEtc) || !self.flavour.etc_writable());
+        let etc = path.starts_with("/etc/") && !self.etc_writable();
         if etc || path.starts_with("/usr/") { Err(Errno::ROFS) } else { Ok(()) }
     }
 }

@@ -233,6 +233,7 @@ impl Machine {
             let words = line.split_whitespace().map(str::to_owned);
             self.next_kernel_arguments =
                 [format!("BOOT_IMAGE={loader}")].into_iter().chain(words).collect();
+            self.files.insert(GRUB_CONFIG.to_owned(), grub_config(line.trim()).into_bytes());
         }
         success("Generating grub configuration file ...\ndone\n")
     }
@@ -246,6 +247,13 @@ impl Machine {
     pub fn in_host_namespace(&self, process: u32) -> bool {
         self.processes.get(&process).is_some_and(|process| process.namespace == HOST_NAMESPACE)
     }
+}
+
+/// What update-grub writes, as far as it matters here.
+pub(super) const GRUB_CONFIG: &str = "/boot/grub/grub.cfg";
+
+pub(super) fn grub_config(line: &str) -> String {
+    format!("menuentry 'Linux' {{\n\tlinux\t/vmlinuz {line}\n}}\n")
 }
 
 pub(super) fn success(text: &str) -> Output {

@@ -366,8 +366,14 @@ impl Machine {
                     }
                 };
                 match rest {
-                    [] => Node::directory(["comm", "ns"]),
+                    [] => Node::directory(["comm", "mounts", "ns"]),
                     ["comm"] => Node::line(name),
+                    ["mounts"] => {
+                        let etc = if self.etc_writable() { "rw" } else { "ro" };
+                        Node::text(format!(
+                            "/dev/sda2 / ext4 {etc},relatime 0 0\nproc /proc proc rw,nosuid 0 0\nsysfs /sys sysfs rw,nosuid 0 0\ntmpfs /run tmpfs rw,nosuid,nodev 0 0\n/dev/sda3 /var ext4 rw,relatime 0 0\n"
+                        ))
+                    }
                     ["ns"] => Node::directory(["net"]),
                     ["ns", "net"] => Some(Node::Namespace(namespace)),
                     _ => None,

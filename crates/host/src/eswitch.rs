@@ -1,0 +1,83 @@
+//! The mode of a card's embedded switch, by devlink.
+
+use crate::function::{self, FactError};
+use crate::seam::{Changed, DevlinkChange, Host, Refusal};
+use api::{EswitchMode, PciAddress};
+use rustix::io::Errno;
+use thiserror::Error;
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EswitchError {
+    #[error("{pf} cannot use {wanted}: its driver ({driver}) has no eswitch")]
+    NoEswitch { pf: PciAddress, wanted: EswitchMode, driver: String },
+    #[error("cannot set eswitch mode {wanted} on {pf}: {refusal}")]
+    Refused { pf: PciAddress, wanted: EswitchMode, refusal: Refusal },
+    #[error("{pf} has eswitch mode {found} after {wanted} was set")]
+    NotTaken { pf: PciAddress, wanted: EswitchMode, found: EswitchMode },
+    #[error(transparent)]
+    Fact(#[from] FactError),
+}
+
+/// The mode. A card without a switch is what upstream calls legacy.
+pub fn mode(host: &dyn Host, pf: &PciAddress) -> Result<EswitchMode, Refusal> {
+    Ok(read(host, pf)?.unwrap_or_default())
+}
+
+/// Brings the card's switch to the mode.
+pub fn set(host: &dyn Host, pf: &PciAddress, wanted: EswitchMode) -> Result<Changed, EswitchError> {
+    function::exists(host, pf)?;
+    let refused = |refusal| EswitchError::Refused { pf: *pf, wanted, refusal };
+    let current = read(host, pf).map_err(refused)?;
+    if current.unwrap_or_default() == wanted {
+        return Ok(Changed::AlreadyRight);
+    }
+    if current.is_none() {
+        let driver = function::driver(host, pf)
+            .map_err(FactError::from)?
+            .unwrap_or_else(|| "none".to_owned());
+        return Err(EswitchError::NoEswitch { pf: *pf, wanted, driver });
+    }
+    host.change_devlink(pf, &DevlinkChange::Eswitch(wanted)).map_err(refused)?;
+    match read(host, pf).map_err(refused)?.unwrap_or_default() {
+        found if found == wanted => Ok(Changed::Yes),
+        found => Err(EswitchError::NotTaken { pf: *pf, wanted, found }),
+    }
+}
+
+fn read(host: &dyn Host, pf: &PciAddress) -> Result<Option<EswitchMode>, Refusal> {
+    match host.devlink(pf) {
+        Ok(device) => Ok(device.eswitch),
+        Err(refusal) if matches!(refusal.errno, Errno::NODEV | Errno::OPNOTSUPP | Errno::NOENT) => {
+            Ok(None)
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, pf, worker};
+    use expect_test::expect;
+
+    #[test]
+    fn a_switch_is_set_by_devlink_and_a_card_without_one_is_named_with_its_driver() {
+        let igb = "0000:07:00.0".parse().unwrap();
+        let mut out = testing::run_twice(worker(), |host| set(host, &pf(), EswitchMode::Switchdev));
+        out.push_str(&testing::run(worker(), |host| set(host, &igb, EswitchMode::Legacy)));
+        out.push_str(&testing::run(worker(), |host| set(host, &igb, EswitchMode::Switchdev)));
+        expect![[r#"
+            Yes
+                devlink 0000:03:00.0: set eswitch mode switchdev
+            AlreadyRight
+            AlreadyRight
+            0000:07:00.0 cannot use switchdev: its driver (igb) has no eswitch
+        "#]]
+        .assert_eq(&out);
+    }
+
+    #[test]
+    fn from_every_crash_the_next_run_reaches_the_goal() {
+        testing::crash_everywhere(worker(), |host| set(host, &pf(), EswitchMode::Switchdev));
+    }
+}

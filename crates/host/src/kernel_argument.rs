@@ -1,0 +1,335 @@
+//! `ib_core.netns_mode` on the kernel command line of the next boot, by the distribution's own tool.
+//!
+//! The tool is asked every time, and its answer is not believed: what it stored is read back.
+
+use crate::function::optional;
+use crate::rdma_mode::parameter;
+use crate::seam::{Changed, Host, Output, Program, Refusal};
+use api::RdmaMode;
+use thiserror::Error;
+
+/// A tool that edits the kernel command line. Closed: a distribution without one of these has no lever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tool {
+    Grubby,
+    UpdateGrub,
+    RpmOstree,
+}
+
+/// Our drop-in for Debian's and Ubuntu's grub-mkconfig, which reads these files after `/etc/default/grub`.
+const DROP_IN: &str = "/etc/default/grub.d/ironrail.cfg";
+/// What update-grub writes and the boot loader reads.
+const GRUB_CONFIG: &str = "/boot/grub/grub.cfg";
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum KernelArgumentError {
+    #[error(
+        "there is no tool {0:?} for the kernel command line; known are grubby, update-grub and rpm-ostree"
+    )]
+    UnknownTool(String),
+    #[error("cannot change the kernel command line by {tool}: {refusal}")]
+    Refused { tool: &'static str, refusal: Refusal },
+    #[error(
+        "cannot change the kernel command line by {tool}: it ended with status {status}: {said}"
+    )]
+    Failed { tool: &'static str, status: i32, said: String },
+    #[error("{tool} said yes, and the next boot's command line is still: {found}")]
+    NotTaken { tool: &'static str, found: String },
+}
+
+impl Tool {
+    /// As inventory, plan and ledger name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grubby => "grubby",
+            Self::UpdateGrub => "update-grub",
+            Self::RpmOstree => "rpm-ostree",
+        }
+    }
+
+    pub fn parse(name: &str) -> Result<Self, KernelArgumentError> {
+        [Self::Grubby, Self::UpdateGrub, Self::RpmOstree]
+            .into_iter()
+            .find(|tool| tool.name() == name)
+            .ok_or_else(|| KernelArgumentError::UnknownTool(name.to_owned()))
+    }
+}
+
+/// The tool of this distribution, by its files. An ostree system may have grubby too, where it has no effect.
+pub fn tool(host: &dyn Host) -> Option<Tool> {
+    let there = |path: &str| host.metadata(path).is_ok();
+    if there("/run/ostree-booted") {
+        return there("/usr/bin/rpm-ostree").then_some(Tool::RpmOstree);
+    }
+    if there("/usr/sbin/grubby") || there("/usr/bin/grubby") {
+        return Some(Tool::Grubby);
+    }
+    (there("/usr/sbin/update-grub") && there("/etc/default/grub")).then_some(Tool::UpdateGrub)
+}
+
+/// Puts the argument of this mode on the next boot's command line, and takes the other one off; with `None` takes both
+/// off.
+pub fn set(
+    host: &dyn Host,
+    tool: Tool,
+    wanted: Option<RdmaMode>,
+) -> Result<Changed, KernelArgumentError> {
+    if is_right(&next(host, tool)?, wanted) {
+        return Ok(Changed::AlreadyRight);
+    }
+    match tool {
+        Tool::Grubby => grubby(host, wanted)?,
+        Tool::RpmOstree => rpm_ostree(host, wanted)?,
+        Tool::UpdateGrub => update_grub(host, wanted)?,
+    }
+    let found = next(host, tool)?;
+    if is_right(&found, wanted) {
+        return Ok(Changed::Yes);
+    }
+    Err(KernelArgumentError::NotTaken { tool: tool.name(), found })
+}
+
+fn argument(mode: RdmaMode) -> String {
+    format!("ib_core.netns_mode={}", parameter(mode))
+}
+
+fn is_right(line: &str, wanted: Option<RdmaMode>) -> bool {
+    let modes = [RdmaMode::Shared, RdmaMode::Exclusive];
+    let has = |mode: RdmaMode| line.split_whitespace().any(|word| word == argument(mode));
+    modes.into_iter().all(|mode| has(mode) == (wanted == Some(mode)))
+}
+
+/// The command line that the next boot will have, as the tool stored it.
+fn next(host: &dyn Host, tool: Tool) -> Result<String, KernelArgumentError> {
+    match tool {
+        Tool::Grubby => {
+            let said = run(host, tool, &Program::Grubby, &["--info=DEFAULT"])?;
+            let line = said.lines().find_map(|line| line.strip_prefix("args="));
+            Ok(line.unwrap_or_default().trim_matches('"').to_owned())
+        }
+        Tool::RpmOstree => run(host, tool, &Program::RpmOstree, &["kargs"]),
+        Tool::UpdateGrub => {
+            let config =
+                optional(host.read(GRUB_CONFIG)).map_err(|refusal| refused(tool, refusal))?;
+            let config = String::from_utf8_lossy(&config.unwrap_or_default()).into_owned();
+            // The first entry is the one that is booted.
+            let line = config.lines().find_map(|line| line.trim_start().strip_prefix("linux"));
+            Ok(line.unwrap_or_default().trim().to_owned())
+        }
+    }
+}
+
+fn grubby(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelArgumentError> {
+    let (add, remove) = edits(wanted);
+    let remove = format!("--remove-args={}", remove.join(" "));
+    let mut arguments = vec!["--update-kernel=DEFAULT", remove.as_str()];
+    let add = add.map(|argument| format!("--args={argument}"));
+    arguments.extend(add.as_deref());
+    run(host, Tool::Grubby, &Program::Grubby, &arguments).map(drop)
+}
+
+fn rpm_ostree(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelArgumentError> {
+    let (add, remove) = edits(wanted);
+    let mut arguments = vec!["kargs".to_owned()];
+    arguments.extend(remove.iter().map(|argument| format!("--delete-if-present={argument}")));
+    arguments.extend(add.map(|argument| format!("--append-if-missing={argument}")));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run(host, Tool::RpmOstree, &Program::RpmOstree, &arguments).map(drop)
+}
+
+/// Our argument comes in a file of ours, after the administrator's; of two values the kernel takes the last.
+fn update_grub(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelArgumentError> {
+    let tool = Tool::UpdateGrub;
+    let written = match wanted {
+        Some(mode) => {
+            let text = format!(
+                "# Made by ironrail for the RDMA mode; removed when no pool asks for one.\nGRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {}\"\n",
+                argument(mode)
+            );
+            host.replace(DROP_IN, text.as_bytes(), 0o644)
+        }
+        None => host.remove(DROP_IN),
+    };
+    written.map_err(|refusal| refused(tool, refusal))?;
+    run(host, tool, &Program::UpdateGrub, &[]).map(drop)
+}
+
+/// What to add, and what to remove.
+fn edits(wanted: Option<RdmaMode>) -> (Option<String>, Vec<String>) {
+    let modes = [RdmaMode::Shared, RdmaMode::Exclusive];
+    let remove = modes.into_iter().filter(|mode| wanted != Some(*mode)).map(argument).collect();
+    (wanted.map(argument), remove)
+}
+
+fn run(
+    host: &dyn Host,
+    tool: Tool,
+    program: &Program,
+    arguments: &[&str],
+) -> Result<String, KernelArgumentError> {
+    let Output { status, stdout, stderr } =
+        host.run(program, arguments, b"").map_err(|refusal| refused(tool, refusal))?;
+    if status != 0 {
+        let said = String::from_utf8_lossy(&stderr).trim().to_owned();
+        return Err(KernelArgumentError::Failed { tool: tool.name(), status, said });
+    }
+    Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned())
+}
+
+fn refused(tool: Tool, refusal: Refusal) -> KernelArgumentError {
+    KernelArgumentError::Refused { tool: tool.name(), refusal }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Fault, Flavour, Machine, SimHost};
+    use crate::testing;
+    use api::Timestamp;
+    use expect_test::expect;
+
+    fn machine(flavour: Flavour) -> Machine {
+        Machine::small_worker("worker-0", flavour, Timestamp::UNIX_EPOCH)
+    }
+
+    const WITH_TOOL: [(Flavour, Tool); 3] = [
+        (Flavour::Rhel, Tool::Grubby),
+        (Flavour::Ubuntu, Tool::UpdateGrub),
+        (Flavour::Coreos, Tool::RpmOstree),
+    ];
+
+    #[test]
+    fn each_distribution_has_its_own_tool_or_none() {
+        for (flavour, expected) in WITH_TOOL {
+            assert_eq!(tool(&SimHost::new(machine(flavour))), Some(expected));
+            assert_eq!(Tool::parse(expected.name()), Ok(expected));
+        }
+        for flavour in [Flavour::NoTool, Flavour::Immutable] {
+            assert_eq!(tool(&SimHost::new(machine(flavour))), None);
+        }
+        assert_eq!(
+            Tool::parse("lilo").unwrap_err().to_string(),
+            "there is no tool \"lilo\" for the kernel command line; known are grubby, update-grub and rpm-ostree"
+        );
+    }
+
+    #[test]
+    fn the_argument_is_set_exchanged_and_taken_off() {
+        let mut out = String::new();
+        for (flavour, tool) in WITH_TOOL {
+            let host = SimHost::new(machine(flavour));
+            for wanted in [
+                Some(RdmaMode::Exclusive),
+                Some(RdmaMode::Exclusive),
+                Some(RdmaMode::Shared),
+                None,
+                None,
+            ] {
+                let changed = set(&host, tool, wanted).unwrap();
+                out.push_str(&format!("{wanted:?}: {changed:?}\n"));
+                for line in host.take_journal() {
+                    out.push_str(&format!("    {line}\n"));
+                }
+                host.machine().boot();
+                out.push_str(&format!(
+                    "    boots with {}\n",
+                    host.machine().kernel_arguments.join(" ")
+                ));
+            }
+        }
+        expect![[r#"
+            Some(Exclusive): Yes
+                run grubby --info=DEFAULT
+                run grubby --update-kernel=DEFAULT --remove-args=ib_core.netns_mode=1 --args=ib_core.netns_mode=0
+                run grubby --info=DEFAULT
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Exclusive): AlreadyRight
+                run grubby --info=DEFAULT
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Shared): Yes
+                run grubby --info=DEFAULT
+                run grubby --update-kernel=DEFAULT --remove-args=ib_core.netns_mode=0 --args=ib_core.netns_mode=1
+                run grubby --info=DEFAULT
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=1
+            None: Yes
+                run grubby --info=DEFAULT
+                run grubby --update-kernel=DEFAULT --remove-args=ib_core.netns_mode=1 ib_core.netns_mode=0
+                run grubby --info=DEFAULT
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+            None: AlreadyRight
+                run grubby --info=DEFAULT
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+            Some(Exclusive): Yes
+                replace /etc/default/grub.d/ironrail.cfg: # Made by ironrail for the RDMA mode; removed when no pool asks for one. | GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=0"
+                run update-grub
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Exclusive): AlreadyRight
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Shared): Yes
+                replace /etc/default/grub.d/ironrail.cfg: # Made by ironrail for the RDMA mode; removed when no pool asks for one. | GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=1"
+                run update-grub
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=1
+            None: Yes
+                remove /etc/default/grub.d/ironrail.cfg
+                run update-grub
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+            None: AlreadyRight
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+            Some(Exclusive): Yes
+                run rpm-ostree kargs
+                run rpm-ostree kargs --delete-if-present=ib_core.netns_mode=1 --append-if-missing=ib_core.netns_mode=0
+                run rpm-ostree kargs
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Exclusive): AlreadyRight
+                run rpm-ostree kargs
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Shared): Yes
+                run rpm-ostree kargs
+                run rpm-ostree kargs --delete-if-present=ib_core.netns_mode=0 --append-if-missing=ib_core.netns_mode=1
+                run rpm-ostree kargs
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=1
+            None: Yes
+                run rpm-ostree kargs
+                run rpm-ostree kargs --delete-if-present=ib_core.netns_mode=1 --delete-if-present=ib_core.netns_mode=0
+                run rpm-ostree kargs
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+            None: AlreadyRight
+                run rpm-ostree kargs
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+        "#]].assert_eq(&out);
+    }
+
+    #[test]
+    fn a_tool_that_does_not_keep_its_word_is_found_out() {
+        let mut out = String::new();
+        for (flavour, tool) in WITH_TOOL {
+            let machine = machine(flavour).with(Fault::LosesKernelArgument);
+            out.push_str(&testing::run(machine, |host| set(host, tool, Some(RdmaMode::Exclusive))));
+        }
+        out.push_str(&testing::run(machine(Flavour::NoTool), |host| set(host, Tool::Grubby, None)));
+        expect![[r#"
+            grubby said yes, and the next boot's command line is still: root=/dev/sda2 ro
+                run grubby --info=DEFAULT
+                run grubby --update-kernel=DEFAULT --remove-args=ib_core.netns_mode=1 --args=ib_core.netns_mode=0
+                run grubby --info=DEFAULT
+            update-grub said yes, and the next boot's command line is still: /vmlinuz root=/dev/sda2 ro
+                replace /etc/default/grub.d/ironrail.cfg: # Made by ironrail for the RDMA mode; removed when no pool asks for one. | GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=0"
+                run update-grub
+            rpm-ostree said yes, and the next boot's command line is still: root=/dev/sda2 ro
+                run rpm-ostree kargs
+                run rpm-ostree kargs --delete-if-present=ib_core.netns_mode=1 --append-if-missing=ib_core.netns_mode=0
+                run rpm-ostree kargs
+            cannot change the kernel command line by grubby: run grubby --info=DEFAULT: no such file or directory
+                run grubby --info=DEFAULT: no such file or directory
+        "#]].assert_eq(&out);
+    }
+
+    #[test]
+    fn from_every_crash_the_next_run_reaches_the_goal() {
+        for (flavour, tool) in WITH_TOOL {
+            testing::crash_everywhere(machine(flavour), |host| {
+                set(host, tool, Some(RdmaMode::Exclusive))
+            });
+        }
+    }
+}
