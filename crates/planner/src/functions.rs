@@ -99,7 +99,7 @@ fn configure(
     steps.extend(count);
     steps.extend(pf_mtu(wanted, pf));
     steps.extend(virtual_functions(wanted, pf, recreated));
-    if !pf.admin_up {
+    if !pf.admin_up && has_netdev(pf) {
         steps.push(quiet(
             &pf.pci,
             Action::SetPfUp { pf: pf.pci },
@@ -164,7 +164,7 @@ fn vf_count(wanted: &DesiredFunction, pf: &PhysicalFunction) -> (Vec<Step>, bool
 
 /// The MTU of a PF is a floor: it is raised and never lowered (upstream's rule).
 fn pf_mtu(wanted: &DesiredFunction, pf: &PhysicalFunction) -> Option<Step> {
-    let mtu = wanted.mtu.filter(|mtu| *mtu > pf.mtu)?;
+    let mtu = wanted.mtu.filter(|mtu| *mtu > pf.mtu && has_netdev(pf))?;
     let because = format!("{} for MTU {mtu} and the PF has {}", who_asks(wanted), pf.mtu);
     let action = Action::SetPfMtu { pf: pf.pci, mtu };
     Some(Step {
@@ -222,47 +222,44 @@ impl Needs<'_> {
             let bind = Action::BindVf { pf, vf, driver: VfDriver::Default };
             return if driver.is_none() { vec![(bind, because)] } else { vec![] };
         };
-        let mut needs = vec![];
-        let identity = self.identity();
-        let is_new = driver.is_none();
-        let rebind = !is_new && self.guid_is_missing(group);
-        needs.extend(identity);
-        if rebind {
-            let because = "its RDMA device takes its GUID when the driver starts".to_owned();
-            needs.push((Action::UnbindVf { pf, vf }, because));
-        }
         let wanted = driver_for(group.device_type);
-        if rebind || !driver_fits(driver, wanted) {
+        let rebind = driver.is_some() && self.guid_is_missing(group);
+        let starts_anew = rebind || !driver_fits(driver, wanted);
+        let mut needs = vec![];
+        if rebind {
+            // First, so that a crash in between leaves a VF without driver, which is taken up again.
+            let because = "its RDMA device has no GUID, and takes one when its driver starts";
+            needs.push((Action::UnbindVf { pf, vf }, because.to_owned()));
+        }
+        if starts_anew {
+            needs.extend(self.identity());
             let because = match (rebind, driver) {
                 (true, _) => "it was unbound for its GUID".to_owned(),
                 (false, None) => format!("policy {} asks for {}", group.policy, group.device_type),
                 (false, Some(driver)) => {
-                    format!(
-                        "policy {} asks for {} and it has {driver}",
-                        group.policy, group.device_type
-                    )
+                    let (policy, kind) = (&group.policy, group.device_type);
+                    format!("policy {policy} asks for {kind} and it has {driver}")
                 }
             };
             needs.push((Action::BindVf { pf, vf, driver: wanted }, because));
         }
-        needs.extend(self.mtu(group, rebind || is_new));
+        needs.extend(self.mtu(group, starts_anew));
         needs
     }
 
     /// MAC on Ethernet, GUID on InfiniBand, held by the PF: without one the VF would get another at every boot.
+    ///
+    /// Set only while the VF has no driver or is about to lose it; a VF at work keeps what it has.
     fn identity(&self) -> Option<(Action, String)> {
         let (pf, vf) = (self.pf.pci, self.index);
+        if !has_netdev(self.pf) {
+            return None;
+        }
         if self.link_type == Some(LinkType::Infiniband) {
-            let guid = self.existing.and_then(|vf| vf.guid.as_deref());
-            let missing = match self.existing {
-                None => true,
-                // A GUID that cannot be seen (the device is in a pod) is tolerated, as upstream.
-                Some(existing) => {
-                    guid == Some(NO_GUID) || (guid.is_none() && existing.driver.is_none())
-                }
-            };
+            let known = self.existing.and_then(|vf| vf.guid.as_deref());
             let guid = derived_guid(&self.pf.mac, vf);
-            return missing
+            return known
+                .is_none_or(|known| known == NO_GUID)
                 .then(|| (Action::SetVfGuid { pf, vf, guid }, "it has no GUID".to_owned()));
         }
         if self.existing.is_some_and(|vf| vf.admin_mac.is_some()) {
@@ -274,11 +271,17 @@ impl Needs<'_> {
         Some((Action::SetVfMac { pf, vf, mac }, "the PF holds no MAC for it".to_owned()))
     }
 
-    /// An RDMA device that came up without a GUID needs its driver started again.
+    /// An RDMA device that came up without a GUID needs its driver started again. On Ethernet only once, after the PF
+    /// was given a MAC for it: a driver that does not take it then will not take it the second time either.
     fn guid_is_missing(&self, group: &Group) -> bool {
         let infiniband = self.link_type == Some(LinkType::Infiniband);
-        let zero = self.existing.is_some_and(|vf| vf.guid.as_deref() == Some(NO_GUID));
-        zero && (group.rdma || infiniband) && group.device_type == DeviceType::Netdevice
+        let zero = |vf: &&VirtualFunction| {
+            vf.guid.as_deref() == Some(NO_GUID) && (infiniband || vf.admin_mac.is_none())
+        };
+        self.existing.filter(zero).is_some()
+            && (group.rdma || infiniband)
+            && group.device_type == DeviceType::Netdevice
+            && has_netdev(self.pf)
     }
 
     fn mtu(&self, group: &Group, starts_anew: bool) -> Option<(Action, String)> {
@@ -292,6 +295,11 @@ impl Needs<'_> {
         let because = format!("policy {} asks for MTU {mtu}", group.policy);
         differs.then_some((Action::SetVfMtu { pf: self.pf.pci, vf: self.index, mtu }, because))
     }
+}
+
+/// MACs, GUIDs and MTUs are set through the PF's netdev. There is none while a pod has the PF, or user space does.
+fn has_netdev(pf: &PhysicalFunction) -> bool {
+    !pf.name.is_empty()
 }
 
 fn driver_for(device_type: DeviceType) -> VfDriver {

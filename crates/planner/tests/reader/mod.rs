@@ -168,6 +168,7 @@ fn card_function(
                 vfs = (next().parse().unwrap(), "foreign");
                 assert_eq!(next(), "vfs");
             }
+            "noguid" => vfs.1 = "noguid",
             "total" => pf.total_vfs = Some(next().parse().unwrap()),
             "nosriov" => pf.total_vfs = None,
             "altname" => pf.alt_names.push(next().to_owned()),
@@ -179,9 +180,14 @@ fn card_function(
         }
     }
     pf.vfs = (0..vfs.0).map(|index| model::ready_vf(&pf, index)).collect();
-    if vfs.1 == "foreign" {
+    if vfs.1 != "ready" {
         pf.vfs.iter_mut().for_each(|vf| vf.admin_mac = None);
-    } else {
+    }
+    if vfs.1 == "noguid" {
+        let zero = Some(planner::functions::NO_GUID.to_owned());
+        pf.vfs.iter_mut().for_each(|vf| vf.guid = zero.clone());
+    }
+    if vfs.1 != "foreign" {
         machine.offered.extend(pf.vfs.iter().map(|vf| vf.pci));
     }
     pf
