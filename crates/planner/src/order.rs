@@ -235,19 +235,18 @@ impl<'a> Gate<'a> {
         let touched: BTreeSet<PciAddress> =
             steps.iter().flat_map(|step| step.touches.iter().copied()).collect();
         let held = self.held(touched.clone());
-        if !held.is_empty() {
-            self.wants = self.wants.max(DrainRequest::Drain);
-        }
         if held.is_empty() || self.permission.turn.has_come() {
             self.plan.withdraw.extend(touched);
         }
+        if !held.is_empty() {
+            self.wants = self.wants.max(DrainRequest::Drain);
+            let drained = matches!(self.permission.turn, Turn::Drained(_) | Turn::DrainDisabled);
+            let drain = (!drained).then_some(Blocker::WaitingForDrain { reboot: false });
+            held.into_iter().chain(drain).for_each(|blocker| self.block(blocker));
+        }
         let mut waits = self.node_lane_waits;
         for step in steps {
-            if !waits {
-                let blockers = self.must_wait(&step);
-                waits = !blockers.is_empty();
-                blockers.into_iter().for_each(|blocker| self.block(blocker));
-            }
+            waits = waits || self.must_wait(&step);
             match waits {
                 true => self.plan.later.push(step),
                 false => self.plan.steps.push(step),
@@ -255,21 +254,17 @@ impl<'a> Gate<'a> {
         }
     }
 
-    fn must_wait(&self, step: &Step) -> Vec<Blocker> {
-        let mut blockers = self.held(step.touches.clone());
-        if !blockers.is_empty() {
-            let drained = matches!(self.permission.turn, Turn::Drained(_) | Turn::DrainDisabled);
-            if !drained {
-                blockers.push(Blocker::WaitingForDrain { reboot: false });
-            }
-            return blockers;
-        }
+    /// True when a pod holds what the step changes, or may still be given it.
+    fn must_wait(&mut self, step: &Step) -> bool {
         let devices: Vec<PciAddress> =
             step.touches.intersection(&self.permission.offered).copied().collect();
-        match devices.is_empty() {
-            true => vec![],
-            false => vec![Blocker::WaitingForWithdrawal { devices }],
+        let held = step.touches.iter().any(|device| self.holders.contains_key(device));
+        // What is not withdrawn yet, because a neighbour is held, waits for the drain and not for the device plugin.
+        let withdrawn = devices.iter().all(|device| self.plan.withdraw.contains(device));
+        if !held && !devices.is_empty() && withdrawn {
+            self.block(Blocker::WaitingForWithdrawal { devices: devices.clone() });
         }
+        held || !devices.is_empty()
     }
 
     fn held(&self, devices: BTreeSet<PciAddress>) -> Vec<Blocker> {
