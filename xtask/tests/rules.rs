@@ -155,9 +155,12 @@ fn every_file_says_first_what_it_is_for() {
 fn no_file_has_more_than_600_lines_of_code_without_its_tests() {
     let size =
         |source: &Source| source.code().iter().filter(|(_, line)| !line.trim().is_empty()).count();
-    let long = sources().into_iter().filter(|source| size(source) > 600);
+    // A file that is better whole says so in its header.
+    let reason =
+        |source: &Source| source.text.lines().any(|line| line.starts_with("//! Long because"));
+    let long = sources().into_iter().filter(|source| size(source) > 600 && !reason(source));
     let found = long.map(|source| format!("{}: {}", source.name, size(&source))).collect();
-    none(found, "split these files");
+    none(found, "split these files, or say in the header: Long because …");
 }
 
 #[test]
