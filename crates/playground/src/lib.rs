@@ -2,5 +2,10 @@
 //!
 //! It is not a Kubernetes distribution: it answers as the real API server does in what ironrail and kubectl use.
 
+pub mod cluster;
+pub mod demo;
 pub mod http;
+pub mod install;
+pub mod live;
+pub mod simulate;
 pub mod store;

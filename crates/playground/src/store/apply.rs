@@ -26,7 +26,11 @@ impl Store {
         let target = self.target(call);
         let live = match &target {
             Ok(live) => Arc::clone(live),
-            Err(_) if !call.is_status() => Arc::new(empty(call)),
+            Err(_) if !call.is_status() => {
+                // An apply that creates needs both rights.
+                self.authorize(call.who, &Self::attributes(call, "create"))?;
+                Arc::new(empty(call))
+            }
             Err(refusal) => return Err(refusal.clone()),
         };
         let (object, ownership) = merge_owned(call, &live, &wanted)?;

@@ -71,6 +71,9 @@ impl Store {
     /// Keeps what is derived from objects in step with them.
     pub(super) fn after_change(&mut self, id: KindId, object: &Value, deleted: bool) {
         let Some(kind) = self.registry.kind(id) else { return };
+        if kind.group == "rbac.authorization.k8s.io" {
+            self.rules = None;
+        }
         if !kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
             return;
         }

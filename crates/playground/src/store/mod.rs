@@ -6,22 +6,27 @@
 mod address;
 mod apply;
 mod audit;
+mod bootstrap;
 #[allow(dead_code, reason = "tables and apply read the rest, in the next commits")]
 mod call;
 mod custom;
 mod defaults;
 mod delete;
+mod eviction;
 mod fields;
+mod gc;
 mod identity;
 mod log;
 mod object;
 mod ownership;
 mod patch;
 mod pruning;
+mod rbac;
 mod read;
 mod refusal;
 #[allow(dead_code, reason = "discovery reads the rest, in the next commits")]
 mod registry;
+mod reviews;
 mod schema;
 mod selectors;
 mod shape;
@@ -33,8 +38,11 @@ mod watch;
 mod write;
 
 pub use audit::AuditEntry;
+pub use eviction::Allowance;
 pub use log::{EventType, WatchEvent};
+pub use rbac::{Attributes, Rule, UsedRule};
 pub use refusal::{FieldError, Refusal};
+pub use registry::{Kind, Version};
 pub use selectors::{Selector, SelectorError};
 pub use user::User;
 pub use watch::Watch;
@@ -46,8 +54,8 @@ use identity::Identities;
 use jiff::Timestamp;
 use log::{Change, Log};
 use registry::{KindId, Registry};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Namespace (empty for cluster-scoped kinds) and name.
@@ -64,6 +72,11 @@ pub struct Store {
     audit: Vec<AuditEntry>,
     warnings: Vec<String>,
     tokens: BTreeMap<String, User>,
+    /// The bound rules; read again after a role or a binding changed.
+    rules: Option<Arc<Vec<Rule>>>,
+    used: BTreeSet<UsedRule>,
+    /// Something was deleted or changed its owners since the collector ran.
+    garbage: bool,
 }
 
 impl Store {
@@ -78,14 +91,11 @@ impl Store {
             audit: Vec::new(),
             warnings: Vec::new(),
             tokens: BTreeMap::new(),
+            rules: None,
+            used: BTreeSet::new(),
+            garbage: false,
         };
-        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-            let body =
-                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-            let request = Request::new(Method::Post, "/api/v1/namespaces").with_body(body);
-            store.handle(now, &User::control_plane("apiserver"), &request);
-        }
-        store.audit.clear();
+        bootstrap::fill(&mut store, now);
         store
     }
 
@@ -101,9 +111,16 @@ impl Store {
         who: &User,
         request: &Request,
     ) -> Result<Response, Refusal> {
+        if let Some(answer) = self.review(who, request) {
+            return answer;
+        }
         let call = self.call(now, who, request)?;
         let named = !call.address.name.is_empty();
+        self.authorize(who, &Self::attributes(&call, verb(request.method, named)))?;
         match (request.method, call.address.subresource.as_str()) {
+            (Method::Post, "eviction") => self.evict(&call),
+            (Method::Post, "binding") => self.bind(&call),
+            (Method::Post, "token") => self.request_token(&call),
             (Method::Get, "" | "status") if named => self.get(&call),
             (Method::Get, "") => self.list(&call),
             (Method::Post, "") if !named => self.create(&call),
@@ -118,6 +135,17 @@ impl Store {
             }
             _ => Err(Refusal::method_not_allowed()),
         }
+    }
+
+    /// A `TokenRequest` of a service account.
+    fn request_token(&mut self, call: &Call) -> Result<Response, Refusal> {
+        self.target(call)?;
+        let Address { namespace, name, .. } = &call.address;
+        let token = self.issue_token(&User::service_account(namespace, name));
+        let mut body = call.body.clone();
+        object::as_map(&mut body)
+            .insert("status".to_owned(), serde_json::json!({ "token": token }));
+        Ok(Response { status: 201, body })
     }
 
     /// Finds the kind that a request is about.
@@ -195,6 +223,16 @@ impl Store {
         id.and_then(|id| self.objects.get(&id)).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// Every kind that is served, for discovery.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.registry.kinds().map(|(_, kind)| &**kind)
+    }
+
+    /// A watch event as the client asked to see it.
+    pub fn shown(&self, event: &WatchEvent, _accept: &str) -> Value {
+        event.to_value()
+    }
+
     /// A bearer token that stands for `who`.
     pub fn issue_token(&mut self, who: &User) -> String {
         let token = format!("playground-{}", self.identities.uid());
@@ -227,6 +265,7 @@ impl Store {
         let object = Arc::new(object);
         let name = (object::namespace(&object).to_owned(), object::name(&object).to_owned());
         self.objects.entry(id).or_default().insert(name, object.clone());
+        self.note_garbage(before.as_deref(), &object, false);
         let change =
             Change { revision: self.revision, before, object: object.clone(), deleted: false };
         self.log.append(id, change);
@@ -245,6 +284,7 @@ impl Store {
         let version = Value::from(self.revision.to_string());
         object::metadata(&mut last).insert("resourceVersion".to_owned(), version);
         let last = Arc::new(last);
+        self.note_garbage(None, &last, true);
         let change = Change {
             revision: self.revision,
             before: Some(before),
@@ -269,6 +309,19 @@ impl Store {
             subresource: call.address.subresource.clone(),
             changed,
         });
+    }
+}
+
+/// The verb that RBAC knows a request by.
+fn verb(method: Method, named: bool) -> &'static str {
+    match (method, named) {
+        (Method::Get, true) => "get",
+        (Method::Get, false) => "list",
+        (Method::Post, _) => "create",
+        (Method::Put, _) => "update",
+        (Method::Patch(_), _) => "patch",
+        (Method::Delete, true) => "delete",
+        (Method::Delete, false) => "deletecollection",
     }
 }
 

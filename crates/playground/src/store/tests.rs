@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 mod basics;
 mod patches;
+mod rights;
 
 pub(super) fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -178,5 +179,5 @@ fn two_stores_with_one_seed_are_the_same() {
     let answers =
         [&mut one, &mut two].map(|store| store.handle(now(), &User::admin(), &request(line)));
     assert_eq!(answers[0], answers[1]);
-    expect!["a-j4msr"].assert_eq(answers[0].body["metadata"]["name"].as_str().unwrap());
+    expect!["a-rsf8g"].assert_eq(answers[0].body["metadata"]["name"].as_str().unwrap());
 }

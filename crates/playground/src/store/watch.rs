@@ -39,8 +39,15 @@ impl Watch {
 
 impl Store {
     /// Starts a watch. An expired `resourceVersion` is told by the first poll, as the real server tells it in the stream.
-    pub fn watch(&self, now: Timestamp, who: &User, request: &Request) -> Result<Watch, Response> {
+    pub fn watch(
+        &mut self,
+        now: Timestamp,
+        who: &User,
+        request: &Request,
+    ) -> Result<Watch, Response> {
         let call = self.call(now, who, request).map_err(|refusal| refusal.response())?;
+        let attributes = Self::attributes(&call, "watch");
+        self.authorize(who, &attributes).map_err(|refusal| refusal.response())?;
         self.start_watch(&call).map_err(|refusal| refusal.response())
     }
 

@@ -23,14 +23,14 @@ fn an_object_lives_from_post_to_delete() {
             "GET /apis/example.com/v1/gadgets",
         ],
         expect![[r#"
-            201 {"metadata":{"name":"a","resourceVersion":"6"},"data":{"x":"1"},"kind":"ConfigMap"}
+            201 {"metadata":{"name":"a","resourceVersion":"14"},"data":{"x":"1"},"kind":"ConfigMap"}
             409 AlreadyExists: configmaps "a" already exists
-            200 {"metadata":{"name":"a","resourceVersion":"6"},"data":{"x":"1"},"kind":"ConfigMap"}
+            200 {"metadata":{"name":"a","resourceVersion":"14"},"data":{"x":"1"},"kind":"ConfigMap"}
             409 Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again
-            409 Conflict: Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: other, UID in object meta: 6775dc77-0156-4f61-9afc-d44d14cf8bfe
+            409 Conflict: Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: other, UID in object meta: 83f91ca7-864a-4135-b6b9-aeef0d2df7ab
             400 BadRequest: the name of the object (b) does not match the name on the URL (a)
-            200 {"metadata":{"name":"a","resourceVersion":"7"},"data":{"x":"2"},"kind":"ConfigMap"}
-            409 Conflict: Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: other, UID in object meta: 6775dc77-0156-4f61-9afc-d44d14cf8bfe
+            200 {"metadata":{"name":"a","resourceVersion":"15"},"data":{"x":"2"},"kind":"ConfigMap"}
+            409 Conflict: Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: other, UID in object meta: 83f91ca7-864a-4135-b6b9-aeef0d2df7ab
             200 Success
             404 NotFound: configmaps "a" not found
             404 NotFound: namespaces "nowhere" not found
@@ -59,12 +59,12 @@ fn status_is_kept_apart_and_generation_counts_the_spec() {
             &format!(r#"STRATEGIC {widgets}/w {{}}"#),
         ],
         expect![[r#"
-            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"6"},"spec":{"size":1,"color":"green"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"6"},"spec":{"size":1,"color":"green"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"7"},"spec":{"size":1,"color":"green"},"status":{"phase":"Ready"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"8","labels":{"a":"b"}},"spec":{"size":2,"color":"green"},"status":{"phase":"Ready"}}
+            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"14"},"spec":{"size":1,"color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"14"},"spec":{"size":1,"color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"15"},"spec":{"size":1,"color":"green"},"status":{"phase":"Ready"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"16","labels":{"a":"b"}},"spec":{"size":2,"color":"green"},"status":{"phase":"Ready"}}
             422 Invalid: the server rejected our request due to an error in our request: operation '/0' failed at path '/spec/size': value did not match
-            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"9","labels":{"a":"b"}},"spec":{"size":3,"color":"green"},"status":{"phase":"Ready"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"17","labels":{"a":"b"}},"spec":{"size":3,"color":"green"},"status":{"phase":"Ready"}}
             415 UnsupportedMediaType: the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml
         "#]],
     );
@@ -96,7 +96,7 @@ fn a_schema_prunes_defaults_and_refuses_in_the_words_of_the_real_server() {
             422 Invalid: Widget.example.com "w" is invalid: spec.size: Required value
             422 Invalid: Widget.example.com "w" is invalid: spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"
             422 Invalid: Widget.example.com "w" is invalid: [spec.tags[1]: Duplicate value: "a", spec.parts[1]: Duplicate value: {"name":"a"}]
-            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"6"},"spec":{"size":1,"free":{"any":{"thing":1}},"limit":"10%","color":"green"}}
+            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"14"},"spec":{"size":1,"free":{"any":{"thing":1}},"limit":"10%","color":"green"}}
         "#]],
     );
 }
@@ -113,11 +113,11 @@ fn finalizers_hold_an_object_until_they_are_gone() {
             &format!("GET {MAPS}/a"),
         ],
         expect![[r#"
-            201 {"metadata":{"name":"a","finalizers":["x/y"],"resourceVersion":"6"},"kind":"ConfigMap"}
-            200 {"metadata":{"name":"a","finalizers":["x/y"],"resourceVersion":"7","deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":0},"kind":"ConfigMap"}
-            200 {"metadata":{"name":"a","finalizers":["x/y"],"resourceVersion":"7","deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":0},"kind":"ConfigMap"}
+            201 {"metadata":{"name":"a","finalizers":["x/y"],"resourceVersion":"14"},"kind":"ConfigMap"}
+            200 {"metadata":{"name":"a","finalizers":["x/y"],"resourceVersion":"15","deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":0},"kind":"ConfigMap"}
+            200 {"metadata":{"name":"a","finalizers":["x/y"],"resourceVersion":"15","deletionTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":0},"kind":"ConfigMap"}
             422 Invalid: ConfigMap "a" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"z/z"}
-            200 {"metadata":{"name":"a","deletionGracePeriodSeconds":0,"resourceVersion":"8","deletionTimestamp":"2026-01-01T00:00:00Z"},"kind":"ConfigMap"}
+            200 {"metadata":{"name":"a","deletionGracePeriodSeconds":0,"resourceVersion":"16","deletionTimestamp":"2026-01-01T00:00:00Z"},"kind":"ConfigMap"}
             404 NotFound: configmaps "a" not found
         "#]],
     );
@@ -155,9 +155,9 @@ fn lists_select_and_page() {
         })
         .collect();
     expect![[r#"
-        201 {"metadata":{"name":"a","labels":{"n":"a"},"resourceVersion":"6"},"kind":"ConfigMap"}
-        201 {"metadata":{"name":"b","labels":{"n":"b"},"resourceVersion":"7"},"kind":"ConfigMap"}
-        201 {"metadata":{"name":"c","labels":{"n":"c"},"resourceVersion":"8"},"kind":"ConfigMap"}
+        201 {"metadata":{"name":"a","labels":{"n":"a"},"resourceVersion":"14"},"kind":"ConfigMap"}
+        201 {"metadata":{"name":"b","labels":{"n":"b"},"resourceVersion":"15"},"kind":"ConfigMap"}
+        201 {"metadata":{"name":"c","labels":{"n":"c"},"resourceVersion":"16"},"kind":"ConfigMap"}
         200 ConfigMapList ["a", "b"] and 1 more
         200 ConfigMapList ["a", "c"]
         200 ConfigMapList ["b", "c"]
@@ -222,7 +222,7 @@ fn a_watch_sees_what_its_scope_sees() {
     expect![""].assert_eq(&poll(&store, &mut watch));
     run(&mut store, &admin, &[&create("c", "yes")]);
     store.compact();
-    expect!["ERROR too old resource version: 12 (13)"].assert_eq(&poll(&store, &mut watch));
+    expect!["ERROR too old resource version: 20 (21)"].assert_eq(&poll(&store, &mut watch));
     assert!(watch.has_ended());
 }
 

@@ -47,9 +47,9 @@ fn an_apply_owns_what_it_says_and_drops_what_it_no_longer_says() {
             apply("a", r#"- "spec":{"size":1,"parts":[{"name":"q"}]}"#),
         ],
         expect![[r#"
-            201 {"kind":"Widget","metadata":{"labels":{"x":"1"},"name":"w","generation":1,"resourceVersion":"6"},"spec":{"size":1,"labels":{"k":"v"},"parts":[{"name":"p","count":1},{"name":"q"}],"tags":["t"],"color":"green"}}
-            200 {"kind":"Widget","metadata":{"labels":{"x":"1"},"name":"w","generation":1,"resourceVersion":"6"},"spec":{"size":1,"labels":{"k":"v"},"parts":[{"name":"p","count":1},{"name":"q"}],"tags":["t"],"color":"green"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"7"},"spec":{"size":1,"parts":[{"name":"q"}],"color":"green"}}
+            201 {"kind":"Widget","metadata":{"labels":{"x":"1"},"name":"w","generation":1,"resourceVersion":"14"},"spec":{"size":1,"labels":{"k":"v"},"parts":[{"name":"p","count":1},{"name":"q"}],"tags":["t"],"color":"green"}}
+            200 {"kind":"Widget","metadata":{"labels":{"x":"1"},"name":"w","generation":1,"resourceVersion":"14"},"spec":{"size":1,"labels":{"k":"v"},"parts":[{"name":"p","count":1},{"name":"q"}],"tags":["t"],"color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"15"},"spec":{"size":1,"parts":[{"name":"q"}],"color":"green"}}
             a Apply : {"f:spec":{"f:parts":{"k:{\"name\":\"q\"}":{".":{},"f:name":{}}},"f:size":{}}}
         "#]],
     );
@@ -68,10 +68,10 @@ fn two_managers_share_what_they_agree_on() {
             ),
         ],
         expect![[r#"
-            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"6"},"spec":{"size":1,"mode":"shared","parts":[{"name":"p","count":1}],"color":"green"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"7"},"spec":{"size":1,"mode":"shared","parts":[{"name":"p","count":1},{"name":"q"}],"color":"green"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"8"},"spec":{"size":1,"mode":"shared","parts":[{"name":"q"}],"color":"green"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"9"},"spec":{"size":1,"mode":"shared","parts":[{"name":"q"}],"color":"green"},"status":{"phase":"x","conditions":[{"type":"Ready","status":"True"}]}}
+            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"14"},"spec":{"size":1,"mode":"shared","parts":[{"name":"p","count":1}],"color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"15"},"spec":{"size":1,"mode":"shared","parts":[{"name":"p","count":1},{"name":"q"}],"color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"16"},"spec":{"size":1,"mode":"shared","parts":[{"name":"q"}],"color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"17"},"spec":{"size":1,"mode":"shared","parts":[{"name":"q"}],"color":"green"},"status":{"phase":"x","conditions":[{"type":"Ready","status":"True"}]}}
             a Apply : {"f:spec":{"f:mode":{}}}
             a Apply status: {"f:status":{"f:conditions":{"k:{\"type\":\"Ready\"}":{".":{},"f:status":{},"f:type":{}}},"f:phase":{}}}
             b Apply : {"f:spec":{"f:parts":{"k:{\"name\":\"q\"}":{".":{},"f:name":{}}},"f:size":{}}}
@@ -93,13 +93,13 @@ fn a_conflict_names_managers_and_fields_and_force_takes_them() {
             apply("b", r#"- "spec":{"size":2,"foo":1}"#),
         ],
         expect![[r#"
-            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"6"},"spec":{"size":1,"mode":"shared","color":"green"}}
+            201 {"kind":"Widget","metadata":{"name":"w","generation":1,"resourceVersion":"14"},"spec":{"size":1,"mode":"shared","color":"green"}}
             409 Conflict: Apply failed with 1 conflict: conflict with "kubectl-create" using example.com/v1: .spec.size
             409 Conflict: Apply failed with 2 conflicts: conflicts with "kubectl-create" using example.com/v1:
             - .spec.mode
             - .spec.size
-            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"7"},"spec":{"size":2,"mode":"shared","color":"green"}}
-            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"8"},"spec":{"size":2,"color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":2,"resourceVersion":"15"},"spec":{"size":2,"mode":"shared","color":"green"}}
+            200 {"kind":"Widget","metadata":{"name":"w","generation":3,"resourceVersion":"16"},"spec":{"size":2,"color":"green"}}
             500 : failed to create typed patch object (default/w; example.com/v1, Kind=Widget): .spec.foo: field not declared in schema
             b Apply : {"f:spec":{"f:size":{}}}
             kubectl-create Update : {"f:spec":{".":{},"f:color":{}}}
@@ -137,12 +137,12 @@ fn a_strategic_patch_merges_lists_by_their_keys() {
             &format!(r#"STRATEGIC {pods}/p {{"spec":{{"containers":[{{"image":"z"}}]}}}}"#),
         ],
         expect![[r#"
-            201 {"metadata":{"name":"n","resourceVersion":"6"},"status":{"conditions":[{"type":"Ready","status":"True"},{"type":"DiskPressure","status":"False"}]},"kind":"Node"}
-            200 {"metadata":{"name":"n","resourceVersion":"7"},"status":{"conditions":[{"type":"Ready","status":"False"},{"type":"DiskPressure","status":"False"}]},"kind":"Node"}
-            200 {"metadata":{"name":"n","resourceVersion":"8","finalizers":["a/b"]},"status":{"conditions":[{"type":"Ready","status":"False"},{"type":"DiskPressure","status":"False"}]},"kind":"Node","spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}
-            200 {"metadata":{"name":"n","resourceVersion":"9","finalizers":["c/d"]},"status":{"conditions":[{"type":"Ready","status":"False"},{"type":"DiskPressure","status":"False"}]},"kind":"Node","spec":{"unschedulable":true}}
-            201 {"metadata":{"name":"p","resourceVersion":"10"},"spec":{"containers":[{"name":"a","image":"x","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"},{"name":"b","image":"y","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"restartPolicy":"Always","dnsPolicy":"ClusterFirst","schedulerName":"default-scheduler","terminationGracePeriodSeconds":30,"securityContext":{}},"kind":"Pod","status":{"phase":"Pending","qosClass":"BestEffort"}}
-            200 {"metadata":{"name":"p","resourceVersion":"11"},"spec":{"containers":[{"name":"a","image":"x","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"},{"name":"b","image":"z","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"restartPolicy":"Always","dnsPolicy":"ClusterFirst","schedulerName":"default-scheduler","terminationGracePeriodSeconds":30,"securityContext":{}},"kind":"Pod","status":{"phase":"Pending","qosClass":"BestEffort"}}
+            201 {"metadata":{"name":"n","resourceVersion":"14"},"status":{"conditions":[{"type":"Ready","status":"True"},{"type":"DiskPressure","status":"False"}]},"kind":"Node"}
+            200 {"metadata":{"name":"n","resourceVersion":"15"},"status":{"conditions":[{"type":"Ready","status":"False"},{"type":"DiskPressure","status":"False"}]},"kind":"Node"}
+            200 {"metadata":{"name":"n","resourceVersion":"16","finalizers":["a/b"]},"status":{"conditions":[{"type":"Ready","status":"False"},{"type":"DiskPressure","status":"False"}]},"kind":"Node","spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}
+            200 {"metadata":{"name":"n","resourceVersion":"17","finalizers":["c/d"]},"status":{"conditions":[{"type":"Ready","status":"False"},{"type":"DiskPressure","status":"False"}]},"kind":"Node","spec":{"unschedulable":true}}
+            201 {"metadata":{"name":"p","resourceVersion":"18"},"spec":{"containers":[{"name":"a","image":"x","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"},{"name":"b","image":"y","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"restartPolicy":"Always","dnsPolicy":"ClusterFirst","schedulerName":"default-scheduler","terminationGracePeriodSeconds":30,"securityContext":{}},"kind":"Pod","status":{"phase":"Pending","qosClass":"BestEffort"}}
+            200 {"metadata":{"name":"p","resourceVersion":"19"},"spec":{"containers":[{"name":"a","image":"x","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"},{"name":"b","image":"z","imagePullPolicy":"IfNotPresent","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"restartPolicy":"Always","dnsPolicy":"ClusterFirst","schedulerName":"default-scheduler","terminationGracePeriodSeconds":30,"securityContext":{}},"kind":"Pod","status":{"phase":"Pending","qosClass":"BestEffort"}}
             422 Invalid: Pod "p" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
             400 BadRequest: map: {"image":"z"} does not contain declared merge key: name (in spec.containers)
         "#]],

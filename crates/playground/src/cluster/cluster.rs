@@ -1,0 +1,202 @@
+//! The built-in parts together: one tick lets every controller and every kubelet look once, and carries out what they say.
+
+use super::devices::Plugins;
+use super::kubelet::{Kubelet, Runtime};
+use super::objects::{self, Objects};
+use super::power::{self, NodeSlot};
+use super::{scheduler, workloads};
+use api::Timestamp;
+use api::wire::{Answer, ObjectKey, Outcome, Write};
+use host::sim::SimHost;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The API as the built-in parts use it: reads are fresh, writes are answered at once.
+pub trait Api: Objects {
+    /// Carries out a write as this user.
+    fn write(&mut self, user: &str, write: &Write) -> Answer;
+    /// Lets the garbage collector and the namespace controller look; true when something changed.
+    fn tidy(&mut self) -> bool;
+}
+
+/// What containers and plugins are made of in this driver.
+pub trait Environment {
+    fn runtime(&mut self) -> &mut dyn Runtime;
+    /// The device plugins of a node.
+    fn plugins(&mut self, node: &str) -> &mut dyn Plugins;
+    /// Device lists that plugins of the node sent since the last tick: None for a plugin that went away.
+    fn lists(&mut self, node: &str) -> Vec<(String, Option<Vec<super::devices::Device>>)>;
+}
+
+#[derive(Default)]
+pub struct Cluster {
+    pub nodes: BTreeMap<String, NodeSlot>,
+}
+
+impl Cluster {
+    /// Adds a machine; `register` makes its Node object.
+    pub fn add_node(&mut self, name: &str, host: SimHost, boot_time: Duration) {
+        let number = self.nodes.len() + 1;
+        // Each pod has a loopback address of its own: 127.<node, high>.<node, low>.<pod>; node addresses end in 1.
+        let prefix = format!("127.{}.{}", 1 + number / 256, number % 256);
+        let kubelet = Kubelet::new(name, host, &format!("{prefix}.1"), &prefix);
+        self.nodes.insert(name.to_owned(), NodeSlot::new(kubelet, boot_time));
+    }
+
+    /// The Node object as a kubelet registers it.
+    pub fn register(&self, name: &str) -> Write {
+        Write::Create {
+            object: json!({
+                "apiVersion": "v1", "kind": "Node",
+                "metadata": { "name": name, "labels": {
+                    "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+                    "node-role.kubernetes.io/worker": "",
+                } },
+                "spec": {},
+            }),
+        }
+    }
+
+    /// One pass over everything. True when something was written or switched; look again at the given time.
+    pub fn tick(
+        &mut self,
+        api: &mut dyn Api,
+        environment: &mut dyn Environment,
+        now: Timestamp,
+    ) -> (bool, Option<Timestamp>) {
+        let mut busy = api.tidy();
+        let mut next = None;
+        let outcome = accounts(api);
+        busy |= carry_out(
+            api,
+            "system:serviceaccount:kube-system:service-account-controller",
+            outcome,
+            &mut next,
+        );
+        let outcome = workloads::step(api, now);
+        busy |= carry_out(
+            api,
+            "system:serviceaccount:kube-system:workload-controllers",
+            outcome,
+            &mut next,
+        );
+        let outcome = scheduler::step(api, now);
+        busy |= carry_out(api, "system:kube-scheduler", outcome, &mut next);
+        for (name, slot) in &mut self.nodes {
+            busy |= slot.power(environment.runtime(), now);
+            for (resource, devices) in environment.lists(name) {
+                match devices {
+                    Some(devices) if slot.is_up() => {
+                        slot.kubelet.devices.listed(&resource, devices)
+                    }
+                    _ => slot.kubelet.devices.disconnected(&resource),
+                }
+                busy = true;
+            }
+            if let Some(node) = api.get("v1", "Node", "", name) {
+                let writes = power::lifecycle(&node, slot.is_up(), now);
+                let outcome = Outcome { writes, look_again: slot.down_until };
+                busy |= carry_out(
+                    api,
+                    "system:serviceaccount:kube-system:node-controller",
+                    outcome,
+                    &mut next,
+                );
+            }
+            if slot.is_up() {
+                let outcome = run_kubelet(slot, name, api, environment, now);
+                busy |= carry_out(api, &format!("system:node:{name}"), outcome, &mut next);
+            }
+        }
+        (busy, next)
+    }
+}
+
+fn run_kubelet(
+    slot: &mut NodeSlot,
+    name: &str,
+    api: &mut dyn Api,
+    environment: &mut dyn Environment,
+    now: Timestamp,
+) -> Outcome {
+    // Runtime and plugins live in one environment; the kubelet needs both at once.
+    struct Both<'a>(&'a mut dyn Environment, &'a str);
+    impl Plugins for Both<'_> {
+        fn preferred(&mut self, resource: &str, available: &[String], size: usize) -> Vec<String> {
+            self.0.plugins(self.1).preferred(resource, available, size)
+        }
+        fn allocate(
+            &mut self,
+            resource: &str,
+            ids: &[String],
+        ) -> Result<super::devices::Allocation, String> {
+            self.0.plugins(self.1).allocate(resource, ids)
+        }
+    }
+    impl Runtime for Both<'_> {
+        fn start(&mut self, container: &super::kubelet::Container) {
+            self.0.runtime().start(container);
+        }
+        fn stop(&mut self, id: &str) {
+            self.0.runtime().stop(id);
+        }
+        fn kill(&mut self, id: &str) {
+            self.0.runtime().kill(id);
+        }
+        fn ended(&mut self, id: &str) -> Option<(i32, String)> {
+            self.0.runtime().ended(id)
+        }
+        fn ready(&mut self, id: &str) -> bool {
+            self.0.runtime().ready(id)
+        }
+    }
+    slot.kubelet.step(api, &mut Both(environment, name), now)
+}
+
+fn carry_out(
+    api: &mut dyn Api,
+    user: &str,
+    outcome: Outcome,
+    next: &mut Option<Timestamp>,
+) -> bool {
+    let busy = !outcome.writes.is_empty();
+    for write in &outcome.writes {
+        let answer = api.write(user, write);
+        // A conflict or a missing object heals at the next look; a refusal is a mistake of ours and must be seen.
+        if let Answer::Refused(..) = answer {
+            tracing::warn!(%user, object = %write.key(), %answer, "the API refused a write of the playground");
+        }
+    }
+    if let Some(at) = outcome.look_again {
+        *next = Some(next.map_or(at, |other| other.min(at)));
+    }
+    busy
+}
+
+/// Every namespace has a service account `default`.
+fn accounts(api: &dyn Api) -> Outcome {
+    let mut writes = Vec::new();
+    for namespace in api.list("v1", "Namespace") {
+        let name = objects::name(&namespace);
+        let missing = api.get("v1", "ServiceAccount", name, "default").is_none();
+        if missing && !objects::is_deleting(&namespace) {
+            let key = ObjectKey::new("v1", "ServiceAccount", name, "default");
+            writes.push(Write::Create {
+                object: json!({ "apiVersion": key.api_version, "kind": key.kind,
+                    "metadata": { "name": key.name, "namespace": key.namespace } }),
+            });
+        }
+    }
+    Outcome { writes, look_again: None }
+}
+
+/// The container that `kubectl exec` and `logs` mean where none is named.
+pub fn default_container(pod: &Value) -> &str {
+    match objects::text(pod, "/metadata/annotations/kubectl.kubernetes.io~1default-container") {
+        "" => {
+            objects::items(pod, "/spec/containers").first().map_or("", objects::name_of_container)
+        }
+        name => name,
+    }
+}

@@ -1,0 +1,88 @@
+//! Power of the machines, and what the cluster notices of it: a reboot that was asked for is carried out, a node whose
+//! machine is down becomes NotReady, and the kubelet starts with the machine.
+
+use super::kubelet::{Kubelet, Runtime};
+use super::objects::{self, items, text};
+use api::Timestamp;
+use api::wire::{ObjectKey, PatchType, Write};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// One machine with its kubelet.
+pub struct NodeSlot {
+    pub kubelet: Kubelet,
+    /// When the machine is up again; None while it runs.
+    pub down_until: Option<Timestamp>,
+    /// How long a reboot takes.
+    pub boot_time: Duration,
+    /// Reboots that were carried out, for tests and the demo.
+    pub reboots: u32,
+}
+
+impl NodeSlot {
+    pub fn new(kubelet: Kubelet, boot_time: Duration) -> Self {
+        Self { kubelet, down_until: None, boot_time, reboots: 0 }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.down_until.is_none()
+    }
+
+    /// Carries out a requested reboot, and ends one whose time has come. True when the power state changed.
+    pub fn power(&mut self, runtime: &mut dyn Runtime, now: Timestamp) -> bool {
+        if self.down_until.is_some_and(|until| now >= until) {
+            self.down_until = None;
+            self.kubelet.host.machine().boot();
+            return true;
+        }
+        let asked = self.kubelet.host.machine().reboot_requested.is_some();
+        if self.is_up() && asked {
+            self.cut(runtime, now + self.boot_time);
+            self.reboots += 1;
+            return true;
+        }
+        false
+    }
+
+    /// Takes the power away until then.
+    pub fn cut(&mut self, runtime: &mut dyn Runtime, until: Timestamp) {
+        self.kubelet.machine_stopped(runtime);
+        self.down_until = Some(until);
+    }
+}
+
+/// What the node lifecycle controller writes when it hears nothing of the node, and takes back when it does.
+pub fn lifecycle(node: &Value, up: bool, now: Timestamp) -> Vec<Write> {
+    const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+    let mut writes = Vec::new();
+    let key = ObjectKey::new("v1", "Node", "", objects::name(node));
+    if !up {
+        let message = "Kubelet stopped posting node status.";
+        if let Some(conditions) =
+            objects::with_condition(node, "Ready", "Unknown", "NodeStatusUnknown", message, now)
+        {
+            writes.push(Write::Patch {
+                key: key.clone(),
+                patch_type: PatchType::Merge,
+                patch: json!({ "status": { "conditions": conditions } }),
+                subresource: "status",
+            });
+        }
+    }
+    let tainted = items(node, "/spec/taints").iter().any(|t| text(t, "/key") == UNREACHABLE);
+    if tainted == up {
+        let mut taints = items(node, "/spec/taints").to_vec();
+        taints.retain(|t| text(t, "/key") != UNREACHABLE);
+        if !up {
+            taints.push(json!({ "key": UNREACHABLE, "effect": "NoSchedule", "timeAdded": now }));
+        }
+        let taints = if taints.is_empty() { Value::Null } else { Value::from(taints) };
+        writes.push(Write::Patch {
+            key,
+            patch_type: PatchType::Merge,
+            patch: json!({ "spec": { "taints": taints } }),
+            subresource: "",
+        });
+    }
+    writes
+}

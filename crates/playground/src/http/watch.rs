@@ -1,0 +1,92 @@
+//! A watch as a stream of lines: what the store's cursor tells, each time the store has changed.
+
+use super::Shell;
+use super::route::json;
+use crate::store::{User, Watch};
+use api::Timestamp;
+use api::wire::Request;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use futures::stream;
+use http::header;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
+
+/// How long a watch lives where the client does not say; clients come again, as with the real server.
+const LIFE: Duration = Duration::from_secs(1800);
+/// A client that asked for bookmarks gets one this often.
+const BOOKMARK: Duration = Duration::from_secs(60);
+
+struct Follower {
+    shell: Shell,
+    watch: Watch,
+    accept: String,
+    changes: Receiver<u64>,
+    until: Instant,
+    bookmark_at: Instant,
+}
+
+pub fn stream(shell: Shell, who: User, request: Request) -> Response {
+    let changes = shell.shared.changes();
+    let started = shell.shared.store().watch(Timestamp::now(), &who, &request);
+    let watch = match started {
+        Ok(watch) => watch,
+        Err(refused) => return json(refused.status, &refused.body),
+    };
+    let seconds = request.query.get("timeoutSeconds").and_then(|text| text.parse().ok());
+    let life = seconds.map_or(LIFE, Duration::from_secs);
+    let now = Instant::now();
+    let follower = Follower {
+        shell,
+        watch,
+        accept: request.accept,
+        changes,
+        until: now + life,
+        bookmark_at: now + BOOKMARK,
+    };
+    let lines = stream::unfold(follower, |mut follower| async move {
+        let lines = follower.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(lines)), follower))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+impl Follower {
+    /// The next lines; None when the watch is over.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            self.changes.mark_unchanged();
+            let events = {
+                let store = self.shell.shared.store();
+                let events = store.poll(&mut self.watch);
+                let lines =
+                    events.iter().map(|event| store.shown(event, &self.accept).to_string() + "\n");
+                lines.collect::<String>()
+            };
+            if !events.is_empty() {
+                return Some(events);
+            }
+            let now = Instant::now();
+            if self.watch.has_ended() || now >= self.until {
+                return None;
+            }
+            if self.watch.bookmarks && now >= self.bookmark_at {
+                self.bookmark_at = now + BOOKMARK;
+                let store = self.shell.shared.store();
+                return Some(
+                    store.shown(&store.bookmark(&self.watch), &self.accept).to_string() + "\n",
+                );
+            }
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = tokio::time::sleep_until(self.until.min(self.bookmark_at)) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The playground in real time: the store behind HTTPS, the cluster's tick on a thread, our programs as tasks.
+//!
+//! Only this module has sockets, threads and a clock; everything that it calls is the same as in the simulation.
+
+mod grpc;
+mod log;
+mod runtime;
+mod shell;
+mod tick;
+
+use crate::cluster::cluster::Cluster;
+use crate::demo::User as DemoUser;
+use crate::http::{Server, Shared};
+use crate::install;
+use crate::store::{Store, User};
+use anyhow::Context;
+use api::Timestamp;
+use host::sim::{Fault, Flavour, Machine, SimHost};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tick::Ticker;
+
+/// What a playground is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub nodes: usize,
+    /// How long a simulated machine takes to boot.
+    pub boot_time: Duration,
+    /// Faults of the machines, by name of the node; for tests that break a link.
+    pub faults: BTreeMap<String, Vec<Fault>>,
+    /// Changes a manifest before it is installed; for tests that break a link.
+    pub amend: fn(&mut serde_json::Value),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { nodes: 3, boot_time: Duration::from_secs(1), faults: BTreeMap::new(), amend: |_| {} }
+    }
+}
+
+/// A running playground; dropping it ends everything that it started.
+pub struct Playground {
+    server: Server,
+    cluster: Arc<Mutex<Cluster>>,
+    _ticker: Ticker,
+    directory: Directory,
+}
+
+/// A directory of our own that goes with us.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Playground {
+    /// Makes the machines, installs ironrail, and serves.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let now = Timestamp::now();
+        let directory = directory()?;
+        let mut store = Store::new(1, now);
+        let mut cluster = Cluster::default();
+        for number in 0..options.nodes {
+            let name = format!("worker-{number}");
+            let mut machine = Machine::rdma_worker(&name, Flavour::Ubuntu, now);
+            for fault in options.faults.get(&name).into_iter().flatten() {
+                machine = machine.with(*fault);
+            }
+            cluster.add_node(&name, SimHost::threaded(machine), options.boot_time);
+            store.handle(now, &User::node(&name), &cluster.register(&name).request("kubelet"));
+        }
+        install::amended(&mut store, now, options.amend).context("the manifests do not install")?;
+        install::node_agent(&mut store, now);
+        let shared = Shared::new(store);
+        let cluster = Arc::new(Mutex::new(cluster));
+        let logs = log::Logs::default();
+        let shell = shell::Shell {
+            shared: Arc::clone(&shared),
+            cluster: Arc::clone(&cluster),
+            logs: logs.clone(),
+        };
+        let server = Server::start(Arc::clone(&shared), Arc::new(shell)).await?;
+        let surroundings = runtime::Surroundings {
+            shared: Arc::clone(&shared),
+            server: format!("https://{}", server.address),
+            authority: server.certificates.authority_der(),
+            cluster_hosts: hosts(&cluster),
+            directory: directory.0.clone(),
+        };
+        let ticker =
+            Ticker::start(shared, Arc::clone(&cluster), surroundings, logs, directory.0.clone())?;
+        Ok(Self { server, cluster, _ticker: ticker, directory })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
+    /// The admin's kubeconfig.
+    pub fn kubeconfig(&self) -> String {
+        self.server.kubeconfig("admin", &self.server.admin_token, "default")
+    }
+
+    /// The admin as a user of the API.
+    pub fn admin(&self) -> anyhow::Result<DemoUser> {
+        let server = format!("https://{}", self.server.address);
+        let authority = self.server.certificates.authority_der();
+        let config = runtime::config(&server, authority, &self.server.admin_token)?;
+        Ok(DemoUser { client: kube::Client::try_from(config)? })
+    }
+
+    /// The machines and kubelets, for tests that look behind the API or break something.
+    pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store, for tests that read its record of writes.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.server.shared
+    }
+}
+
+/// A fresh directory for sockets and the kubeconfig, readable by us alone. Its path is short: sockets have 108 bytes.
+fn directory() -> anyhow::Result<Directory> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = std::env::temp_dir().join(format!(
+        "ironrail-{}-{:x}",
+        std::process::id(),
+        Timestamp::now().as_microsecond()
+    ));
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&path)
+        .with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(Directory(path))
+}
+
+fn hosts(cluster: &Mutex<Cluster>) -> BTreeMap<String, SimHost> {
+    let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    cluster.nodes.iter().map(|(name, slot)| (name.clone(), slot.kubelet.host.clone())).collect()
+}

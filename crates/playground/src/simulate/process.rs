@@ -1,0 +1,70 @@
+//! Our processes inside the simulation: the same steps as in production, with the store called directly.
+
+use crate::store::{Store, User, Watch};
+use api::Timestamp;
+use api::wire::{Answer, Method, Request, Response};
+use serde_json::Value;
+
+/// One list-and-watch of a process.
+#[derive(Debug)]
+pub struct Informer {
+    pub path: String,
+    pub field_selector: String,
+    /// Row in the process's own table of kinds.
+    pub kind: usize,
+    watch: Option<Watch>,
+    /// A delivery is in the queue already.
+    pub scheduled: bool,
+}
+
+/// What a delivery brought.
+#[derive(Debug)]
+pub enum News {
+    Listed(Vec<Value>),
+    Events(Vec<Value>),
+}
+
+impl Informer {
+    pub fn new(kind: usize, path: String, field_selector: String) -> Self {
+        Self { path, field_selector, kind, watch: None, scheduled: false }
+    }
+
+    fn request(&self) -> Request {
+        let request = Request::new(Method::Get, self.path.clone());
+        match self.field_selector.is_empty() {
+            true => request,
+            false => request.with_query("fieldSelector", self.field_selector.clone()),
+        }
+    }
+
+    /// The events since the last delivery, or a whole list where the watch has to begin anew.
+    pub fn deliver(&mut self, store: &mut Store, who: &User, now: Timestamp) -> Option<News> {
+        self.scheduled = false;
+        if let Some(watch) = &mut self.watch {
+            let events = store.poll(watch);
+            if !watch.has_ended() {
+                let events: Vec<Value> = events.iter().map(|event| event.to_value()).collect();
+                return (!events.is_empty()).then_some(News::Events(events));
+            }
+        }
+        let Response { status, body } = store.handle(now, who, &self.request());
+        if status != 200 {
+            return None;
+        }
+        let version = body.pointer("/metadata/resourceVersion").and_then(Value::as_str)?.to_owned();
+        let watch =
+            self.request().with_query("watch", "true").with_query("resourceVersion", version);
+        self.watch = store.watch(now, who, &watch).ok();
+        Some(News::Listed(body["items"].as_array().cloned().unwrap_or_default()))
+    }
+
+    /// The connection breaks: what it would have told is lost, the next delivery lists again.
+    pub fn lose(&mut self) {
+        self.watch = None;
+    }
+}
+
+/// Sends a request as this user and reads the answer.
+pub fn send(store: &mut Store, who: &User, request: &Request, now: Timestamp) -> Answer {
+    Answer::of(store.handle(now, who, request))
+}

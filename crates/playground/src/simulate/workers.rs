@@ -1,0 +1,420 @@
+//! Our three programs in the simulation, each around the same plain steps that its shell runs in production.
+
+use super::process::{Informer, News};
+use crate::cluster::devices::{Allocation, Device, Given, allocation_of};
+use crate::cluster::kubelet::Container;
+use crate::store::User;
+use api::custody::{Claims, Holder, Offer};
+use api::wire::{Answer, ObjectKey, Write};
+use api::{Timestamp, files, names};
+use host::Host;
+use host::crashing::{self, Crash, Crashing, Death, Side};
+use host::seam::Lock;
+use host::sim::SimHost;
+use node::daemon::Daemon as DaemonStep;
+use node::plugin::{self, Delivery};
+use node::proto::v1beta1::{
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest,
+    PreferredAllocationRequest,
+};
+use node::world::{Change, NodeWorld};
+use node::{custody, facilities};
+use operator::controllers::{Operator, Work, goes_on};
+use operator::kinds::KINDS;
+use operator::settings::Settings;
+use operator::world::WatchEvent;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One running program.
+pub enum Worker {
+    Operator(OperatorProcess),
+    Daemon(Daemon),
+    Plugin(Plugin),
+}
+
+/// What a step asks for.
+#[derive(Default)]
+pub struct Taken {
+    pub writes: Vec<Write>,
+    pub manager: &'static str,
+    /// Time that the host's work took.
+    pub spent: Duration,
+    /// New device lists for the kubelet of a node.
+    pub lists: Option<(String, Vec<(String, Option<Vec<Device>>)>)>,
+    work: Option<Work>,
+    look_again: Option<Timestamp>,
+}
+
+/// A process that was killed in the middle of a step.
+pub struct Killed;
+
+/// When a step is cut off: at the k-th primitive, before or after it.
+pub type CrashAt = Option<(u64, bool)>;
+
+impl Taken {
+    pub fn goes_on(&self, write: &Write, answer: &Answer) -> bool {
+        match self.work {
+            Some(_) => goes_on(write, answer),
+            None => answer.is_done() || matches!(write, Write::Event(_)),
+        }
+    }
+}
+
+impl Worker {
+    pub fn name(&self) -> String {
+        match self {
+            Self::Operator(operator) => operator.pod.clone(),
+            Self::Daemon(daemon) => format!("daemon of {}", daemon.step.node),
+            Self::Plugin(plugin) => format!("plugin of {}", plugin.node),
+        }
+    }
+
+    pub fn user(&self) -> User {
+        match self {
+            Self::Operator(operator) => operator.user.clone(),
+            Self::Daemon(daemon) => daemon.user.clone(),
+            Self::Plugin(_) => User::anonymous(),
+        }
+    }
+
+    /// The node on whose machine it works.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Operator(_) => None,
+            Self::Daemon(daemon) => Some(&daemon.step.node),
+            Self::Plugin(plugin) => Some(&plugin.node),
+        }
+    }
+
+    pub fn informers(&mut self) -> &mut [Informer] {
+        match self {
+            Self::Operator(operator) => &mut operator.informers,
+            Self::Daemon(daemon) => &mut daemon.informers,
+            Self::Plugin(_) => &mut [],
+        }
+    }
+
+    pub fn kind_name(&self, kind: usize) -> &'static str {
+        match self {
+            Self::Operator(_) => KINDS[kind].kind,
+            Self::Daemon(_) => DAEMON_KINDS[kind].1,
+            Self::Plugin(_) => "nothing",
+        }
+    }
+
+    pub fn hear(&mut self, kind: usize, news: News, now: Timestamp) {
+        match self {
+            Self::Operator(operator) => operator.hear(kind, news, now),
+            Self::Daemon(daemon) => daemon.hear(kind, news, now),
+            Self::Plugin(_) => {}
+        }
+    }
+
+    /// When it wants its next step.
+    pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Operator(operator) => operator.operator.due(),
+            Self::Daemon(daemon) => daemon.due,
+            // inotify wakes the real one; here it looks twice a second.
+            Self::Plugin(_) => Some(now + Duration::from_millis(500)),
+        }
+    }
+
+    pub fn step(
+        &mut self,
+        given: &[Given],
+        crash_at: CrashAt,
+        now: Timestamp,
+    ) -> Result<Taken, Killed> {
+        match self {
+            Self::Operator(operator) => Ok(operator.step(now)),
+            Self::Daemon(daemon) => daemon.step(given, crash_at, now),
+            Self::Plugin(plugin) => plugin.step(crash_at),
+        }
+    }
+
+    pub fn answered(&mut self, taken: Taken, answers: Vec<Answer>, now: Timestamp) {
+        match self {
+            Self::Operator(operator) => {
+                if let Some(work) = taken.work {
+                    operator.operator.answered(work, answers, now);
+                }
+            }
+            Self::Daemon(daemon) => daemon.answered(taken, answers, now),
+            Self::Plugin(_) => {}
+        }
+    }
+}
+
+/// Calls `step` on a host that dies when its time has come.
+fn with_crash<T>(
+    host: &SimHost,
+    crash_at: CrashAt,
+    step: impl FnOnce(&dyn Host) -> T,
+) -> Result<T, Killed> {
+    let Some((primitive, before)) = crash_at else { return Ok(step(host)) };
+    let side = if before { Side::Before } else { Side::After };
+    let crashing = Crashing::new(host.clone(), Death::Unwind);
+    crashing.arm(Crash { primitive, side });
+    crashing::survive(|| step(&crashing)).map_err(|_| Killed)
+}
+
+pub struct OperatorProcess {
+    pod: String,
+    user: User,
+    operator: Operator,
+    informers: Vec<Informer>,
+}
+
+impl OperatorProcess {
+    pub fn new(container: &Container, now: Timestamp) -> Result<Self, String> {
+        let settings = Settings::of(&container.environment)?;
+        let informers = KINDS.iter().enumerate();
+        let informers = informers
+            .map(|(row, kind)| Informer::new(row, kind.path(&settings.namespace), String::new()));
+        Ok(Self {
+            pod: container.pod.clone(),
+            user: User::service_account(&container.namespace, &container.service_account),
+            informers: informers.collect(),
+            operator: Operator::new(settings, now),
+        })
+    }
+
+    fn hear(&mut self, kind: usize, news: News, now: Timestamp) {
+        match news {
+            News::Listed(objects) => self.operator.relisted(&KINDS[kind], objects, now),
+            News::Events(events) => {
+                for event in events {
+                    if let Ok(event) = serde_json::from_value::<WatchEvent>(event) {
+                        self.operator.watched(&event, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, now: Timestamp) -> Taken {
+        let work = self.operator.step(now);
+        Taken {
+            writes: work.as_ref().map(|work| work.writes.clone()).unwrap_or_default(),
+            manager: names::OPERATOR,
+            work,
+            ..Taken::default()
+        }
+    }
+}
+
+/// What the daemon watches: path below the API, kind, and whether it is the node's own name or `default`.
+const DAEMON_KINDS: &[(&str, &str, bool)] = &[
+    (names::API_VERSION, names::NODE_STATE, true),
+    ("v1", "Node", true),
+    (names::API_VERSION, names::OPERATOR_CONFIG, false),
+];
+
+pub struct Daemon {
+    user: User,
+    host: SimHost,
+    step: DaemonStep,
+    world: NodeWorld,
+    informers: Vec<Informer>,
+    due: Option<Timestamp>,
+}
+
+impl Daemon {
+    pub fn new(container: &Container, host: SimHost) -> Result<Self, String> {
+        let variable = |name: &str| container.environment.get(name).cloned();
+        let node = variable("NODE_NAME").ok_or("NODE_NAME is not set")?;
+        let namespace = variable("NAMESPACE").unwrap_or_else(|| container.namespace.clone());
+        let informers = DAEMON_KINDS.iter().enumerate().map(|(row, (api_version, kind, own))| {
+            let space = if *kind == "Node" { "" } else { namespace.as_str() };
+            let name = if *own { node.as_str() } else { names::DEFAULT_CONFIG };
+            let path = ObjectKey::new(api_version, kind, space, "").collection_path();
+            Informer::new(row, path, format!("metadata.name={name}"))
+        });
+        Ok(Self {
+            user: User::service_account(&container.namespace, &container.service_account),
+            host,
+            informers: informers.collect(),
+            step: DaemonStep::new(&node, &namespace),
+            world: NodeWorld::default(),
+            due: None,
+        })
+    }
+
+    fn hear(&mut self, kind: usize, news: News, now: Timestamp) {
+        self.due = Some(now);
+        let (api_version, kind, own) = DAEMON_KINDS[kind];
+        match news {
+            News::Listed(objects) => {
+                if objects.is_empty() {
+                    let name = if own { self.step.node.as_str() } else { names::DEFAULT_CONFIG };
+                    let space = if kind == "Node" { "" } else { self.step.namespace.as_str() };
+                    self.world.apply(&Change::Gone(ObjectKey::new(api_version, kind, space, name)));
+                }
+                for mut object in objects {
+                    object["apiVersion"] = api_version.into();
+                    object["kind"] = kind.into();
+                    self.world.apply(&Change::Is(object));
+                }
+            }
+            News::Events(events) => {
+                for event in events {
+                    let object = event["object"].clone();
+                    let change = match event["type"].as_str() {
+                        Some("DELETED") => Change::Gone(ObjectKey::of(&object)),
+                        Some("ADDED" | "MODIFIED") => Change::Is(object),
+                        _ => continue,
+                    };
+                    self.world.apply(&change);
+                }
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        given: &[Given],
+        crash_at: CrashAt,
+        now: Timestamp,
+    ) -> Result<Taken, Killed> {
+        self.world.pods = Some(holders(given));
+        let (step, world) = (&self.step, &self.world);
+        let outcome = with_crash(&self.host, crash_at, |host| step.step(host, world, now))?;
+        Ok(Taken {
+            writes: outcome.writes,
+            manager: names::DAEMON,
+            spent: self.host.take_waited(),
+            look_again: outcome.look_again,
+            ..Taken::default()
+        })
+    }
+
+    fn answered(&mut self, taken: Taken, answers: Vec<Answer>, now: Timestamp) {
+        let failed = answers.iter().any(|answer| !answer.is_done());
+        let keyed: Vec<(ObjectKey, Answer)> =
+            taken.writes.iter().map(Write::key).zip(answers).collect();
+        // What was written is news: a booked reboot, for one, goes on at once.
+        let news = keyed.iter().any(|(key, _)| key.kind == names::NODE_STATE);
+        self.world.answered(&keyed);
+        self.due = match (failed, news) {
+            (true, _) => Some(now + Duration::from_secs(1)),
+            (false, true) => Some(now + Duration::from_millis(10)),
+            (false, false) => taken.look_again,
+        };
+    }
+}
+
+/// What PodResources would list.
+fn holders(given: &[Given]) -> Vec<Holder> {
+    let of = |given: &Given| {
+        let holder = |id: &String| Holder {
+            device: id.clone(),
+            resource: given.resource.clone(),
+            namespace: given.namespace.clone(),
+            pod: given.pod.clone(),
+            uid: String::new(),
+        };
+        given.ids.iter().map(holder).collect::<Vec<_>>()
+    };
+    given.iter().flat_map(of).collect()
+}
+
+pub struct Plugin {
+    pub node: String,
+    host: SimHost,
+    lock: Option<Lock>,
+    offer: Option<Offer>,
+}
+
+impl Plugin {
+    pub fn new(container: &Container, host: SimHost) -> Result<Self, String> {
+        Ok(Self { node: container.node.clone(), host, lock: None, offer: None })
+    }
+
+    pub fn resources(&self) -> Vec<String> {
+        self.offer.iter().flat_map(|offer| offer.resources.keys().cloned()).collect()
+    }
+
+    /// Lock first, offer second; a new offer is acknowledged before the kubelet hears of it.
+    fn step(&mut self, crash_at: CrashAt) -> Result<Taken, Killed> {
+        let Self { node, host, lock, offer } = self;
+        let lists = with_crash(host, crash_at, |host| {
+            if lock.is_none() {
+                *lock = host.lock(files::DEVICE_PLUGIN_LOCK, Duration::ZERO).ok();
+            }
+            lock.as_ref()?;
+            let boot_id = node::observe::boot_id(host).ok()?;
+            let fresh = custody::read_offer(host, &boot_id).good()?;
+            if offer.as_ref() == Some(&fresh) {
+                return None;
+            }
+            let claims = custody::read_claims(host, &boot_id).good().unwrap_or_default();
+            custody::write_claims(host, &plugin::acknowledge(&fresh, &claims)).ok()?;
+            let lists = lists(offer.as_ref(), &fresh);
+            *offer = Some(fresh);
+            Some(lists)
+        })?;
+        let spent = host.take_waited();
+        Ok(Taken { spent, lists: lists.map(|lists| (node.clone(), lists)), ..Taken::default() })
+    }
+
+    pub fn preferred(&self, resource: &str, available: &[String], size: usize) -> Vec<String> {
+        let Some(offered) = self.offer.as_ref().and_then(|o| o.resources.get(resource)) else {
+            return Vec::new();
+        };
+        let request = PreferredAllocationRequest {
+            container_requests: vec![ContainerPreferredAllocationRequest {
+                available_device_i_ds: available.to_vec(),
+                must_include_device_i_ds: Vec::new(),
+                allocation_size: i32::try_from(size).unwrap_or(i32::MAX),
+            }],
+        };
+        let response = plugin::preferred(offered, &request);
+        response.container_responses.into_iter().next().map(|c| c.device_i_ds).unwrap_or_default()
+    }
+
+    pub fn allocate(&mut self, resource: &str, ids: &[String]) -> Result<Allocation, String> {
+        let boot_id = node::observe::boot_id(&self.host).map_err(|e| e.to_string())?;
+        // Allocate reads the offer again.
+        let offer = custody::read_offer(&self.host, &boot_id).good();
+        let offer = offer.ok_or("there is no good offer on this node")?;
+        let claims =
+            custody::read_claims(&self.host, &boot_id).good().unwrap_or_else(Claims::default);
+        let mut known = BTreeMap::new();
+        if let Some(offered) = offer.resources.get(resource) {
+            for device in offered.devices.iter().filter(|d| ids.contains(&d.pci.to_string())) {
+                known.insert(device.pci, facilities::of(&self.host, offered, device));
+            }
+        }
+        let request = AllocateRequest {
+            container_requests: vec![ContainerAllocateRequest { devices_ids: ids.to_vec() }],
+        };
+        let now = self.host.now();
+        let (response, claims) =
+            plugin::allocate(&offer, resource, &request, &claims, &known, Delivery::Cdi, now)?;
+        custody::write_claims(&self.host, &claims).map_err(|refusal| refusal.to_string())?;
+        Ok(response.container_responses.into_iter().next().map(allocation_of).unwrap_or_default())
+    }
+}
+
+/// One list for each resource; a resource that is offered no more has its plugin taken away.
+fn lists(before: Option<&Offer>, now: &Offer) -> Vec<(String, Option<Vec<Device>>)> {
+    let device = |device: &node::proto::v1beta1::Device| Device {
+        id: device.id.clone(),
+        healthy: device.health == "Healthy",
+        numa: device.topology.as_ref().and_then(|t| t.nodes.first()).map(|n| n.id),
+    };
+    let mut lists: Vec<_> = now
+        .resources
+        .iter()
+        .map(|(name, resource)| {
+            (name.clone(), Some(plugin::list(resource).devices.iter().map(device).collect()))
+        })
+        .collect();
+    let gone = before.into_iter().flat_map(|offer| offer.resources.keys());
+    lists.extend(
+        gone.filter(|name| !now.resources.contains_key(*name)).map(|name| (name.clone(), None)),
+    );
+    lists
+}
