@@ -4,7 +4,7 @@
 
 mod model;
 
-use api::nodestate::{Interface, NodeStateSpec, RebootOutcome, VfGroup};
+use api::nodestate::{Interface, NodeStateSpec, RebootOutcome, System, VfGroup};
 use api::{RdmaMode, Timestamp};
 use expect_test::{Expect, expect};
 use model::Machine;
@@ -58,10 +58,9 @@ fn wanted(mode: Option<RdmaMode>, buses: &[&str]) -> Desired {
         }],
         externally_managed: false,
     };
-    let mut spec = NodeStateSpec::default();
-    spec.interfaces = buses.iter().map(interface).collect();
-    spec.system.rdma_mode = mode;
-    Desired::parse(&spec)
+    let interfaces = buses.iter().map(interface).collect();
+    let system = System { rdma_mode: mode };
+    Desired::parse(&NodeStateSpec { interfaces, system, ..NodeStateSpec::default() })
 }
 
 fn check(machine: &Machine, desired: &Desired, turn: Turn, expected: Expect) {
@@ -102,14 +101,19 @@ fn the_turn_is_read_from_the_protocols_annotations() {
         Idle            Draining      drain disabled true : Ending
         Idle            Idle          drain disabled true : DrainDisabled
         Reboot_Required DrainComplete drain disabled true : Drained(Reboot)
-        nonsense        nonsense      drain disabled false: NotYet"#]].assert_eq(&lines.join("\n"));
+        nonsense        nonsense      drain disabled false: NotYet"#]]
+    .assert_eq(&lines.join("\n"));
 }
 
 #[test]
 fn a_card_without_holders_is_changed_while_the_other_waits_for_its_drain() {
     let mut machine = machine();
     hold(&mut machine, 0);
-    check(&machine, &wanted(None, &["3b", "5e"]), Turn::NotYet, expect![[r#"
+    check(
+        &machine,
+        &wanted(None, &["3b", "5e"]),
+        Turn::NotYet,
+        expect![[r#"
         worker-0:
           now 1. set vf count 0000:5e:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
           now 2. set vf mac 0000:5e:00.0 vf 0 02:28:81:ad:b1:1e  because the PF holds no MAC for it
@@ -124,7 +128,8 @@ fn a_card_without_holders_is_changed_while_the_other_waits_for_its_drain() {
           waits: pod default/nccl-0 holds 0000:3b:01.0
           waits: waiting until the pods that hold devices are drained
           asks for Drain_Required
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -132,7 +137,11 @@ fn a_drain_for_devices_is_given_back_before_a_reboot_is_asked_for() {
     // Upstream's C4: the operator would take the finished drain for the one that a reboot needs.
     let machine = machine();
     let desired = wanted(Some(RdmaMode::Exclusive), &[]);
-    check(&machine, &desired, Turn::Drained(DrainRequest::Drain), expect![[r#"
+    check(
+        &machine,
+        &desired,
+        Turn::Drained(DrainRequest::Drain),
+        expect![[r#"
         worker-0:
           later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared
           later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared
@@ -142,8 +151,13 @@ fn a_drain_for_devices_is_given_back_before_a_reboot_is_asked_for() {
           later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
           waits: the drain was granted for devices and a reboot is needed now: giving it back before asking again
           waits: VFs are left as they are until the node has RDMA mode exclusive
-    "#]]);
-    check(&machine, &desired, Turn::Ending, expect![[r#"
+    "#]],
+    );
+    check(
+        &machine,
+        &desired,
+        Turn::Ending,
+        expect![[r#"
         worker-0:
           later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared
           later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared
@@ -153,8 +167,13 @@ fn a_drain_for_devices_is_given_back_before_a_reboot_is_asked_for() {
           later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
           waits: waiting until the node is drained for a reboot
           waits: VFs are left as they are until the node has RDMA mode exclusive
-    "#]]);
-    check(&machine, &desired, Turn::NotYet, expect![[r#"
+    "#]],
+    );
+    check(
+        &machine,
+        &desired,
+        Turn::NotYet,
+        expect![[r#"
         worker-0:
           later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared
           later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared
@@ -165,7 +184,8 @@ fn a_drain_for_devices_is_given_back_before_a_reboot_is_asked_for() {
           waits: waiting until the node is drained for a reboot
           waits: VFs are left as they are until the node has RDMA mode exclusive
           asks for Reboot_Required
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -207,17 +227,24 @@ fn while_the_node_is_drained_its_devices_are_withdrawn_and_nothing_is_touched() 
 #[test]
 fn an_entry_that_cannot_be_understood_is_neither_configured_nor_reset() {
     let machine = machine();
-    let mut spec = NodeStateSpec::default();
     let mut broken = wanted(None, &["3b"]).functions[0].interface.clone();
     broken.eswitch_mode = "sideways".to_owned();
-    let kept = wanted(None, &["5e"]).functions[0].interface.clone();
-    spec.interfaces = vec![broken, kept];
-    spec.interfaces[1].num_vfs = 1;
+    let mut kept = wanted(None, &["5e"]).functions[0].interface.clone();
+    kept.num_vfs = 1;
+    let spec = NodeStateSpec { interfaces: vec![broken, kept], ..NodeStateSpec::default() };
     let desired = Desired::parse(&spec);
-    expect![[r#"interface 0000:3b:00.0: eSwitchMode "sideways" is unknown; write legacy or switchdev"#]].assert_eq(&desired.problems[0].to_string());
-    check(&machine, &desired, Turn::NotYet, expect![[r#"
+    expect![[
+        r#"interface 0000:3b:00.0: eSwitchMode "sideways" is unknown; write legacy or switchdev"#
+    ]]
+    .assert_eq(&desired.problems[0].to_string());
+    check(
+        &machine,
+        &desired,
+        Turn::NotYet,
+        expect![[r#"
         worker-0: nothing to do
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -245,8 +272,9 @@ fn of_two_books_the_one_that_knows_more_counts() {
     let union = ledger::union(&[pending.clone(), other.clone()], std::slice::from_ref(&helped));
     assert_eq!(union, [helped.clone(), other.clone()]);
     // A new disk has no book of its own.
-    assert_eq!(ledger::union(&[], &[helped.clone()]), [helped.clone()]);
-    assert_eq!(ledger::union(&[helped.clone()], &[pending]), [helped]);
+    let ours = std::slice::from_ref(&helped);
+    assert_eq!(ledger::union(&[], ours), ours);
+    assert_eq!(ledger::union(ours, &[pending]), ours);
 }
 
 #[test]
