@@ -15,6 +15,8 @@ pub mod kernel_argument;
 pub mod link;
 pub mod linux;
 pub mod netlink;
+#[cfg(test)]
+mod properties;
 pub mod rdma_device;
 pub mod rdma_mode;
 pub mod reboot;

@@ -7,6 +7,7 @@
 
 mod boot;
 mod build;
+mod consistency;
 mod devlink;
 mod drivers;
 mod fault;

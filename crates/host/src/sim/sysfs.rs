@@ -71,7 +71,8 @@ impl Machine {
         // `..` after a link means the directory that the link leads to, so the original path is walked.
         let mut todo: Vec<String> =
             path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        let mut done: Vec<String> = Vec::new();
+        // Nearly every path starts like this, so the link behind it is not walked anew each time.
+        let mut done: Vec<String> = self.function_start(&mut todo).unwrap_or_default();
         let mut followed = 0;
         while let Some(part) = todo.pop() {
             match part.as_str() {
@@ -106,6 +107,17 @@ impl Machine {
         let here: Vec<&str> = done.iter().map(String::as_str).collect();
         let node = if here.is_empty() { None } else { self.kernel_node(space, &here) };
         Ok((format!("/{}", done.join("/")), node))
+    }
+
+    /// Takes `/sys/bus/pci/devices/<address>` and what follows off the path still to walk, where the function exists.
+    fn function_start(&self, todo: &mut Vec<String>) -> Option<Vec<String>> {
+        // The path is held in reverse. The link itself may be asked for, so something must follow.
+        let start = todo.len().checked_sub(5)?.checked_sub(1)?;
+        let words: Vec<&str> = todo[start + 1..].iter().rev().map(String::as_str).collect();
+        let ["sys", "bus", "pci", "devices", pci] = words.as_slice() else { return None };
+        let path = self.device_path(&pci.parse().ok()?)?;
+        todo.truncate(start + 1);
+        Some(path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect())
     }
 
     /// The path with all links followed; ENOENT where nothing is.

@@ -48,30 +48,25 @@ impl Machine {
 
     /// A path below a root complex: bridges, then a function, then what is in its directory.
     fn pci_tree_node(&self, space: u64, root: &str, parts: &[&str]) -> Option<Node> {
-        let depth = parts.iter().take_while(|part| part.parse::<PciAddress>().is_ok()).count();
-        let above = parts[..depth].join("/");
-        let below = |function: &Function| {
-            function.root == root
-                && function.bridges.iter().map(PciAddress::to_string).collect::<Vec<_>>().join("/")
-                    == above
-        };
+        let chain: Vec<PciAddress> = parts.iter().map_while(|part| part.parse().ok()).collect();
         let children = || {
-            self.functions
+            let below = self
+                .functions
                 .iter()
-                .filter(|(_, function)| below(function))
-                .map(|(pci, _)| pci.to_string())
+                .filter(|(_, function)| function.root == root && function.bridges == chain);
+            below.map(|(pci, _)| pci.to_string())
         };
-        let Some(last) = parts[..depth].last() else {
+        let Some((pci, bridges)) = chain.split_last() else {
             let known = self.functions.values().any(|function| function.root == root);
             return if known && parts.is_empty() { Node::directory(children()) } else { None };
         };
-        let pci: PciAddress = last.parse().ok()?;
-        if self.device_path(&pci)? != format!("/sys/devices/{root}/{above}") {
+        let function = self.functions.get(pci)?;
+        if function.root != root || function.bridges != bridges {
             return None;
         }
-        match &parts[depth..] {
-            [] => Node::directory(self.function_entries(&pci).into_iter().chain(children())),
-            rest => self.function_node(space, &pci, depth + 1, rest),
+        match &parts[chain.len()..] {
+            [] => Node::directory(self.function_entries(pci).into_iter().chain(children())),
+            rest => self.function_node(space, pci, chain.len() + 1, rest),
         }
     }
 
