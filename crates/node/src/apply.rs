@@ -2,10 +2,16 @@
 //!
 //! Each VF that a step touches is locked meanwhile, so that the CNI neither attaches nor detaches it under our hands.
 
-use api::{PciAddress, RdmaMode, files};
-use host::seam::{Lock, RdmaChange};
-use host::{Host, Namespace};
+use api::nodestate::Interface;
+use api::{PciAddress, files};
+use host::kernel_argument::{self, Tool};
+use host::{
+    Host, device_lock, driver_bind, eswitch, function, link, rdma_mode, reboot, vf_count,
+    vf_settings,
+};
+use planner::action::{RebootCause, VfDriver};
 use planner::{Action, Step};
+use std::fmt::Display;
 use std::time::Duration;
 
 /// How long the CNI may hold a VF; an ADD takes well under a second.
@@ -13,40 +19,70 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Does one step. The error is a sentence that names the object.
 pub fn step(host: &dyn Host, step: &Step) -> Result<(), String> {
-    let _locks = step.touches.iter().map(|pci| lock(host, pci)).collect::<Result<Vec<_>, _>>()?;
+    let lock = |pci| device_lock::take(host, pci, PATIENCE);
+    let _locks = step.touches.iter().map(lock).collect::<Result<Vec<_>, _>>().map_err(sentence)?;
     action(host, &step.action)
-}
-
-fn lock(host: &dyn Host, pci: &PciAddress) -> Result<Lock, String> {
-    let path = format!("{}/{pci}", files::VF_LOCKS);
-    host.lock(&path, PATIENCE).map_err(|refusal| {
-        format!(
-            "cannot change {pci}: the CNI is attaching or detaching it ({refusal}); trying again"
-        )
-    })
 }
 
 fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
     match action {
-        Action::SetModprobeOption { mode } => {
-            let text = format!(
-                "{}\noptions ib_core netns_mode={}\n",
-                files::MODPROBE_HEADER,
-                netns_mode(*mode)
-            );
-            host.replace(files::MODPROBE, text.as_bytes(), 0o644).map_err(|r| r.to_string())
+        Action::SetModprobeOption { mode } => done(rdma_mode::set_option(host, *mode)),
+        Action::RemoveModprobeOption => done(rdma_mode::remove_option(host)),
+        Action::SetKernelArgument { tool, mode } => {
+            let tool = Tool::parse(tool).map_err(sentence)?;
+            done(kernel_argument::set(host, tool, Some(*mode)))
         }
-        Action::RemoveModprobeOption => host.remove(files::MODPROBE).map_err(|r| r.to_string()),
-        Action::SwitchRdmaMode { mode } => {
-            host.change_rdma(&Namespace::Host, &RdmaChange::Mode(*mode)).map_err(|r| r.to_string())
+        Action::RemoveKernelArgument { tool } => {
+            let tool = Tool::parse(tool).map_err(sentence)?;
+            done(kernel_argument::set(host, tool, None))
         }
-        other => Err(format!("cannot {other}: not possible yet")),
+        Action::SwitchRdmaMode { mode } => done(rdma_mode::switch(host, *mode)),
+        Action::Reboot { causes, .. } => done(reboot::ask(host, &in_words(causes))),
+        Action::RememberFunction { interface } => remember(host, interface),
+        Action::ForgetFunction { pf } => done(host.remove(&remembered(pf))),
+        Action::SetVfCount { pf, count, probe } => done(vf_count::set(host, pf, *count, *probe)),
+        Action::SetEswitchMode { pf, mode } => done(eswitch::set(host, pf, *mode)),
+        Action::SetPfMtu { pf, mtu } => done(link::set_mtu(host, pf, *mtu)),
+        Action::SetPfUp { pf } => done(link::set_up(host, pf)),
+        Action::SetVfMac { pf, vf, mac } => done(vf_settings::set_mac(host, pf, *vf, mac)),
+        Action::SetVfGuid { pf, vf, guid } => done(vf_settings::set_guid(host, pf, *vf, guid)),
+        Action::UnbindVf { pf, vf } => done(driver_bind::unbind(host, &address(host, pf, *vf)?)),
+        Action::BindVf { pf, vf, driver } => {
+            let pci = address(host, pf, *vf)?;
+            match driver {
+                VfDriver::Default => done(driver_bind::bind_default(host, &pci)),
+                VfDriver::VfioPci => done(driver_bind::bind(host, &pci, "vfio-pci")),
+            }
+        }
+        Action::SetVfMtu { pf, vf, mtu } => {
+            done(link::set_mtu(host, &address(host, pf, *vf)?, *mtu))
+        }
     }
 }
 
-fn netns_mode(mode: RdmaMode) -> u8 {
-    match mode {
-        RdmaMode::Shared => 1,
-        RdmaMode::Exclusive => 0,
-    }
+fn done<T>(result: Result<T, impl Display>) -> Result<(), String> {
+    result.map(drop).map_err(sentence)
+}
+
+fn sentence(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn address(host: &dyn Host, pf: &PciAddress, vf: u32) -> Result<PciAddress, String> {
+    function::vf(host, pf, vf).map_err(sentence)
+}
+
+fn in_words(causes: &[RebootCause]) -> String {
+    let goals: Vec<String> = causes.iter().map(|c| format!("{} {}", c.reason, c.goal)).collect();
+    goals.join(" and ")
+}
+
+/// Upstream's PF store, in upstream's form: either operator finds what the other configured.
+fn remember(host: &dyn Host, interface: &Interface) -> Result<(), String> {
+    let text = serde_json::to_vec(interface).map_err(sentence)?;
+    done(host.replace(&remembered(&interface.pci_address), &text, 0o644))
+}
+
+fn remembered(pf: &PciAddress) -> String {
+    format!("{}/{pf}", files::PF_STORE)
 }

@@ -17,8 +17,8 @@ use api::inventory::Inventory;
 use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
-use host::{Host, Refusal, journal};
-use planner::{Desired, DrainRequest, Lane, Permission, Plan, Step, Turn};
+use host::{Host, Refusal, autoprobe, journal};
+use planner::{Desired, DrainRequest, Lane, Permission, Plan, Step, Turn, audit};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rounds of observe, plan, apply in one step. A card takes about four; more means that planner and host disagree.
@@ -68,6 +68,9 @@ impl Daemon {
         state: &SriovNetworkNodeState,
         now: Timestamp,
     ) -> Report {
+        if let Err(refusal) = put_right(host) {
+            return Report::blind(refusal.to_string());
+        }
         let desired = Desired::parse(&state.spec);
         let mut failed = BTreeMap::new();
         for _ in 0..ROUNDS {
@@ -95,6 +98,11 @@ impl Daemon {
         now: Timestamp,
     ) -> Option<Report> {
         let plan = planner::plan(desired, &seen.inventory, &seen.permission, now);
+        let findings = audit::plan(desired, &seen.inventory, &seen.permission, &plan);
+        if !findings.is_empty() {
+            let error = format!("this plan must not be run, which is a bug: {}", findings.join("; "));
+            return Some(report(desired, seen, &plan, BTreeMap::from([(Lane::Node, error)])));
+        }
         let runnable: Vec<&Step> =
             plan.steps.iter().filter(|step| !failed.contains_key(&step.lane)).collect();
         let written = self.write_offer(host, desired, &seen, &plan, !runnable.is_empty());
@@ -146,6 +154,11 @@ impl Daemon {
         }
         Ok(differs)
     }
+}
+
+/// Puts back what an operation that was killed half-way holds. Nobody else is at work now.
+fn put_right(host: &dyn Host) -> Result<(), Refusal> {
+    autoprobe::held(host)?.iter().try_for_each(|pf| autoprobe::restore(host, pf))
 }
 
 /// Looks at everything once. PodResources was read before this step: what was given since is a young claim.
@@ -345,3 +358,7 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "daemon_tests.rs"]
+mod tests;

@@ -8,7 +8,7 @@ use api::custody::Holder;
 use api::inventory::{Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, files};
 use host::seam::{Link, LinkQuery, RdmaDevice};
-use host::{Host, Namespace, Refusal};
+use host::{Host, Namespace, Refusal, kernel_argument, rdma_mode};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 
@@ -258,23 +258,22 @@ fn guid_text(guid: u64) -> String {
 }
 
 fn rdma_subsystem(host: &dyn Host) -> Result<RdmaSubsystem, ObserveError> {
-    let mode = match host.rdma_mode() {
-        Ok(mode) => Some(mode),
-        Err(refusal) if no_rdma(refusal.errno) => None,
-        Err(refusal) => return Err(failed("the RDMA mode")(refusal)),
-    };
+    let mode = rdma_mode::effective(host).map_err(failed("the RDMA mode"))?;
+    let others = rdma_mode::other_namespaces(host).map_err(failed("network namespaces"))?;
     let command_line = host.read("/proc/cmdline").unwrap_or_default();
     let modprobe = host.read(files::MODPROBE).unwrap_or_default();
     Ok(RdmaSubsystem {
         mode,
-        kernel_argument: kernel_argument(&String::from_utf8_lossy(&command_line)),
+        kernel_argument: argument(&String::from_utf8_lossy(&command_line)),
         modprobe_option: modprobe_option(&String::from_utf8_lossy(&modprobe)),
-        ..RdmaSubsystem::default()
+        other_namespaces: others,
+        kernel_argument_tool: kernel_argument::tool(host).map(|tool| tool.name().to_owned()),
+        modprobe_writable: rdma_mode::option_writable(host),
     })
 }
 
 /// The last one wins, as in the kernel; its bool parameters take more spellings than ours.
-fn kernel_argument(command_line: &str) -> Option<RdmaMode> {
+fn argument(command_line: &str) -> Option<RdmaMode> {
     let values = command_line.split_whitespace().filter_map(|word| {
         let value = word.strip_prefix("ib_core.netns_mode=");
         value.or_else(|| word.strip_prefix("ib-core.netns_mode="))
@@ -296,3 +295,7 @@ fn netns_mode(value: &str) -> Option<RdmaMode> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -204,3 +204,7 @@ fn wants_vfs(desired: &Desired, device: &OfferedDevice) -> bool {
     let wanted = desired.functions.iter().find(|function| function.pci == device.parent);
     wanted.is_some_and(|function| function.num_vfs > 0 && device.pci != device.parent)
 }
+
+#[cfg(test)]
+#[path = "offer_tests.rs"]
+mod tests;

@@ -239,3 +239,7 @@ fn pack(resource: &OfferedResource, request: &ContainerPreferredAllocationReques
     chosen.sort();
     chosen
 }
+
+#[cfg(test)]
+#[path = "plugin_tests.rs"]
+mod tests;

@@ -57,7 +57,8 @@ pub fn set(
         observed_generation: Some(generation),
         last_transition_time: match &old {
             Some(old) if !turned => old.last_transition_time,
-            _ => now,
+            // Whole seconds, as Kubernetes writes this field.
+            _ => Timestamp::from_second(now.as_second()).unwrap_or(now),
         },
         reason: verdict.reason.to_owned(),
         message: verdict.message.clone(),

@@ -75,6 +75,9 @@ impl Operator {
             return None;
         }
         let key = self.queue.take(now)?;
+        if key == Key::Findings || self.world.findings.is_none() {
+            self.find(now);
+        }
         let outcome = reconcile(&self.world, &key, now);
         Some(Work { key, writes: outcome.writes, look_again: outcome.look_again })
     }
@@ -117,6 +120,23 @@ impl Operator {
         }
     }
 
+    /// Looks anew at what is wrong between objects, and has those looked at of which that changed.
+    fn find(&mut self, now: Timestamp) {
+        let new = steps::policies::findings(&self.world);
+        let old = self.world.findings.take().unwrap_or_default();
+        let changed = |label: &str| old.get(label) != new.get(label);
+        let mut keys: Vec<Key> =
+            policies(&self.world).filter(|key| changed(&key.to_string())).collect();
+        keys.extend(networks(&self.world, |_| true).into_iter().filter(|key| {
+            // A network's key reads as its label does.
+            changed(&key.to_string())
+        }));
+        self.world.findings = Some(new);
+        for key in keys {
+            self.queue.add(key, now);
+        }
+    }
+
     fn enqueue(&mut self, event: &WatchEvent, noticed: Noticed, now: Timestamp) {
         for key in keys_for(&self.world, event, noticed) {
             let at = later(now, delay(&key));
@@ -135,6 +155,8 @@ pub fn goes_on(write: &Write, answer: &Answer) -> bool {
         // The pod of that name is another one now.
         (Write::Evict { .. }, Answer::Conflict(_)) => true,
         (Write::Delete { .. }, Answer::NotFound(_)) => true,
+        // The object went meanwhile, and with it the need.
+        (Write::Apply { subresource: "status", .. }, Answer::NotFound(_)) => true,
         _ => false,
     }
 }
@@ -146,7 +168,13 @@ pub fn reconcile(world: &World, key: &Key, now: Timestamp) -> Outcome {
         Key::NodeState(node) => steps::nodestates::reconcile(world, node, now),
         Key::Pool(pool) => steps::pools::reconcile(world, pool, now),
         Key::Drain(node) => steps::drain::reconcile(world, node, now),
-        Key::Policy(_) | Key::DevicePluginConfig | Key::Network { .. } => Outcome::default(),
+        // Its result is in the world; it writes nothing.
+        Key::Findings => Outcome::default(),
+        Key::Policy(policy) => steps::policies::reconcile(world, policy, now),
+        Key::DevicePluginConfig => steps::devices::reconcile(world),
+        Key::Network { kind, namespace, name } => {
+            steps::networks::reconcile(world, *kind, &Place::new(namespace, name), now)
+        }
     }
 }
 
@@ -157,7 +185,7 @@ fn delay(key: &Key) -> Duration {
             Duration::ZERO
         }
         Key::Pool(_) => Duration::from_millis(20),
-        Key::Policy(_) | Key::DevicePluginConfig => Duration::from_millis(200),
+        Key::Findings | Key::Policy(_) | Key::DevicePluginConfig => Duration::from_millis(200),
     }
 }
 
@@ -181,7 +209,7 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             if intent {
                 keys.extend(node_states(world));
                 keys.extend(policies(world));
-                keys.push(Key::DevicePluginConfig);
+                keys.extend([Key::DevicePluginConfig, Key::Findings]);
             }
         }
         names::POOL => {
@@ -192,15 +220,14 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             if intent {
                 keys.extend(pools(world));
                 keys.extend(node_states(world));
-                keys.extend(policies(world));
+                keys.push(Key::Findings);
             }
         }
         names::POLICY => {
             keys.push(Key::Policy(name));
             if intent {
                 keys.extend(node_states(world));
-                keys.extend(policies(world));
-                keys.push(Key::DevicePluginConfig);
+                keys.extend([Key::DevicePluginConfig, Key::Findings]);
             }
         }
         kinds::NODE | names::NODE_STATE => {
@@ -208,18 +235,22 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             keys.extend(pools(world));
             // A node state that was changed by hand is put right again.
             keys.push(Key::NodeState(name));
+            keys.extend(policies(world));
             if intent {
-                keys.extend(policies(world));
-                keys.push(Key::DevicePluginConfig);
+                keys.extend([Key::DevicePluginConfig, Key::Findings]);
             }
         }
         names::SRIOV_NETWORK | names::IB_NETWORK | names::OVS_NETWORK => {
             // Another network may have waited for this one's NetworkAttachmentDefinition.
             keys.extend(networks(world, |place| place.name == name));
+            if intent {
+                keys.push(Key::Findings);
+            }
             let gone = NetworkKind::ALL.into_iter().find(|kind| kind.name() == key.kind);
             keys.extend(gone.map(|kind| Key::Network { kind, namespace: key.namespace, name }));
         }
         names::NETWORK_ATTACHMENT => keys.extend(networks(world, |place| place.name == name)),
+        kinds::NAMESPACE => keys.extend(steps::networks::aiming_at(world, &name)),
         kinds::POD => {
             let pod = world.pods.get(&Place::new(&key.namespace, &name));
             let node = pod.map(|pod| pod.node.clone()).unwrap_or_else(|| {
@@ -231,7 +262,9 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             }
         }
         kinds::BUDGET => keys.extend(draining(world)),
-        kinds::CONFIG_MAP if name == names::DEVICE_PLUGIN_CONFIG => {
+        kinds::CONFIG_MAP
+            if [names::DEVICE_PLUGIN_CONFIG, names::SUPPORTED_NIC_IDS].contains(&name.as_str()) =>
+        {
             keys.push(Key::DevicePluginConfig);
         }
         kinds::DAEMON_SET => keys.push(Key::OperatorConfig),

@@ -18,8 +18,10 @@ pub enum Key {
     Pool(PoolKey),
     /// The drain of one node.
     Drain(String),
+    /// What is wrong between objects that are right by themselves.
+    Findings,
     Policy(String),
-    /// ConfigMap and node labels that tell which resources a node offers.
+    /// The ConfigMap in upstream's shape.
     DevicePluginConfig,
     Network {
         kind: NetworkKind,
@@ -63,6 +65,7 @@ impl fmt::Display for Key {
             Self::Pool(PoolKey::NoPool) => f.write_str("nodes without a pool"),
             Self::Pool(PoolKey::Named(pool)) => write!(f, "pool {pool}"),
             Self::Drain(node) => write!(f, "drain of {node}"),
+            Self::Findings => f.write_str("objects at odds"),
             Self::Policy(policy) => write!(f, "policy {policy}"),
             Self::DevicePluginConfig => f.write_str("device plugin config"),
             Self::Network { kind, namespace, name } => {

@@ -7,6 +7,7 @@ use crate::kinds::{self, Kind};
 use crate::objects::{Budget, ConfigMap, DaemonSet, Namespace, Node, Place, Pod, metadata};
 use crate::queue::Key;
 use crate::settings::Settings;
+use api::condition::Condition;
 use api::crd::{Metadata, Object};
 use api::names;
 use api::network::{NetworkAttachmentDefinition, OVSNetwork, SriovIBNetwork, SriovNetwork};
@@ -15,6 +16,7 @@ use api::operatorconfig::SriovOperatorConfig;
 use api::policy::SriovNetworkNodePolicy;
 use api::pool::SriovNetworkPoolConfig;
 use api::wire::{Answer, ObjectKey};
+use planner::policy::Policy;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +54,8 @@ pub enum Noticed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub metadata: Metadata,
+    /// As far as they can be read: a condition that says the same already is not written again.
+    pub conditions: Vec<Condition>,
     pub message: String,
 }
 
@@ -88,6 +92,11 @@ pub struct World {
     pub listed: BTreeSet<&'static str>,
     /// Kinds that the cluster does not have.
     pub absent: BTreeSet<&'static str>,
+    /// The policies that can be acted on, weakest first.
+    pub parsed: Vec<Policy>,
+    /// What was last found wrong between objects, by the label of the object that has to change; None before the
+    /// first look.
+    pub findings: Option<BTreeMap<String, Vec<planner::Problem>>>,
     /// What the writes of the last step of a key answered, where that was not simply yes.
     pub answers: BTreeMap<Key, Vec<Answered>>,
 }
@@ -122,7 +131,9 @@ impl World {
                         namespace: key.namespace.clone(),
                         ..Metadata::default()
                     });
-                    self.problems.insert(key.clone(), Problem { metadata, message });
+                    let conditions = readable_conditions(&event.object);
+                    let problem = Problem { metadata, conditions, message };
+                    self.problems.insert(key.clone(), problem);
                 }
                 if self.problems.get(&key) != problem.as_ref() {
                     return Noticed::Intent;
@@ -191,6 +202,12 @@ impl World {
         self.problems.get(&ObjectKey::new(names::API_VERSION, kind, namespace, name))
     }
 
+    /// What was found wrong about an object, seen beside the others.
+    pub fn findings_of(&self, label: &str) -> &[planner::Problem] {
+        let found = self.findings.as_ref().and_then(|findings| findings.get(label));
+        found.map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// What the last step's writes for this key answered.
     pub fn answers(&self, key: &Key) -> &[Answered] {
         self.answers.get(key).map(Vec::as_slice).unwrap_or_default()
@@ -229,6 +246,7 @@ impl World {
             names::POLICY => {
                 let policy = self.custom(key, object)?;
                 self.policies.insert(name, policy);
+                self.parse_policies();
             }
             names::NODE_STATE => {
                 let mut state: SriovNetworkNodeState = self.custom(key, object)?;
@@ -293,8 +311,17 @@ impl World {
         let read = Object::<S, T>::deserialize(&without_status)
             .map_err(|error| format!("{} cannot be read: {error}", lower(key)))?;
         let message = format!("the status of {} cannot be read: {whole}", lower(key));
-        self.problems.insert(key.clone(), Problem { metadata: read.metadata.clone(), message });
+        let conditions = readable_conditions(object);
+        let problem = Problem { metadata: read.metadata.clone(), conditions, message };
+        self.problems.insert(key.clone(), problem);
         Ok(read)
+    }
+
+    /// Parses the policies once for all steps: a thousand nodes are merged from the same few.
+    fn parse_policies(&mut self) {
+        let parsed = self.policies.values().map(planner::policy::parse);
+        self.parsed = parsed.filter_map(|parsed| parsed.policy).collect();
+        planner::policy::sort(&mut self.parsed);
     }
 
     fn insert_pod(&mut self, place: Place, pod: Pod) {
@@ -324,7 +351,11 @@ impl World {
                 self.config.take().is_some()
             }
             names::POOL => self.pools.remove(&key.name).is_some(),
-            names::POLICY => self.policies.remove(&key.name).is_some(),
+            names::POLICY => {
+                let known = self.policies.remove(&key.name).is_some();
+                self.parse_policies();
+                known
+            }
             names::NODE_STATE => self.node_states.remove(&key.name).is_some(),
             names::SRIOV_NETWORK => self.sriov_networks.remove(&place).is_some(),
             names::IB_NETWORK => self.ib_networks.remove(&place).is_some(),
@@ -451,6 +482,11 @@ fn progress_if(changed: bool) -> Noticed {
         true => Noticed::Progress,
         false => Noticed::Nothing,
     }
+}
+
+fn readable_conditions(object: &Value) -> Vec<Condition> {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().filter_map(|c| Condition::deserialize(c).ok()).collect()
 }
 
 /// The object as a message names it: `pool rdma-workers`, `node state worker-0`.

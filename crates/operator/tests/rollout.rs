@@ -68,15 +68,17 @@ fn a_pool_becomes_node_states_and_then_the_world_is_quiet() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-        apply DaemonSet sriov-network-operator/sriov-network-config-daemon 
-        apply DaemonSet sriov-network-operator/sriov-device-plugin 
-        update SriovOperatorConfig sriov-network-operator/default status {} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
-        event SriovOperatorConfig sriov-network-operator/default OperatorConfigReady: SriovOperatorConfig reconciled successfully
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{"rdmaMode":"exclusive"}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/desired-state":"Idle","sriovnetwork.openshift.io/current-state":"Idle"}}}
-        patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":"Idle"}}}
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":1} [Ready=False Progressing: 0 of 1 nodes are at their goal]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 1 nodes are at their goal"#]],
+            apply DaemonSet sriov-network-operator/sriov-network-config-daemon 
+            apply DaemonSet sriov-network-operator/sriov-device-plugin 
+            update SriovOperatorConfig sriov-network-operator/default status {} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
+            event SriovOperatorConfig sriov-network-operator/default OperatorConfigReady: SriovOperatorConfig reconciled successfully
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{"rdmaMode":"exclusive"}}
+            patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":"Disabled"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/desired-state":"Idle","sriovnetwork.openshift.io/current-state":"Idle"}}}
+            patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":"Idle"}}}
+            apply ConfigMap sriov-network-operator/device-plugin-config {"worker-0":"{\"resourceList\":null}"}
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":1} [Ready=False Progressing: 0 of 1 nodes are at their goal]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 1 nodes are at their goal"#]],
     );
     driver.wait(3600);
     check(driver.settle(&mut api), expect![[""]]);
@@ -93,9 +95,9 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.06Z"}],"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}],"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.06Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/app: the node is drained for a reboot]
@@ -120,10 +122,10 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is uncordoned and idle again
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Idle: no drain is asked for]
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:00.28Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:00.44Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
             event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: worker-0 asks for nothing more and is uncordoned
-            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.28Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.44Z"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
             patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
@@ -136,5 +138,365 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
         worker-0: Idle
         worker-1: DrainComplete cordoned
         granted: worker-1"#]],
+    );
+}
+
+#[test]
+fn a_drain_for_devices_moves_only_the_pods_that_have_or_want_one() {
+    let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
+    api.put(pod("plain", "worker-0", ""));
+    api.put(pod("wants", "worker-0", "openshift.io/rdma"));
+    api.put(pod("elsewhere", "worker-1", "openshift.io/rdma"));
+    ask(&mut api, "worker-0", annotation::DRAIN_REQUIRED);
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Drain_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Drain_Required
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/wants: it asks for openshift.io/rdma]
+        evict Pod default/wants
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]"#]],
+    );
+    check(
+        state(&api),
+        expect![[r#"
+        worker-0: DrainComplete cordoned
+        worker-1: Idle
+        granted: worker-0"#]],
+    );
+}
+
+#[test]
+fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_pod() {
+    let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
+    api.put(pod("a-guarded", "worker-0", ""));
+    api.put(pod("b-free", "worker-0", ""));
+    let sentence = "Cannot evict pod as it would violate the pod's disruption budget.";
+    api.refuse_evictions.insert("a-guarded".into(), sentence.into());
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    check(driver.settle(&mut api), expect![[r#"
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/a-guarded: the node is drained for a reboot; evicting pod default/b-free: the node is drained for a reboot]
+        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
+        evict Pod default/b-free
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
+        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
+        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False DisruptionBudget: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma DisruptionBudget: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
+        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget."#]]);
+    driver.wait(5);
+    check(
+        driver.settle(&mut api),
+        expect![
+            "evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget."
+        ],
+    );
+    // It is tried again every five seconds, and said once.
+    driver.wait(5);
+    check(
+        driver.settle(&mut api),
+        expect![
+            "evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget."
+        ],
+    );
+    api.refuse_evictions.clear();
+    driver.wait(5);
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        evict Pod default/a-guarded
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
+    );
+    check(
+        state(&api),
+        expect![[r#"
+        worker-0: DrainComplete cordoned
+        worker-1: Idle
+        granted: worker-0"#]],
+    );
+}
+
+#[test]
+fn a_cordon_of_somebody_else_is_left_alone() {
+    let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
+    api.edit("Node", "worker-0", |node| node["spec"]["unschedulable"] = true.into());
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    driver.settle(&mut api);
+    check(
+        state(&api),
+        expect![[r#"
+        worker-0: DrainComplete cordoned
+        worker-1: Idle
+        granted: worker-0"#]],
+    );
+    ask(&mut api, "worker-0", annotation::IDLE);
+    driver.settle(&mut api);
+    check(
+        state(&api),
+        expect![[r#"
+        worker-0: Idle cordoned
+        worker-1: Idle
+        granted: "#]],
+    );
+}
+
+#[test]
+fn somebody_elses_drain_is_left_to_them() {
+    let (mut api, mut driver) = cluster(&["worker-0"], json!(null));
+    api.annotate(NODE_STATE, "worker-0", annotation::EXTERNAL_DRAINER, "true");
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"waiting":[{"node":"worker-0","because":"worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer"}],"nodes":1} [Ready=False ExternalDrainer: 0 of 1 nodes are at their goal; worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma ExternalDrainer: 0 of 1 nodes are at their goal; worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer"#]],
+    );
+    check(
+        state(&api),
+        expect![[r#"
+        worker-0: Idle
+        granted: "#]],
+    );
+}
+
+#[test]
+fn the_only_node_is_not_cordoned_and_its_pods_stay_for_a_reboot() {
+    let (mut api, mut driver) = cluster(&["worker-0"], json!(null));
+    api.put(pod("app", "worker-0", ""));
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    driver.settle(&mut api);
+    check(
+        state(&api),
+        expect![[r#"
+        worker-0: DrainComplete
+        granted: worker-0"#]],
+    );
+    assert!(api.get("Pod", "app").is_some());
+}
+
+#[test]
+fn as_many_nodes_go_as_the_pool_allows() {
+    for (allowed, expected) in [
+        (
+            json!(2),
+            expect![[r#"
+                worker-0: DrainComplete cordoned
+                worker-1: DrainComplete cordoned
+                worker-2: Idle
+                granted: worker-0, worker-1
+                0 of 3 nodes are at their goal; draining worker-0, worker-1"#]],
+        ),
+        (
+            json!("100%"),
+            expect![[r#"
+                worker-0: DrainComplete cordoned
+                worker-1: DrainComplete cordoned
+                worker-2: DrainComplete cordoned
+                granted: worker-0, worker-1, worker-2
+                0 of 3 nodes are at their goal; draining worker-0, worker-1, worker-2"#]],
+        ),
+        (
+            json!("34%"),
+            expect![[r#"
+            worker-0: DrainComplete cordoned
+            worker-1: Idle
+            worker-2: Idle
+            granted: worker-0
+            0 of 3 nodes are at their goal; draining worker-0"#]],
+        ),
+        (
+            json!(0),
+            expect![[r#"
+            worker-0: Idle
+            worker-1: Idle
+            worker-2: Idle
+            granted: 
+            0 of 3 nodes are at their goal; worker-0 waits: pool rdma is paused by maxUnavailable: 0"#]],
+        ),
+        (
+            json!("many"),
+            expect![[r#"
+            worker-0: Idle
+            worker-1: Idle
+            worker-2: Idle
+            granted: 
+            maxUnavailable "many" is no limit; write a number of nodes, or a percentage from 1% to 100%"#]],
+        ),
+    ] {
+        let (mut api, mut driver) = cluster(&["worker-0", "worker-1", "worker-2"], allowed);
+        for node in ["worker-0", "worker-1", "worker-2"] {
+            ask(&mut api, node, annotation::REBOOT_REQUIRED);
+        }
+        driver.settle(&mut api);
+        let pool = api.get("SriovNetworkPoolConfig", "rdma").unwrap();
+        let said = pool["status"]["conditions"][0]["message"].as_str().unwrap();
+        check(format!("{}\n{said}", state(&api)), expected);
+    }
+}
+
+#[test]
+fn nodes_in_no_pool_go_one_at_a_time_under_the_operator_config() {
+    let mut api = Api::default();
+    api.put(config());
+    for name in ["worker-0", "worker-1"] {
+        api.put(node(name));
+    }
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    ask(&mut api, "worker-0", annotation::DRAIN_REQUIRED);
+    ask(&mut api, "worker-1", annotation::DRAIN_REQUIRED);
+    driver.settle(&mut api);
+    let grants = api.get("SriovOperatorConfig", "default").unwrap()["status"]["grants"].clone();
+    assert_eq!(grants.as_array().unwrap().len(), 1);
+    assert_eq!(grants[0]["node"], "worker-0");
+    assert_eq!(api.annotation(NODE_STATE, "worker-1", annotation::CURRENT_STATE), "Idle");
+}
+
+#[test]
+fn a_request_that_is_withdrawn_gives_its_grant_back_unused() {
+    let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    driver.deliver(&api);
+    // One step of the pool: granted, and not yet seen by the drain.
+    while api.get("SriovNetworkPoolConfig", "rdma").unwrap()["status"]["grants"].is_null() {
+        assert!(driver.step(&mut api));
+    }
+    ask(&mut api, "worker-0", annotation::IDLE);
+    driver.trace.clear();
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: worker-0 asks for nothing more and is uncordoned"#]],
+    );
+    check(
+        state(&api),
+        expect![[r#"
+        worker-0: Idle
+        worker-1: Idle
+        granted: "#]],
+    );
+}
+
+#[test]
+fn a_node_in_two_pools_keeps_its_mode_and_both_pools_say_so() {
+    let (mut api, mut driver) = cluster(&["worker-0"], json!(null));
+    api.put(pool("second", json!({ "rdmaMode": "shared" })));
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":1} [Ready=False TwoPools: worker-0 waits: it is in 2 pools (rdma, second); change the node selectors so that one is left]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma TwoPools: worker-0 waits: it is in 2 pools (rdma, second); change the node selectors so that one is left
+        update SriovNetworkPoolConfig sriov-network-operator/second status {"nodes":1} [Ready=False TwoPools: worker-0 waits: it is in 2 pools (rdma, second); change the node selectors so that one is left]
+        event SriovNetworkPoolConfig sriov-network-operator/second TwoPools: worker-0 waits: it is in 2 pools (rdma, second); change the node selectors so that one is left"#]],
+    );
+    let state = api.get(NODE_STATE, "worker-0").unwrap();
+    assert_eq!(state["spec"]["system"]["rdmaMode"], "exclusive");
+}
+
+#[test]
+fn a_misspelt_pool_changes_nothing_and_says_what_to_write() {
+    let (mut api, mut driver) = cluster(&["worker-0"], json!(null));
+    api.edit("SriovNetworkPoolConfig", "rdma", |pool| pool["spec"]["rdmaMode"] = "exclusiv".into());
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":1} [Ready=False InvalidPool: rdmaMode "exclusiv" is not an RDMA mode; write shared or exclusive]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma InvalidPool: rdmaMode "exclusiv" is not an RDMA mode; write shared or exclusive"#]],
+    );
+    // One that cannot even be read: nobody knows which nodes are its.
+    api.edit("SriovNetworkPoolConfig", "rdma", |pool| pool["spec"]["nodeSelector"] = 7.into());
+    check(driver.settle(&mut api), expect!["apply SriovNetworkPoolConfig sriov-network-operator/rdma status {} [Ready=False InvalidPool: SriovNetworkPoolConfig rdma cannot be read: invalid type: integer `7`, expected struct LabelSelector]"]);
+    let state = api.get(NODE_STATE, "worker-0").unwrap();
+    assert_eq!(state["spec"]["system"]["rdmaMode"], "exclusive");
+    driver.wait(3600);
+    check(driver.settle(&mut api), expect![[""]]);
+}
+
+#[test]
+fn a_pool_that_goes_takes_its_mode_along() {
+    let (mut api, mut driver) = cluster(&["worker-0"], json!(null));
+    let key = api.objects.keys().find(|key| key.kind == "SriovNetworkPoolConfig").cloned();
+    api.remove(&key.unwrap());
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}"#]],
+    );
+    driver.wait(3600);
+    check(driver.settle(&mut api), expect![[""]]);
+}
+
+#[test]
+fn the_state_of_a_node_that_left_is_kept_for_a_while() {
+    let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
+    api.edit("Node", "worker-0", |node| {
+        node["metadata"]["labels"]
+            .as_object_mut()
+            .unwrap()
+            .remove("node-role.kubernetes.io/worker");
+    });
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/keep-state-until":"2026-11-22T12:30:00Z"}}}
+        patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":null}}}
+        apply ConfigMap sriov-network-operator/device-plugin-config {"worker-1":"{\"resourceList\":null}"}"#]],
+    );
+    // It comes back in time.
+    api.put(node("worker-0"));
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/keep-state-until":null}}}
+        patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":"Disabled"}}}
+        patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":"Idle"}}}"#]],
+    );
+    let gone = api.objects.keys().find(|key| key.kind == "Node" && key.name == "worker-1").cloned();
+    api.remove(&gone.unwrap());
+    driver.settle(&mut api);
+    driver.wait(31 * 60);
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        delete SriovNetworkNodeState sriov-network-operator/worker-1
+        apply ConfigMap sriov-network-operator/device-plugin-config {"worker-0":"{\"resourceList\":null}"}"#]],
+    );
+    assert!(api.get(NODE_STATE, "worker-0").is_some());
+}
+
+#[test]
+fn without_a_delay_the_state_of_a_node_that_left_goes_at_once() {
+    let (mut api, _) = cluster(&["worker-0"], json!(null));
+    let gone = api.objects.keys().find(|key| key.kind == "Node").cloned();
+    api.remove(&gone.unwrap());
+    let at_once = operator::settings::Settings {
+        stale_node_state_delay: std::time::Duration::ZERO,
+        ..settings()
+    };
+    check(
+        Driver::new(&api, at_once).settle(&mut api),
+        expect![[r#"
+        delete SriovNetworkNodeState sriov-network-operator/worker-0
+        apply ConfigMap sriov-network-operator/device-plugin-config {}
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {} [Ready=True NoNodes: the node selector matches no node]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma NoNodes: the node selector matches no node"#]],
     );
 }

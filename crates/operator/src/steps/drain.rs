@@ -82,16 +82,19 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     if let Some(writes) = missing_annotations(&seen) {
         return Outcome { writes, look_again: None };
     }
-    match (seen.drain.request, seen.drain.current) {
-        (DrainRequest::Idle, Progress::Idle) => rest(&seen, now),
-        (DrainRequest::Idle, Progress::Draining | Progress::DrainComplete) => finish(&seen, now),
-        (DrainRequest::Drain | DrainRequest::Reboot, Progress::Idle) => start(&seen, now),
-        (DrainRequest::Drain | DrainRequest::Reboot, Progress::Draining) => {
-            let plan = planner::drain::plan(&seen.facts);
-            commit(&seen, &plan, now)
-        }
+    // Both annotations have to say the same. The node state's is the one that our patches are bound to by its version:
+    // a Node out of an old cache must not end a drain that is under way.
+    let idle = seen.drain.request == DrainRequest::Idle;
+    if idle != (seen.drain.mirror == DrainRequest::Idle) {
+        return Outcome::default();
+    }
+    match (idle, seen.drain.current) {
+        (true, Progress::Idle) => rest(&seen, now),
+        (true, Progress::Draining | Progress::DrainComplete) => finish(&seen, now),
+        (false, Progress::Idle) => start(&seen, now),
+        (false, Progress::Draining) => commit(&seen, &planner::drain::plan(&seen.facts), now),
         // The daemon's turn.
-        (DrainRequest::Drain | DrainRequest::Reboot, Progress::DrainComplete) => {
+        (false, Progress::DrainComplete) => {
             Outcome { writes: condition(&seen, &judge(&Drain::default()), now), look_again: None }
         }
     }
@@ -127,10 +130,7 @@ fn missing_annotations(seen: &Observed) -> Option<Vec<Write>> {
 /// Nothing is asked for. What a dead operator left behind is put right: its cordon, and a grant that was never used.
 fn rest(seen: &Observed, now: Timestamp) -> Outcome {
     let mut writes = Vec::from_iter(uncordon(seen.node));
-    if let Some(grant) = seen.grant
-        && !is_used(seen.state, grant)
-        && seen.drain.mirror == DrainRequest::Idle
-    {
+    if let Some(grant) = seen.grant.filter(|grant| !is_used(seen.state, grant)) {
         let patch = json!({ "metadata": { "annotations": { annotation::GRANT: grant.since.to_string() } } });
         writes.push(patch_state(seen, patch));
     }

@@ -2,13 +2,18 @@
 //!
 //! Here stand the few lines that several controllers share.
 
+pub mod devices;
 pub mod drain;
+pub mod networks;
 pub mod nodestates;
 pub mod operatorconfig;
+pub mod policies;
 pub mod pools;
 
+use crate::objects::Node;
 use crate::world::World;
 use api::annotation;
+use api::crd::OwnerReference;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::{OperatorConfigStatus, SriovOperatorConfig};
 use api::pool::Grant;
@@ -26,10 +31,7 @@ pub(crate) struct DrainState {
     pub current: planner::rollout::Progress,
 }
 
-pub(crate) fn drain_state(
-    node: &crate::objects::Node,
-    state: &SriovNetworkNodeState,
-) -> DrainState {
+pub(crate) fn drain_state(node: &Node, state: &SriovNetworkNodeState) -> DrainState {
     let text = |annotations: &BTreeMap<String, String>, key| {
         annotations.get(key).cloned().unwrap_or_default()
     };
@@ -85,6 +87,48 @@ pub(crate) fn status_of_config(
         "metadata": version(&config.metadata), "spec": config.spec, "status": status,
     });
     Write::Update { object, subresource: "status" }
+}
+
+/// The owner of what the operator makes for the whole installation: gone with the config, gone with it.
+pub(crate) fn owner(config: &SriovOperatorConfig) -> OwnerReference {
+    OwnerReference {
+        api_version: api::names::API_VERSION.to_owned(),
+        kind: api::names::OPERATOR_CONFIG.to_owned(),
+        name: config.metadata.name.clone(),
+        uid: config.metadata.uid.clone(),
+        controller: Some(true),
+        // Blocking the owner's deletion would need one more right where that is enforced.
+        block_owner_deletion: None,
+    }
+}
+
+/// The managed nodes, each with what its daemon reported.
+pub(crate) fn managed_nodes(world: &World) -> Vec<(&Node, Option<&SriovNetworkNodeState>)> {
+    let Some(config) = &world.config else { return Vec::new() };
+    let labels = operatorconfig::managed_nodes(config);
+    let managed = world.nodes.values().filter(|node| is_labelled(node, &labels));
+    managed.map(|node| (node, world.node_states.get(&node.metadata.name))).collect()
+}
+
+pub(crate) fn is_labelled(node: &Node, labels: &BTreeMap<String, String>) -> bool {
+    labels.iter().all(|(key, value)| node.metadata.labels.get(key) == Some(value))
+}
+
+pub(crate) fn facts<'a>(
+    node: &'a Node,
+    state: Option<&'a SriovNetworkNodeState>,
+) -> planner::select::NodeFacts<'a> {
+    planner::select::NodeFacts {
+        name: &node.metadata.name,
+        labels: &node.metadata.labels,
+        interfaces: state.map(|state| state.status.interfaces.as_slice()).unwrap_or_default(),
+    }
+}
+
+/// True when the node's daemon says that everything of the present spec is done.
+pub(crate) fn is_at_goal(state: &SriovNetworkNodeState) -> bool {
+    state.status.sync_status == "Succeeded"
+        && state.status.observed_generation == state.metadata.generation
 }
 
 /// The metadata that an `Update` must carry.

@@ -1,103 +1,106 @@
 //! SriovNetworkNodeState: exists for every managed node, and its spec says what pools and policies want of the node.
 //!
-//! What is wanted is `planner`'s choice; the status is the node daemon's. States of nodes that left are kept a while.
+//! What is wanted is `planner::merge`'s choice; the status is the node daemon's. States of nodes that left are kept a
+//! while. The node's device-plugin label, which brings the device plugin's pod, goes with it.
 
-use super::{key_of_state, patch_if_unchanged};
+use super::{facts, is_labelled, key_of_state, owner, patch_if_unchanged};
+use crate::kinds;
 use crate::objects::Node;
 use crate::queue::later;
 use crate::world::World;
-use api::crd::OwnerReference;
 use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
 use api::operatorconfig::SriovOperatorConfig;
-use api::wire::{Outcome, Write};
-use api::{RdmaMode, Timestamp, annotation, names};
-use planner::pools::Membership;
-use serde_json::json;
+use api::wire::{ObjectKey, Outcome, PatchType, Write};
+use api::{Timestamp, annotation, label, names};
+use planner::merge::{self, ModeWish};
+use planner::pools::{self, Membership};
+use serde_json::{Value, json};
 
 struct Observed<'a> {
     world: &'a World,
     name: &'a str,
     config: &'a SriovOperatorConfig,
-    /// The node, where it exists and is managed.
     node: Option<&'a Node>,
+    managed: bool,
     state: Option<&'a SriovNetworkNodeState>,
 }
 
 fn observe<'a>(world: &'a World, name: &'a str) -> Option<Observed<'a>> {
     // Without the operator config nothing is managed, and nothing is torn down either.
     let config = world.config.as_ref()?;
-    let managed = super::operatorconfig::managed_nodes(config);
-    let node = world.nodes.get(name).filter(|node| {
-        let labels = &node.metadata.labels;
-        managed.iter().all(|(key, value)| labels.get(key) == Some(value))
-    });
-    Some(Observed { world, name, config, node, state: world.node_states.get(name) })
+    let labels = super::operatorconfig::managed_nodes(config);
+    let node = world.nodes.get(name);
+    let managed = node.is_some_and(|node| is_labelled(node, &labels));
+    Some(Observed { world, name, config, node, managed, state: world.node_states.get(name) })
 }
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     let Some(seen) = observe(world, name) else { return Outcome::default() };
-    if world.problem(names::NODE_STATE, &world.settings.namespace, name).is_some()
-        && seen.state.is_none()
-    {
+    let unreadable = world.problem(names::NODE_STATE, &world.settings.namespace, name).is_some();
+    if unreadable && seen.state.is_none() {
         // It exists and cannot be read: writing over it could undo what somebody else knows.
         return Outcome::default();
     }
-    match (seen.node, seen.state) {
-        (Some(node), _) => {
-            let wanted = wanted(&seen, node);
-            commit(&seen, wanted)
-        }
+    let mut outcome = match (seen.node.filter(|_| seen.managed), seen.state) {
+        (Some(node), _) => commit(&seen, wanted(&seen, node)),
         (None, Some(state)) => stale(&seen, state, now),
         (None, None) => Outcome::default(),
-    }
+    };
+    outcome.writes.extend(device_plugin_label(&seen));
+    outcome
 }
 
 /// The spec that pools and policies come to.
 fn wanted(seen: &Observed, node: &Node) -> NodeStateSpec {
-    let mut spec = NodeStateSpec::default();
-    spec.system.rdma_mode = rdma_mode(seen, node);
+    let previous = seen.state.map(|state| state.spec.clone()).unwrap_or_default();
+    let facts = facts(node, seen.state);
+    let wish = mode_wish(seen.world, node);
+    let mut spec = merge::node_state_spec(&facts, &seen.world.parsed, wish, &previous);
+    keep_misspelt(seen.world, &previous, &mut spec);
     spec
 }
 
-/// The pool's mode. Where nobody can say which pool counts or what it asks for, the node keeps what it was told:
-/// a mistake in a manifest must not reboot nodes.
-fn rdma_mode(seen: &Observed, node: &Node) -> Option<RdmaMode> {
-    let keep = seen.state.and_then(|state| state.spec.system.rdma_mode);
-    let pools: Vec<_> = seen.world.pools.values().cloned().collect();
-    match planner::pools::membership(&node.metadata.labels, &pools) {
-        Membership::NoPool if seen.world.has_problem_of(names::POOL) => keep,
-        Membership::NoPool => None,
-        Membership::Several(_) => keep,
-        Membership::Pool(name) => {
-            match seen.world.pools.get(&name).map(planner::pools::rdma_mode) {
-                Some(Ok(mode)) => mode,
-                Some(Err(_)) | None => keep,
-            }
+/// Where a pool cannot even be read, nobody knows whether it is this node's.
+fn mode_wish(world: &World, node: &Node) -> ModeWish {
+    let all: Vec<_> = world.pools.values().cloned().collect();
+    let in_no_pool = pools::membership(&node.metadata.labels, &all) == Membership::NoPool;
+    match in_no_pool && world.has_problem_of(names::POOL) {
+        true => ModeWish::Keep,
+        false => merge::mode_wish(&node.metadata.labels, &all),
+    }
+}
+
+/// A policy that was right and is now misspelt has not taken its VFs back: what it got before stays until it can be
+/// understood again, or is deleted.
+fn keep_misspelt(world: &World, previous: &NodeStateSpec, spec: &mut NodeStateSpec) {
+    let understood = |name: &str| world.parsed.iter().any(|policy| policy.name == name);
+    let exists = |name: &str| {
+        let unreadable = world.problem(names::POLICY, &world.settings.namespace, name).is_some();
+        world.policies.contains_key(name) || unreadable
+    };
+    for before in &previous.interfaces {
+        let misspelt =
+            before.vf_groups.iter().any(|g| exists(&g.policy_name) && !understood(&g.policy_name));
+        if !misspelt {
+            continue;
+        }
+        let same_pf =
+            |entry: &&mut api::nodestate::Interface| entry.pci_address == before.pci_address;
+        match spec.interfaces.iter_mut().find(same_pf) {
+            Some(entry) => entry.clone_from(before),
+            None => spec.interfaces.push(before.clone()),
         }
     }
 }
 
 fn commit(seen: &Observed, wanted: NodeStateSpec) -> Outcome {
-    let config = &seen.config.metadata;
-    let owner = OwnerReference {
-        api_version: names::API_VERSION.to_owned(),
-        kind: names::OPERATOR_CONFIG.to_owned(),
-        name: config.name.clone(),
-        uid: config.uid.clone(),
-        controller: Some(true),
-        // Blocking the owner's deletion would need one more right where that is enforced.
-        block_owner_deletion: None,
-    };
+    let owner = owner(seen.config);
     let mut writes = Vec::new();
     if let Some(state) = seen.state
         && state.metadata.annotations.contains_key(annotation::KEEP_UNTIL)
     {
         let patch = json!({ "metadata": { "annotations": { annotation::KEEP_UNTIL: null } } });
-        writes.push(patch_if_unchanged(
-            key_of_state(state),
-            &state.metadata.resource_version,
-            patch,
-        ));
+        writes.push(patch_state(state, patch));
     }
     let same = seen.state.is_some_and(|state| {
         state.spec == wanted && state.metadata.owner_references.contains(&owner)
@@ -111,24 +114,52 @@ fn commit(seen: &Observed, wanted: NodeStateSpec) -> Outcome {
             },
             "spec": wanted,
         });
-        // Leaving a field out of an apply removes it only where we wrote it. What upstream's operator wrote is
-        // taken out by saying so.
         if let Some(state) = seen.state {
+            // Leaving a list out of an apply removes it only where we wrote it; upstream's operator may have.
             if wanted.interfaces.is_empty() && !state.spec.interfaces.is_empty() {
                 object["spec"]["interfaces"] = json!([]);
             }
             if wanted.system.rdma_mode.is_none() && state.spec.system.rdma_mode.is_some() {
-                let patch = json!({ "spec": { "system": { "rdmaMode": null } } });
-                writes.push(patch_if_unchanged(
-                    key_of_state(state),
-                    &state.metadata.resource_version,
-                    patch,
+                writes.push(patch_state(
+                    state,
+                    json!({ "spec": { "system": { "rdmaMode": null } } }),
                 ));
             }
         }
         writes.push(Write::Apply { object, subresource: "" });
     }
     Outcome { writes, look_again: None }
+}
+
+/// The label that the device plugin's DaemonSet selects. As upstream it follows the policies' node selectors, so that
+/// the plugin runs before the first VF is there. On nodes that are not managed it goes away.
+fn device_plugin_label(seen: &Observed) -> Option<Write> {
+    let node = seen.node?;
+    let offers = seen
+        .world
+        .parsed
+        .iter()
+        .any(|policy| planner::select::node(policy, &node.metadata.labels).is_ok());
+    let wanted = match (seen.managed, offers) {
+        (true, true) => Some(label::ENABLED),
+        (true, false) => Some(label::DISABLED),
+        (false, _) => None,
+    };
+    let found = node.metadata.labels.get(label::DEVICE_PLUGIN).map(String::as_str);
+    // A misspelt policy is not yet no policy: the devices that it has stay on offer.
+    let kept = wanted == Some(label::DISABLED)
+        && found == Some(label::ENABLED)
+        && seen.state.is_some_and(|state| !state.spec.interfaces.is_empty());
+    if wanted == found || kept {
+        return None;
+    }
+    let value = wanted.map_or(Value::Null, Value::from);
+    Some(Write::Patch {
+        key: ObjectKey::new("v1", kinds::NODE, "", &node.metadata.name),
+        patch_type: PatchType::Merge,
+        patch: json!({ "metadata": { "labels": { label::DEVICE_PLUGIN: value } } }),
+        subresource: "",
+    })
 }
 
 /// The state of a node that left, or is managed no more: kept for a while, for it may come back.
@@ -149,10 +180,13 @@ fn stale(seen: &Observed, state: &SriovNetworkNodeState, now: Timestamp) -> Outc
             let until = later(now, delay);
             let text = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let patch = json!({ "metadata": { "annotations": { annotation::KEEP_UNTIL: text } } });
-            let write = patch_if_unchanged(key_of_state(state), &metadata.resource_version, patch);
-            Outcome { writes: vec![write], look_again: Some(until) }
+            Outcome { writes: vec![patch_state(state, patch)], look_again: Some(until) }
         }
     }
+}
+
+fn patch_state(state: &SriovNetworkNodeState, patch: Value) -> Write {
+    patch_if_unchanged(key_of_state(state), &state.metadata.resource_version, patch)
 }
 
 fn delete(state: &SriovNetworkNodeState) -> Outcome {

@@ -8,7 +8,6 @@ use crate::objects::DaemonSet;
 use crate::queue::Key;
 use crate::settings::Settings;
 use crate::world::World;
-use api::crd::OwnerReference;
 use api::operatorconfig::SriovOperatorConfig;
 use api::wire::{Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, label, names};
@@ -159,10 +158,7 @@ fn daemon_sets(settings: &Settings, config: &SriovOperatorConfig) -> [Result<Val
 
     let daemon = fill(CONFIG_DAEMON, settings).map(|mut set| {
         let container = &mut set["spec"]["template"]["spec"]["containers"][0];
-        if !spec.disable_plugins.is_empty() {
-            let argument = format!("--disable-plugins={}", spec.disable_plugins.join(","));
-            container["args"] = json!([argument]);
-        }
+        argue(container, log_level(spec.log_level));
         if let Some(environment) = container["env"].as_array_mut() {
             if settings.external_drainer {
                 environment.push(json!({ "name": "USE_EXTERNAL_DRAINER", "value": "true" }));
@@ -172,9 +168,29 @@ fn daemon_sets(settings: &Settings, config: &SriovOperatorConfig) -> [Result<Val
         }
         placed(set, settings, config, &daemon_nodes)
     });
-    let plugin =
-        fill(DEVICE_PLUGIN, settings).map(|set| placed(set, settings, config, &plugin_nodes));
+    let plugin = fill(DEVICE_PLUGIN, settings).map(|mut set| {
+        let container = &mut set["spec"]["template"]["spec"]["containers"][0];
+        argue(container, log_level(spec.log_level));
+        // CDI is the default: device nodes change when an RDMA device moves. Only a written false turns it off.
+        argue(container, (spec.use_cdi == Some(false)).then_some("--no-cdi"));
+        placed(set, settings, config, &plugin_nodes)
+    });
     [daemon, plugin]
+}
+
+fn argue(container: &mut Value, argument: Option<&str>) {
+    if let (Some(command), Some(argument)) = (container["command"].as_array_mut(), argument) {
+        command.push(argument.into());
+    }
+}
+
+/// Upstream's 0 to 2.
+fn log_level(level: i64) -> Option<&'static str> {
+    match level {
+        ..=0 => None,
+        1 => Some("--log-level=debug"),
+        2.. => Some("--log-level=trace"),
+    }
 }
 
 /// Labels of the nodes that are managed.
@@ -196,17 +212,8 @@ fn placed(
     config: &SriovOperatorConfig,
     nodes: &BTreeMap<String, String>,
 ) -> Value {
-    let owner = OwnerReference {
-        api_version: names::API_VERSION.to_owned(),
-        kind: names::OPERATOR_CONFIG.to_owned(),
-        name: config.metadata.name.clone(),
-        uid: config.metadata.uid.clone(),
-        controller: Some(true),
-        // Blocking the owner's deletion would need one more right where that is enforced.
-        block_owner_deletion: None,
-    };
     set["metadata"]["namespace"] = settings.namespace.as_str().into();
-    set["metadata"]["ownerReferences"] = json!([owner]);
+    set["metadata"]["ownerReferences"] = json!([super::owner(config)]);
     let pod = &mut set["spec"]["template"]["spec"];
     pod["nodeSelector"] = json!(nodes);
     if !settings.image_pull_secrets.is_empty() {

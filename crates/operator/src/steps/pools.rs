@@ -17,7 +17,7 @@ use api::{Timestamp, annotation, label, names};
 use planner::DrainRequest;
 use planner::blocker::Blocker;
 use planner::pools::Limit;
-use planner::rollout::{self, Fleet, FleetNode, PoolRollout};
+use planner::rollout::{self, Fleet, FleetNode, PoolRollout, Progress};
 use serde_json::json;
 
 /// The whole cluster, since one node's labels can be in two pools and control planes go one at a time.
@@ -53,13 +53,18 @@ fn fleet_node(world: &World, node: &Node, state: Option<&SriovNetworkNodeState>)
     seen.request = if request == DrainRequest::Idle { mirror } else { request };
     seen.current = current;
     seen.external_drainer = super::drain::has_external_drainer(state);
-    seen.at_goal = state.status.sync_status == "Succeeded"
-        && state.status.observed_generation == state.metadata.generation;
-    // A grant that started no drain yet, as far as this cache knows, is not over: the drain step closes it first.
-    if let Some(grant) = super::grant_of(world, name).filter(|grant| !is_used(state, grant))
-        && seen.request == DrainRequest::Idle
-    {
-        seen.request = DrainRequest::read(&grant.reason);
+    seen.at_goal = super::is_at_goal(state);
+    match super::grant_of(world, name) {
+        // A grant that started no drain yet, as far as this cache knows, is not over: the drain step closes it first.
+        Some(grant) if !is_used(state, grant) && seen.request == DrainRequest::Idle => {
+            seen.request = DrainRequest::read(&grant.reason);
+        }
+        // A grant whose drain is over is spent, also where the node asks again already: it is given back, and the
+        // node gets a new one when its turn comes.
+        Some(grant) if is_used(state, grant) && seen.current == Progress::Idle => {
+            seen.request = DrainRequest::Idle;
+        }
+        _ => {}
     }
     seen
 }
@@ -78,9 +83,29 @@ pub fn reconcile(world: &World, key: &PoolKey, now: Timestamp) -> Outcome {
             (Some(pool), Some(next)) => commit(world, pool, &next, now),
             // A pool that names an OpenShift machine-config pool has no nodes of its own.
             (Some(pool), None) => commit(world, pool, &without_nodes(pool), now),
-            (None, _) => Outcome::default(),
+            (None, _) => unreadable(world, name, now),
         },
     }
+}
+
+/// A pool that cannot be read says so, by server-side apply: its grants are not known, so they must not be written.
+fn unreadable(world: &World, name: &str, now: Timestamp) -> Outcome {
+    let namespace = &world.settings.namespace;
+    let Some(problem) = world.problem(names::POOL, namespace, name) else {
+        return Outcome::default();
+    };
+    let mut conditions = problem.conditions.clone();
+    let verdict = Verdict::not_ready(planner::Reason::InvalidPool.as_str(), &problem.message);
+    conditions::set(&mut conditions, &verdict, problem.metadata.generation, now);
+    if conditions == problem.conditions {
+        return Outcome::default();
+    }
+    let object = json!({
+        "apiVersion": names::API_VERSION, "kind": names::POOL,
+        "metadata": { "name": name, "namespace": namespace },
+        "status": { "conditions": conditions },
+    });
+    Outcome { writes: vec![Write::Apply { object, subresource: "status" }], look_again: None }
 }
 
 fn without_nodes(pool: &SriovNetworkPoolConfig) -> PoolRollout {
@@ -198,7 +223,7 @@ fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRollout) -> Ve
         (Some(condition), _) => (blocked_reason(condition), condition.message.clone()),
         (None, Some((_, blocker))) => (blocker.reason().as_str(), blocker.to_string()),
         (None, None) if !draining.is_empty() => {
-            ("Progressing", format!("draining {}", some_of(&draining)))
+            ("Progressing", format!("draining {}", list(&draining)))
         }
         (None, None) => match next.waiting.first() {
             Some((_, blocker)) => (Blocker::reason(blocker).as_str(), blocker.to_string()),
@@ -259,7 +284,15 @@ fn no_nodes(world: &World, pool: &SriovNetworkPoolConfig) -> String {
     }
 }
 
-/// At most three, then how many more.
+/// At most five names, then how many more.
+fn list(names: &[String]) -> String {
+    match names.len() {
+        0..=5 => names.join(", "),
+        more => format!("{} and {} more", names[..5].join(", "), more - 5),
+    }
+}
+
+/// At most three sentences, then how many more.
 fn some_of(texts: &[String]) -> String {
     match texts.len() {
         0..=3 => texts.join("; "),

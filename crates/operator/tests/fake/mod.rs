@@ -3,6 +3,9 @@
 //! It keeps resource versions, refuses stale ones, lets an eviction be refused, and knows nothing else. The real
 //! behaviour of a Kubernetes API is the playground's store, which this crate must not see.
 
+#![allow(dead_code)] // Each test program uses its own part.
+#![allow(clippy::unwrap_used)] // A test that cannot find its object has failed.
+
 use api::Timestamp;
 use api::wire::{Answer, ObjectKey, PatchType, Write};
 use operator::controllers::{Operator, Work, goes_on};
@@ -196,7 +199,8 @@ fn merge(into: &mut Value, patch: &Value) {
 /// One operator over the fake API, with the events that it has not seen yet.
 pub struct Driver {
     pub operator: Operator,
-    seen: usize,
+    /// By kind: how much of the log was delivered. Watches of different kinds run at different speeds.
+    seen: BTreeMap<String, usize>,
     pub now: Timestamp,
     /// What was written, as text.
     pub trace: Vec<String>,
@@ -219,15 +223,27 @@ impl Driver {
                 .filter(|(key, _)| kinds::find(&key.api_version, &key.kind) == Some(kind));
             operator.relisted(kind, of_kind.map(|(_, object)| object.clone()).collect(), now);
         }
-        Self { operator, seen: api.log.len(), now, trace: Vec::new() }
+        let seen = KINDS.iter().map(|kind| (kind.kind.to_owned(), api.log.len())).collect();
+        Self { operator, seen, now, trace: Vec::new() }
     }
 
-    /// Lets the watch deliver everything that happened.
+    /// Lets the watches deliver everything that happened.
     pub fn deliver(&mut self, api: &Api) {
-        for event in &api.log[self.seen..] {
+        for kind in KINDS {
+            while self.deliver_one(api, kind.kind) {}
+        }
+    }
+
+    /// Lets the watch of one kind deliver its next event; false when there is none.
+    pub fn deliver_one(&mut self, api: &Api, kind: &str) -> bool {
+        let seen = self.seen.entry(kind.to_owned()).or_default();
+        let next = api.log[*seen..].iter().position(|event| event.object["kind"] == kind);
+        let event = next.map(|next| &api.log[*seen + next]);
+        *seen = next.map_or(api.log.len(), |next| *seen + next + 1);
+        if let Some(event) = event {
             self.operator.watched(event, self.now);
         }
-        self.seen = api.log.len();
+        event.is_some()
     }
 
     /// One step, carried out; false when nothing is due within the next second.

@@ -175,7 +175,8 @@ impl Guide<'_> {
                 let stage = self.stage(&node).await;
                 done += usize::from(stage == "done");
                 if seen.get(&node) != Some(&stage) {
-                    if stage == "drained" {
+                    let idle = |stage: Option<&String>| stage.is_none_or(|s| s == "waiting");
+                    if idle(seen.get(&node)) && stage != "done" && stage != "waiting" {
                         *self.drains.entry(node.clone()).or_default() += 1;
                     }
                     let before = seen.insert(node.clone(), stage.clone());
@@ -226,7 +227,9 @@ impl Guide<'_> {
         match current {
             _ if !ready => "rebooting",
             annotation::DRAINING => "granted, draining",
-            annotation::DRAIN_COMPLETE if exclusive => "rebooted, verifying",
+            annotation::DRAIN_COMPLETE if exclusive || self.reboots(node) > 0 => {
+                "rebooted, verifying"
+            }
             annotation::DRAIN_COMPLETE => "drained",
             _ if exclusive && synced && !cordoned => "done",
             _ => "waiting",

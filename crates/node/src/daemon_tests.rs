@@ -1,0 +1,602 @@
+//! The daemon's whole life over a simulated machine: a small API, an operator that drains, a device plugin that
+//! acknowledges, and boots. What happened is told as text.
+
+use super::*;
+use crate::give::{self, Taken};
+use crate::world::Change;
+use api::annotation;
+use api::wire::{Answer, Write};
+use expect_test::{Expect, expect};
+use host::crashing::{Crash, Crashing, Death, Side, survive};
+use host::sim::{Fault, Flavour, Machine, SimHost};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const NODE: &str = "worker-0";
+const NAMESPACE: &str = "sriov-network-operator";
+/// Turns of all parties; a life that needs more does not end.
+const TURNS: usize = 200;
+
+/// One node and everybody around it.
+struct Life {
+    host: SimHost,
+    state: Value,
+    node: Value,
+    version: u64,
+    world: NodeWorld,
+    /// PodResources.
+    pods: Vec<Holder>,
+    /// The offer that the device plugin acts on; it runs while `plugin` is true.
+    in_force: Option<Offer>,
+    plugin: bool,
+    /// The API refuses every write while this is true.
+    refuses: bool,
+    told: Vec<String>,
+    writes: usize,
+}
+
+impl Life {
+    fn new(machine: Machine) -> Self {
+        let metadata = json!({ "name": NODE, "namespace": NAMESPACE, "uid": "u1", "generation": 1 });
+        let mut life = Self {
+            host: SimHost::new(machine),
+            state: json!({
+                "apiVersion": names::API_VERSION, "kind": names::NODE_STATE, "metadata": metadata,
+                "spec": {}, "status": {},
+            }),
+            node: json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": NODE } }),
+            version: 0,
+            world: NodeWorld::default(),
+            pods: vec![],
+            in_force: None,
+            plugin: true,
+            refuses: false,
+            told: vec![],
+            writes: 0,
+        };
+        life.deliver();
+        life
+    }
+
+    /// A worker with one card of two ConnectX-5 ports.
+    fn worker() -> Self {
+        let clock = Timestamp::from_second(1_700_000_000).unwrap();
+        Self::new(Machine::small_worker(NODE, Flavour::Rhel, clock))
+    }
+
+    fn with(self, fault: Fault) -> Self {
+        self.host.machine().faults.insert(fault);
+        self
+    }
+
+    /// What the operator wants from now on.
+    fn wants(&mut self, rdma: &str, vfs: u32) {
+        let mut spec = json!({ "system": {}, "bridges": {} });
+        if !rdma.is_empty() {
+            spec["system"]["rdmaMode"] = json!(rdma);
+        }
+        if vfs > 0 {
+            spec["interfaces"] = json!([{
+                "pciAddress": "0000:03:00.0", "name": "enp3s0f0", "numVfs": vfs,
+                "vfGroups": [{
+                    "resourceName": "rdma_vf", "deviceType": "netdevice", "policyName": "train",
+                    "vfRange": format!("0-{}", vfs - 1), "isRdma": true,
+                }],
+            }]);
+        }
+        let generation = self.state["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        self.state["metadata"]["generation"] = json!(generation);
+        self.state["spec"] = spec;
+        self.told.push(format!("wanted: rdma {rdma:?}, {vfs} vfs"));
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        self.version += 1;
+        self.state["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.world.apply(&Change::Is(self.state.clone()));
+        self.world.apply(&Change::Is(self.node.clone()));
+    }
+
+    /// One turn of everybody. False: nothing happened.
+    fn turn(&mut self, host: &dyn Host) -> bool {
+        let before = (self.told.len(), self.writes);
+        self.daemon(host);
+        self.operator();
+        self.device_plugin();
+        let booted = self.host.machine().reboot_if_requested();
+        if booted {
+            self.told.push("the machine boots".to_owned());
+            self.in_force = None;
+            self.pods.clear();
+        }
+        let mut machine = self.host.machine();
+        machine.clock = machine.clock + Duration::from_secs(5);
+        drop(machine);
+        before != (self.told.len(), self.writes)
+    }
+
+    fn daemon(&mut self, host: &dyn Host) {
+        self.world.pods = Some(self.pods.clone());
+        let daemon = Daemon::new(NODE, NAMESPACE);
+        let outcome = daemon.step(host, &self.world, self.host.now());
+        let mut answers = vec![];
+        for write in &outcome.writes {
+            let answer = self.write(write);
+            answers.push((write.key(), answer));
+        }
+        self.world.answered(&answers);
+    }
+
+    fn write(&mut self, write: &Write) -> Answer {
+        if self.refuses {
+            return Answer::Unreachable("connection refused".to_owned());
+        }
+        self.writes += 1;
+        match write {
+            Write::Apply { object, subresource: "status" } => {
+                self.state["status"] = object["status"].clone();
+                self.told.push(format!("status {}", status_line(&self.state)));
+                self.deliver();
+                Answer::Done(self.state.clone())
+            }
+            Write::Patch { key, patch, .. } => {
+                let is_node = key.kind == "Node";
+                let object = if is_node { &mut self.node } else { &mut self.state };
+                let annotations = patch["metadata"]["annotations"].as_object().unwrap();
+                for (name, value) in annotations {
+                    object["metadata"]["annotations"][name] = value.clone();
+                    let short = name.rsplit('/').next().unwrap();
+                    self.told.push(format!("{} {short} := {}", key.kind, value.as_str().unwrap()));
+                }
+                self.deliver();
+                Answer::Done(if is_node { self.node.clone() } else { self.state.clone() })
+            }
+            Write::Event(event) => {
+                self.told.push(format!("event {}: {}", event.reason, event.message));
+                Answer::Done(Value::Null)
+            }
+            other => panic!("the daemon never writes {other:?}"),
+        }
+    }
+
+    /// Upstream's drain controller, with nobody else on the cluster.
+    fn operator(&mut self) {
+        let read = |object: &Value, name: &str| {
+            object["metadata"]["annotations"][name].as_str().unwrap_or(annotation::IDLE).to_owned()
+        };
+        let request = read(&self.node, annotation::NODE_STATE);
+        let current = read(&self.state, annotation::CURRENT_STATE);
+        let next = match (request.as_str(), current.as_str()) {
+            (annotation::IDLE, annotation::IDLE) => return,
+            (annotation::IDLE, _) => annotation::IDLE,
+            (_, annotation::IDLE) => annotation::DRAINING,
+            (_, annotation::DRAINING) => {
+                self.pods.clear();
+                annotation::DRAIN_COMPLETE
+            }
+            _ => return,
+        };
+        self.state["metadata"]["annotations"][annotation::CURRENT_STATE] = json!(next);
+        self.told.push(format!("operator: {next}"));
+        self.deliver();
+    }
+
+    fn device_plugin(&mut self) {
+        if !self.plugin {
+            return;
+        }
+        let boot_id = observe::boot_id(&self.host).unwrap();
+        if let Taken::New(offer) = give::take_offer(&self.host, &boot_id, self.in_force.as_ref()) {
+            let state = |device: &api::custody::OfferedDevice| match &device.state {
+                api::custody::OfferState::Ready => "ready",
+                api::custody::OfferState::Withdrawn { .. } => "withdrawn",
+                api::custody::OfferState::Broken { .. } => "broken",
+            };
+            let devices = offer.resources.values().flat_map(|resource| &resource.devices);
+            let states: Vec<&str> = devices.map(state).collect();
+            self.told.push(format!("plugin: offer {} [{}]", offer.sequence, states.join(" ")));
+            self.in_force = Some(offer);
+        }
+    }
+
+    /// Everybody takes turns until nothing happens three times running.
+    fn settle(&mut self) {
+        let host = self.host.clone();
+        self.settle_over(&host);
+    }
+
+    fn settle_over(&mut self, host: &dyn Host) {
+        let mut quiet = 0;
+        for _ in 0..TURNS {
+            quiet = if self.turn(host) { 0 } else { quiet + 1 };
+            if quiet == 3 {
+                return;
+            }
+        }
+        panic!("no rest after {TURNS} turns:\n{}", self.told.join("\n"));
+    }
+
+    /// Settled, a node writes nothing, neither to the API nor on itself.
+    fn assert_quiet(&mut self) {
+        self.settle();
+        let (writes, _) = (self.writes, self.host.take_journal());
+        for _ in 0..10 {
+            self.turn(&self.host.clone());
+        }
+        assert_eq!(self.writes, writes, "{}", self.told.join("\n"));
+        assert_eq!(self.host.take_journal(), Vec::<String>::new());
+    }
+
+    fn tell(&mut self, expected: Expect) {
+        expected.assert_eq(&(std::mem::take(&mut self.told).join("\n") + "\n"));
+    }
+
+    /// The goal, asked of the machine and not of the plan.
+    fn machine_says(&self) -> (Option<api::RdmaMode>, usize, u32) {
+        let machine = self.host.machine();
+        let vfs = machine.vfs_of(&"0000:03:00.0".parse().unwrap()).len();
+        (machine.rdma.mode, vfs, machine.boots)
+    }
+}
+
+fn status_line(state: &Value) -> String {
+    let status = &state["status"];
+    let vfs: i64 = status["interfaces"]
+        .as_array()
+        .map(|all| all.iter().filter_map(|one| one["numVfs"].as_i64()).sum())
+        .unwrap_or_default();
+    let mut line = format!(
+        "{}, rdma {}, {vfs} vfs",
+        status["syncStatus"].as_str().unwrap_or("-"),
+        status["system"]["rdmaMode"].as_str().unwrap_or("-"),
+    );
+    for blocker in status["blockers"].as_array().into_iter().flatten() {
+        line.push_str(&format!(", {}", blocker["reason"].as_str().unwrap()));
+    }
+    for record in status["reboots"].as_array().into_iter().flatten() {
+        let outcome = record["outcome"]["state"].as_str().unwrap();
+        line.push_str(&format!(", reboot {} {outcome}", record["attempt"]));
+    }
+    if let Some(error) = status["lastSyncError"].as_str() {
+        line.push_str(&format!(", error: {error}"));
+    }
+    line
+}
+
+fn holder(device: &str) -> Holder {
+    Holder {
+        device: device.to_owned(),
+        resource: "openshift.io/rdma_vf".to_owned(),
+        namespace: "default".to_owned(),
+        pod: "rdma-app".to_owned(),
+        uid: String::new(),
+    }
+}
+
+#[test]
+fn a_mode_change_takes_one_drain_and_one_reboot() {
+    let mut life = Life::worker();
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 0 vfs
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        plugin: offer 1 []
+        operator: DrainComplete
+        status InProgress, rdma shared, 0 vfs, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, reboot 1 pending
+        event RebootNode: rebooting for RdmaMode exclusive
+        the machine boots
+        status Succeeded, rdma exclusive, 0 vfs, reboot 1 helped
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+    "#]]);
+}
+
+/// A node with this order, at its goal; what it took is not told.
+fn settled(rdma: &str, vfs: u32) -> Life {
+    let mut life = Life::worker();
+    life.wants(rdma, vfs);
+    life.settle();
+    life.told.clear();
+    life
+}
+
+#[test]
+fn without_other_namespaces_the_mode_is_switched_without_drain_and_reboot() {
+    let mut life = Life::worker();
+    life.wants("exclusive", 0);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 0 vfs
+        status Succeeded, rdma exclusive, 0 vfs
+        event SyncStatusChanged: Status changed from:  to: Succeeded
+        plugin: offer 1 []
+    "#]]);
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 0, 1));
+    life.assert_quiet();
+}
+
+#[test]
+fn vfs_on_an_unused_card_need_no_drain() {
+    let mut life = Life::worker();
+    life.wants("", 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Succeeded, rdma shared, 4 vfs
+        event SyncStatusChanged: Status changed from:  to: Succeeded
+        plugin: offer 1 [ready ready ready ready]
+    "#]]);
+    life.assert_quiet();
+}
+
+#[test]
+fn more_vfs_while_a_pod_holds_one_wait_for_the_drain() {
+    let mut life = settled("", 2);
+    life.pods = vec![holder("0000:03:00.2")];
+    life.wants("", 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status InProgress, rdma shared, 2 vfs, DeviceHeld, WaitingForDrain
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        SriovNetworkNodeState desired-state := Drain_Required
+        Node state := Drain_Required
+        operator: Draining
+        operator: DrainComplete
+        plugin: offer 2 [withdrawn withdrawn]
+        status Succeeded, rdma shared, 4 vfs
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 4 [ready ready ready ready]
+    "#]]);
+    assert_eq!(life.machine_says().1, 4);
+    life.assert_quiet();
+}
+
+#[test]
+fn more_vfs_while_nobody_holds_one_wait_only_for_the_device_plugin() {
+    let mut life = settled("", 2);
+    life.wants("", 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Succeeded, rdma shared, 4 vfs
+        plugin: offer 4 [ready ready ready ready]
+    "#]]);
+    life.assert_quiet();
+}
+
+#[test]
+fn without_a_device_plugin_nobody_has_to_acknowledge() {
+    let mut life = settled("", 2);
+    life.plugin = false;
+    life.wants("", 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Succeeded, rdma shared, 4 vfs
+    "#]]);
+}
+
+#[test]
+fn removing_policy_and_pool_brings_the_node_back_to_where_it_started() {
+    let mut life = Life::worker();
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 4);
+    life.settle();
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 4, 2));
+    life.told.clear();
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("", 0);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 0 vfs
+        status InProgress, rdma exclusive, 4 vfs, WaitingForDrain, WaitingForReboot, reboot 1 helped
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        plugin: offer 2 []
+        operator: DrainComplete
+        status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, reboot 1 helped, reboot 1 pending
+        status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, reboot 1 helped, reboot 1 pending
+        event RebootNode: rebooting for RdmaMode shared
+        the machine boots
+        status Succeeded, rdma shared, 0 vfs, reboot 1 helped, reboot 1 helped
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+    "#]]);
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 3));
+    assert!(life.host.read(api::files::MODPROBE).is_err());
+    assert_eq!(life.host.list(api::files::PF_STORE).unwrap_or_default(), Vec::<String>::new());
+    life.assert_quiet();
+}
+
+#[test]
+fn a_reboot_that_did_not_help_is_not_asked_for_again() {
+    let mut life =
+        Life::worker().with(Fault::IgnoresKernelArgument).with(Fault::IgnoresModprobeOption);
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    life.settle();
+    life.told.drain(..life.told.iter().position(|line| line == "the machine boots").unwrap());
+    // A service with a namespace of its own keeps the live switch away.
+    life.tell(expect![[r#"
+        the machine boots
+        status Succeeded, rdma exclusive, 0 vfs, reboot 1 didNotHelp
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+    "#]]);
+    assert!(life.machine_says().2 <= 2);
+    life.assert_quiet();
+}
+
+#[test]
+fn without_the_mirror_in_the_api_there_is_no_reboot() {
+    let mut life = Life::worker();
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    while !life.told.iter().any(|line| line == "operator: DrainComplete") {
+        life.turn(&life.host.clone());
+    }
+    life.refuses = true;
+    for _ in 0..20 {
+        life.turn(&life.host.clone());
+    }
+    assert_eq!(life.machine_says().2, 1);
+    assert!(life.host.read(api::files::REBOOTS).is_err(), "nothing is booked on the host yet");
+    life.refuses = false;
+    life.settle();
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 0, 2));
+}
+
+#[test]
+fn without_the_ledger_on_the_disk_there_is_no_reboot_and_a_sentence() {
+    let mut life = Life::worker().with(Fault::DiskFull);
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 0 vfs
+        status Failed, rdma -, 0 vfs, error: replace /var/lib/ironrail/initial.json: no space left on device
+        event SyncStatusChanged: Status changed from:  to: Failed. Last Error: replace /var/lib/ironrail/initial.json: no space left on device
+    "#]]);
+    assert_eq!(life.machine_says().2, 1);
+}
+
+#[test]
+fn a_kubelet_that_does_not_answer_stops_every_change() {
+    let mut life = Life::worker();
+    life.wants("", 4);
+    let daemon = Daemon::new(NODE, NAMESPACE);
+    let outcome = daemon.step(&life.host, &life.world, life.host.now());
+    for write in &outcome.writes {
+        life.write(write);
+    }
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Failed, rdma -, 0 vfs, error: the kubelet's PodResources does not answer, so nobody knows which devices pods hold; nothing is changed
+        event SyncStatusChanged: Status changed from:  to: Failed. Last Error: the kubelet's PodResources does not answer, so nobody knows which devices pods hold; nothing is changed
+    "#]]);
+    assert_eq!(life.machine_says().1, 0);
+}
+
+#[test]
+fn an_order_that_cannot_be_understood_stops_only_its_own_card() {
+    let mut life = Life::worker();
+    life.wants("", 4);
+    life.state["spec"]["interfaces"][0]["vfGroups"][0]["deviceType"] = json!("netdevise");
+    life.deliver();
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Failed, rdma shared, 0 vfs, error: interface 0000:03:00.0: deviceType "netdevise" is unknown; write netdevice or vfio-pci
+        event SyncStatusChanged: Status changed from:  to: Failed. Last Error: interface 0000:03:00.0: deviceType "netdevise" is unknown; write netdevice or vfio-pci
+        plugin: offer 1 []
+    "#]]);
+}
+
+#[test]
+fn a_card_that_makes_fewer_vfs_is_named_in_the_status() {
+    let mut life = Life::worker().with(Fault::DriverMakesFewerVfs);
+    life.wants("", 4);
+    for _ in 0..3 {
+        life.turn(&life.host.clone());
+    }
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Failed, rdma shared, 3 vfs, error: asked for 4 VFs on 0000:03:00.0, and its driver made 3
+        event SyncStatusChanged: Status changed from:  to: Failed. Last Error: asked for 4 VFs on 0000:03:00.0, and its driver made 3
+        plugin: offer 1 [withdrawn withdrawn withdrawn]
+    "#]]);
+}
+
+#[test]
+fn an_offer_that_was_cut_off_is_written_again_before_anything_is_touched() {
+    let mut life = settled("", 2);
+    life.host.replace(api::files::OFFER, b"{\"version\":1,\"boo", 0o600).unwrap();
+    life.wants("", 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Succeeded, rdma shared, 4 vfs
+        plugin: offer 2 [ready ready ready ready]
+    "#]]);
+}
+
+/// The life that is crashed at: a mode change and VFs, then everything taken back.
+fn there_and_back(life: &mut Life, host: &dyn Host) {
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 2);
+    life.settle_over(host);
+    life.wants("exclusive", 4);
+    life.settle_over(host);
+}
+
+#[test]
+fn killed_at_any_primitive_it_reaches_the_goal_with_one_reboot() {
+    let whole = {
+        let mut life = Life::worker();
+        let counting = Crashing::new(life.host.clone(), Death::Unwind);
+        there_and_back(&mut life, &counting);
+        counting.count()
+    };
+    // Every life is a few thousand primitives long, so not each of them is tried: a stride that shares no factor with
+    // anything regular meets every kind of place.
+    let stride = whole / 150 + 1;
+    for primitive in (1..=whole).step_by(usize::try_from(stride).unwrap()) {
+        for side in [Side::Before, Side::After] {
+            dies_at(Crash { primitive, side });
+        }
+    }
+}
+
+fn dies_at(crash: Crash) {
+    let mut life = Life::worker();
+    let dying = Crashing::new(life.host.clone(), Death::Unwind);
+    dying.arm(crash);
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 2);
+    let first = survive(|| life.settle_over(&dying));
+    if first.is_err() {
+        // A new daemon knows only what the API and the host say.
+        let (state, node) = (life.state.clone(), life.node.clone());
+        life.world = NodeWorld::default();
+        (life.state, life.node) = (state, node);
+        life.deliver();
+    }
+    life.settle();
+    life.wants("exclusive", 4);
+    let second = if first.is_ok() { survive(|| life.settle_over(&dying)) } else { Ok(()) };
+    if second.is_err() {
+        life.world = NodeWorld::default();
+        life.deliver();
+    }
+    life.settle();
+    let found = life.machine_says();
+    let goal = (Some(api::RdmaMode::Exclusive), 4, 2);
+    assert_eq!(found, goal, "killed at {crash:?}:\n{}", life.told.join("\n"));
+    let status = status_line(&life.state);
+    assert!(status.starts_with("Succeeded"), "killed at {crash:?}: {status}");
+    assert_eq!(life.world.node_request(), Some(annotation::IDLE), "killed at {crash:?}");
+    life.assert_quiet();
+}

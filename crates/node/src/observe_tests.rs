@@ -1,0 +1,124 @@
+//! The node of the guide, as it is seen: facts as text.
+
+use super::*;
+use expect_test::{Expect, expect};
+use host::sim::{Fault, Flavour, Machine, SimHost};
+
+fn worker(change: impl FnOnce(&mut Machine)) -> SimHost {
+    let mut machine = Machine::rdma_worker("worker-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+    change(&mut machine);
+    SimHost::new(machine)
+}
+
+fn check(host: &SimHost, expected: Expect) {
+    let inventory = observe(host, Vec::new()).unwrap();
+    let mut text = rdma_line(&inventory.rdma);
+    for function in &inventory.physical_functions {
+        text.push_str(&function_line(function));
+        for vf in &function.vfs {
+            text.push_str(&vf_line(vf));
+        }
+    }
+    expected.assert_eq(&text);
+}
+
+fn rdma_line(rdma: &RdmaSubsystem) -> String {
+    format!(
+        "rdma {}, argument {}, option {}, {} other namespaces, tool {}, modprobe.d {}\n",
+        shown(&rdma.mode),
+        shown(&rdma.kernel_argument),
+        shown(&rdma.modprobe_option),
+        rdma.other_namespaces,
+        shown(&rdma.kernel_argument_tool),
+        if rdma.modprobe_writable { "writable" } else { "read-only" },
+    )
+}
+
+fn function_line(function: &PhysicalFunction) -> String {
+    format!(
+        "{} {} {}:{} {} {} of {} vfs ({}), {}, {}, node {}, mtu {}, {}\n",
+        function.pci,
+        function.name,
+        function.vendor,
+        function.device,
+        shown(&function.driver),
+        function.vfs.len(),
+        shown(&function.total_vfs),
+        shown(&function.vf_device),
+        shown(&function.link_type),
+        function.eswitch,
+        shown(&function.numa_node),
+        function.mtu,
+        shown(&function.rdma_device),
+    )
+}
+
+fn vf_line(vf: &VirtualFunction) -> String {
+    format!(
+        "  {} {} {} {} {} {}\n",
+        vf.index,
+        vf.pci,
+        shown(&vf.driver),
+        shown(&vf.name),
+        shown(&vf.rdma_device),
+        shown(&vf.guid),
+    )
+}
+
+fn shown<T: std::fmt::Display>(value: &Option<T>) -> String {
+    value.as_ref().map_or("-".to_owned(), ToString::to_string)
+}
+
+#[test]
+fn every_card_with_sriov_is_seen_whatever_its_vendor_and_nothing_else() {
+    check(&worker(|_| {}), expect![[r#"
+        rdma shared, argument -, option -, 0 other namespaces, tool grubby, modprobe.d writable
+        0000:03:00.0 enp3s0f0 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_0
+        0000:03:00.1 enp3s0f1 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_1
+        0000:07:00.0 enp7s0 8086:10c9 igb 0 of 7 vfs (10ca), ETH, legacy, node 0, mtu 1500, -
+        0000:3b:00.0 enp59s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 0, mtu 1500, mlx5_2
+        0000:5e:00.0 enp94s0 8086:1592 ice 0 of 64 vfs (1889), ETH, legacy, node 0, mtu 1500, irdma0
+        0000:af:00.0 enp175s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 1, mtu 1500, mlx5_3
+    "#]]);
+}
+
+#[test]
+fn vfs_are_seen_with_their_rdma_devices() {
+    let host = worker(|_| {});
+    host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "2").unwrap();
+    check(&host, expect![[r#"
+        rdma shared, argument -, option -, 0 other namespaces, tool grubby, modprobe.d writable
+        0000:03:00.0 enp3s0f0 15b3:1017 mlx5_core 2 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_0
+          0 0000:03:00.2 mlx5_core enp3s0f0v0 mlx5_4 0000:0000:0000:0000
+          1 0000:03:00.3 mlx5_core enp3s0f0v1 mlx5_5 0000:0000:0000:0000
+        0000:03:00.1 enp3s0f1 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_1
+        0000:07:00.0 enp7s0 8086:10c9 igb 0 of 7 vfs (10ca), ETH, legacy, node 0, mtu 1500, -
+        0000:3b:00.0 enp59s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 0, mtu 1500, mlx5_2
+        0000:5e:00.0 enp94s0 8086:1592 ice 0 of 64 vfs (1889), ETH, legacy, node 0, mtu 1500, irdma0
+        0000:af:00.0 enp175s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 1, mtu 1500, mlx5_3
+    "#]]);
+}
+
+#[test]
+fn a_file_of_ours_and_an_argument_are_facts_of_their_own() {
+    let host = worker(|machine| machine.faults.extend([Fault::IgnoresKernelArgument]));
+    let text = format!("{}\noptions ib_core netns_mode=0\n", files::MODPROBE_HEADER);
+    host.replace(files::MODPROBE, text.as_bytes(), 0o644).unwrap();
+    check(&host, expect![[r#"
+        rdma shared, argument -, option exclusive, 0 other namespaces, tool grubby, modprobe.d writable
+        0000:03:00.0 enp3s0f0 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_0
+        0000:03:00.1 enp3s0f1 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_1
+        0000:07:00.0 enp7s0 8086:10c9 igb 0 of 7 vfs (10ca), ETH, legacy, node 0, mtu 1500, -
+        0000:3b:00.0 enp59s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 0, mtu 1500, mlx5_2
+        0000:5e:00.0 enp94s0 8086:1592 ice 0 of 64 vfs (1889), ETH, legacy, node 0, mtu 1500, irdma0
+        0000:af:00.0 enp175s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 1, mtu 1500, mlx5_3
+    "#]]);
+}
+
+#[test]
+fn the_last_kernel_argument_counts() {
+    let line = "ro ib_core.netns_mode=0 quiet ib_core.netns_mode=1";
+    assert_eq!(argument(line), Some(RdmaMode::Shared));
+    assert_eq!(argument("ro ib_core.netns_mode=N"), Some(RdmaMode::Exclusive));
+    assert_eq!(argument("ro xib_core.netns_mode=0"), None);
+}

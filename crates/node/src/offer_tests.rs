@@ -1,0 +1,212 @@
+//! Offers as text: wanted groups against observed functions, with what was offered before.
+
+use super::*;
+use api::custody::Holder;
+use api::nodestate::{Interface, NodeStateSpec, VfGroup};
+use expect_test::{Expect, expect};
+
+fn pci(text: &str) -> PciAddress {
+    text.parse().unwrap()
+}
+
+fn vf(index: u32, driver: &str) -> VirtualFunction {
+    VirtualFunction {
+        pci: pci(&format!("0000:3b:00.{}", index + 2)),
+        index,
+        driver: (!driver.is_empty()).then(|| driver.to_owned()),
+        name: (driver == "mlx5_core").then(|| format!("enp59s0v{index}")),
+        mac: None,
+        admin_mac: None,
+        mtu: None,
+        device: "101e".to_owned(),
+        rdma_device: (driver == "mlx5_core").then(|| format!("mlx5_{}", index + 4)),
+        guid: None,
+        representor: None,
+        vdpa: None,
+    }
+}
+
+fn node(vfs: Vec<VirtualFunction>) -> Inventory {
+    let function = PhysicalFunction {
+        pci: pci("0000:3b:00.0"),
+        name: "enp59s0".to_owned(),
+        alt_names: vec![],
+        mac: String::new(),
+        vendor: "15b3".to_owned(),
+        device: "1021".to_owned(),
+        driver: Some("mlx5_core".to_owned()),
+        mtu: 1500,
+        admin_up: true,
+        speed: None,
+        link_type: None,
+        eswitch: api::EswitchMode::Legacy,
+        total_vfs: Some(16),
+        vf_device: None,
+        numa_node: Some(0),
+        rdma_device: Some("mlx5_0".to_owned()),
+        net_filter: String::new(),
+        vfs,
+    };
+    Inventory {
+        boot_id: "boot-1".to_owned(),
+        physical_functions: vec![function],
+        ..Inventory::default()
+    }
+}
+
+/// `rdma 0-1` is a group of RDMA netdevices, `vfio 2-3` one of vfio-pci, `rdma whole` the PF itself.
+fn wanted(groups: &[&str]) -> Desired {
+    let group = |text: &&str| {
+        let (kind, range) = text.split_once(' ').unwrap();
+        VfGroup {
+            resource_name: kind.to_owned(),
+            device_type: if kind == "vfio" { "vfio-pci" } else { "netdevice" }.to_owned(),
+            vf_range: range.parse().ok(),
+            is_rdma: kind == "rdma",
+            ..VfGroup::default()
+        }
+    };
+    let whole = groups.iter().any(|group| group.ends_with("whole"));
+    let interface = Interface {
+        pci_address: pci("0000:3b:00.0"),
+        num_vfs: if whole { 0 } else { 4 },
+        mtu: 0,
+        name: String::new(),
+        link_type: String::new(),
+        eswitch_mode: String::new(),
+        vf_groups: groups.iter().map(group).collect(),
+        externally_managed: false,
+    };
+    Desired::parse(&NodeStateSpec { interfaces: vec![interface], ..NodeStateSpec::default() })
+}
+
+fn first(groups: &[&str], inventory: &Inventory) -> Offer {
+    offer(None, 0, &wanted(groups), inventory, "openshift.io", &Withdrawn::new())
+}
+
+fn check(offer: &Offer, expected: Expect) {
+    let mut text = format!("offer {}\n", offer.sequence);
+    for (name, resource) in &offer.resources {
+        text.push_str(&format!("{name}{}\n", if resource.rdma { " with rdma" } else { "" }));
+        for device in &resource.devices {
+            let state = match &device.state {
+                OfferState::Ready => "ready".to_owned(),
+                OfferState::Withdrawn { because } => format!("withdrawn: {because}"),
+                OfferState::Broken { because } => format!("broken: {because}"),
+            };
+            text.push_str(&format!("  {} {state}\n", device.pci));
+        }
+    }
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn each_group_offers_its_vfs() {
+    let inventory = node((0..4).map(|i| vf(i, if i < 2 { "mlx5_core" } else { "vfio-pci" })).collect());
+    check(&first(&["rdma 0-1", "vfio 2-3"], &inventory), expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+          0000:3b:00.3 ready
+        openshift.io/vfio
+          0000:3b:00.4 ready
+          0000:3b:00.5 ready
+    "#]]);
+}
+
+#[test]
+fn what_is_not_as_asked_for_is_broken_and_says_how() {
+    let mut inventory = node(vec![vf(0, ""), vf(1, "vfio-pci"), vf(2, "mlx5_core"), vf(3, "mlx5_core")]);
+    inventory.physical_functions[0].vfs[2].rdma_device = None;
+    inventory.physical_functions[0].vfs[3].name = None;
+    check(&first(&["rdma 0-3"], &inventory), expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 broken: 0000:3b:00.2 has no driver
+          0000:3b:00.3 broken: 0000:3b:00.3 is bound to vfio-pci, and a network interface is asked for
+          0000:3b:00.4 broken: VF 2 of 0000:3b:00.0 (0000:3b:00.4) has no RDMA device
+          0000:3b:00.5 broken: VF 3 of 0000:3b:00.0 (0000:3b:00.5) has no network interface in the host's namespace
+    "#]]);
+}
+
+#[test]
+fn what_a_pod_holds_is_not_judged() {
+    let mut inventory = node(vec![vf(0, "mlx5_core")]);
+    inventory.physical_functions[0].vfs[0].name = None;
+    inventory.holders = vec![Holder { device: "0000:3b:00.2".to_owned(), ..Holder::default() }];
+    check(&first(&["rdma 0-3"], &inventory), expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+    "#]]);
+}
+
+#[test]
+fn a_pf_is_offered_whole_only_while_it_has_no_vfs() {
+    check(&first(&["rdma whole"], &node(vec![])), expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.0 ready
+    "#]]);
+    check(&first(&["rdma whole"], &node(vec![vf(0, "mlx5_core")])), expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.0 broken: 0000:3b:00.0 has 1 VFs, and the whole PF is asked for
+    "#]]);
+}
+
+#[test]
+fn nothing_new_is_the_same_offer_and_a_lost_one_is_never_numbered_again() {
+    let inventory = node(vec![vf(0, "mlx5_core")]);
+    let desired = wanted(&["rdma 0-3"]);
+    let before = first(&["rdma 0-3"], &inventory);
+    let again = offer(Some(&before), 1, &desired, &inventory, "openshift.io", &Withdrawn::new());
+    assert_eq!(again, before);
+    let lost = offer(None, 9, &desired, &inventory, "openshift.io", &Withdrawn::new());
+    assert_eq!(lost.sequence, 10);
+}
+
+#[test]
+fn vfs_that_go_and_come_again_stay_listed() {
+    let before = first(&["rdma 0-3"], &node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
+    let desired = wanted(&["rdma 0-3"]);
+    let between = offer(Some(&before), 1, &desired, &node(vec![]), "openshift.io", &Withdrawn::new());
+    check(&between, expect![[r#"
+        offer 2
+        openshift.io/rdma with rdma
+          0000:3b:00.2 withdrawn: 0000:3b:00.2 does not exist at the moment
+          0000:3b:00.3 withdrawn: 0000:3b:00.3 does not exist at the moment
+    "#]]);
+}
+
+#[test]
+fn without_a_policy_a_device_leaves_the_list_once_nobody_holds_it() {
+    let before = first(&["rdma 0-3"], &node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
+    let mut inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
+    inventory.holders = vec![Holder { device: "0000:3b:00.3".to_owned(), ..Holder::default() }];
+    let nothing = Desired::default();
+    let held = offer(Some(&before), 1, &nothing, &inventory, "openshift.io", &Withdrawn::new());
+    check(&held, expect![[r#"
+        offer 2
+        openshift.io/rdma with rdma
+          0000:3b:00.3 withdrawn: no policy asks for it any more
+    "#]]);
+    inventory.holders.clear();
+    let free = offer(Some(&held), 2, &nothing, &inventory, "openshift.io", &Withdrawn::new());
+    check(&free, expect![[r#"
+        offer 3
+    "#]]);
+}
+
+#[test]
+fn what_the_plan_changes_is_withdrawn_with_its_reason() {
+    let inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
+    let withdrawn = Withdrawn::from([(pci("0000:3b:00.3"), "policy train asks for MTU 9000".to_owned())]);
+    let offer = offer(None, 0, &wanted(&["rdma 0-3"]), &inventory, "openshift.io", &withdrawn);
+    check(&offer, expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+          0000:3b:00.3 withdrawn: policy train asks for MTU 9000
+    "#]]);
+}

@@ -1,0 +1,154 @@
+//! SriovNetworkNodePolicy: which nodes and PFs it matched, what it nearly matched, and what is wrong with it.
+//!
+//! What a policy does is in the node states; here people read how it went. Also what is wrong between objects.
+
+use super::{facts, is_at_goal, managed_nodes};
+use crate::conditions::{self, Verdict};
+use crate::queue::NetworkKind;
+use crate::steps::networks;
+use crate::world::World;
+use api::policy::{PolicyStatus, SriovNetworkNodePolicy};
+use api::wire::{ObjectKey, Outcome, Write};
+use api::{Timestamp, names};
+use planner::Problem;
+use planner::conflicts::{self, Cluster, NodeView};
+use planner::policy::Parsed;
+use planner::select::{self, LISTED, NodeFacts, Selection};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+struct Observed<'a> {
+    policy: &'a SriovNetworkNodePolicy,
+    parsed: Parsed,
+    selection: Selection,
+    /// Nodes that the policy gives devices on, and are done with it.
+    ready: usize,
+    findings: &'a [Problem],
+}
+
+fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
+    let policy = world.policies.get(name)?;
+    let parsed = planner::policy::parse(policy);
+    let nodes = managed_nodes(world);
+    let facts: Vec<NodeFacts> = nodes.iter().map(|(node, state)| facts(node, *state)).collect();
+    let selection = match &parsed.policy {
+        Some(policy) => select::select(policy, &facts),
+        None => Selection::default(),
+    };
+    let matched = selection.matched.iter();
+    let ready = matched
+        .filter(|matched| world.node_states.get(&matched.node).is_some_and(is_at_goal))
+        .count();
+    let findings = world.findings_of(&format!("policy {name}"));
+    Some(Observed { policy, parsed, selection, ready, findings })
+}
+
+pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
+    let problem = world.problem(names::POLICY, &world.settings.namespace, name);
+    match (observe(world, name), problem) {
+        (Some(seen), None) => commit(&seen, &judge(&seen), now),
+        (Some(seen), Some(problem)) => {
+            commit(&seen, &Verdict::not_ready("InvalidPolicy", &problem.message), now)
+        }
+        (None, Some(problem)) => {
+            let mut policy = SriovNetworkNodePolicy {
+                metadata: problem.metadata.clone(),
+                ..SriovNetworkNodePolicy::default()
+            };
+            policy.status.conditions.clone_from(&problem.conditions);
+            let seen = Observed {
+                policy: &policy,
+                parsed: Parsed::default(),
+                selection: Selection::default(),
+                ready: 0,
+                findings: &[],
+            };
+            commit(&seen, &Verdict::not_ready("InvalidPolicy", &problem.message), now)
+        }
+        (None, None) => Outcome::default(),
+    }
+}
+
+/// First what the policy says wrong by itself, then what it says wrong beside others, then how far the nodes are.
+fn judge(seen: &Observed) -> Verdict {
+    let wrong = match seen.parsed.policy {
+        None => seen.parsed.problems.as_slice(),
+        Some(_) => seen.findings,
+    };
+    if let Some(first) = wrong.first() {
+        let messages: Vec<&str> = wrong.iter().map(|problem| problem.message.as_str()).collect();
+        return Verdict::not_ready(first.reason.as_str(), messages.join("; "));
+    }
+    let nodes = seen.selection.matched.len();
+    let progress = format!("{} of {nodes} matched nodes are at their goal", seen.ready);
+    // Here `problems` are warnings: what the policy asks for and does not get.
+    let warnings = seen.parsed.problems.iter().map(|problem| problem.message.clone());
+    let message: Vec<String> = [progress].into_iter().chain(warnings).collect();
+    let message = message.join("; ");
+    match seen.parsed.policy {
+        // Upstream's own name for a policy that it made itself.
+        None => Verdict::not_ready("Skipped", "a policy of the name default is not acted on"),
+        Some(_) if nodes == 0 => Verdict::not_ready("NothingSelected", message),
+        Some(_) if seen.ready == nodes => Verdict::ready("NodesReady", message),
+        Some(_) => Verdict::not_ready("Progressing", message),
+    }
+}
+
+fn commit(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Outcome {
+    let metadata = &seen.policy.metadata;
+    let selection = &seen.selection;
+    let mut status = PolicyStatus {
+        conditions: seen.policy.status.conditions.clone(),
+        matched: selection.matched.iter().take(LISTED).cloned().collect(),
+        matched_nodes: i64::try_from(selection.matched.len()).unwrap_or(i64::MAX),
+        near_misses: selection.near_misses.clone(),
+    };
+    let turned = conditions::set(&mut status.conditions, verdict, metadata.generation, now);
+    if status == seen.policy.status {
+        return Outcome::default();
+    }
+    let key =
+        ObjectKey::new(names::API_VERSION, names::POLICY, &metadata.namespace, &metadata.name);
+    let object = json!({
+        "apiVersion": names::API_VERSION, "kind": names::POLICY,
+        "metadata": { "name": metadata.name, "namespace": metadata.namespace },
+        "status": status,
+    });
+    let mut writes = vec![Write::Apply { object, subresource: "status" }];
+    if turned {
+        writes.push(conditions::event(key, &metadata.uid, verdict, now));
+    }
+    Outcome { writes, look_again: None }
+}
+
+/// What is wrong between objects, by the label of the object that has to change.
+pub fn findings(world: &World) -> BTreeMap<String, Vec<Problem>> {
+    let nodes: Vec<NodeView> = managed_nodes(world)
+        .into_iter()
+        .map(|(node, state)| NodeView {
+            facts: facts(node, state),
+            mode: state.and_then(|state| state.status.system.rdma_mode),
+        })
+        .collect();
+    let pools: Vec<_> = world.pools.values().cloned().collect();
+    let mut rendered = Vec::new();
+    for kind in NetworkKind::ALL {
+        rendered.extend(networks::rendered(world, kind));
+    }
+    // Oldest first: the first of two networks keeps the NetworkAttachmentDefinition.
+    rendered.sort_by(|(age, ..), (other, ..)| age.cmp(other));
+    let networks: Vec<_> =
+        rendered.into_iter().map(|(_, label, network)| (label, network)).collect();
+    let problems = conflicts::find(&Cluster {
+        nodes: &nodes,
+        policies: &world.parsed,
+        pools: &pools,
+        networks: &networks,
+        prefix: &world.settings.resource_prefix,
+    });
+    let mut by_object: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
+    for problem in problems {
+        by_object.entry(problem.object.clone()).or_default().push(problem);
+    }
+    by_object
+}

@@ -1,0 +1,220 @@
+//! From policies to node states, the ConfigMap of upstream, the node label, and what a policy says of itself.
+
+#![allow(clippy::unwrap_used)] // A test that cannot find its object has failed.
+
+mod fake;
+
+use expect_test::{Expect, expect};
+use fake::{Api, Driver, config, node, pool, settings};
+use serde_json::{Value, json};
+
+const NODE_STATE: &str = "SriovNetworkNodeState";
+const POLICY: &str = "SriovNetworkNodePolicy";
+
+fn policy(name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "sriovnetwork.openshift.io/v1", "kind": POLICY,
+        "metadata": { "name": name, "namespace": "sriov-network-operator" }, "spec": spec,
+    })
+}
+
+/// The policy of the guide, on the card that the guide means.
+fn guide() -> Value {
+    policy(
+        "rdma-policy",
+        json!({
+            "deviceType": "netdevice", "isRdma": true, "numVfs": 4, "priority": 90,
+            "resourceName": "rdma_exclusive_device",
+            "nicSelector": { "vendor": "15b3", "deviceID": "1017", "pfName": ["enp3s0f0"] },
+            "nodeSelector": { "rdma-capable": "true" },
+        }),
+    )
+}
+
+/// One node whose daemon reported one ConnectX-5, in a pool that wants exclusive mode.
+fn cluster() -> (Api, Driver) {
+    let mut api = Api::default();
+    api.put(config());
+    api.put(node("n1"));
+    api.put(pool("rdma-workers", json!({ "rdmaMode": "exclusive" })));
+    api.put(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "supported-nic-ids", "namespace": "sriov-network-operator" },
+        "data": { "cx5": "15b3 1017 1018" },
+    }));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    api.edit(NODE_STATE, "n1", |state| {
+        state["status"]["interfaces"] = json!([{
+            "pciAddress": "0000:3b:00.0", "name": "enp3s0f0", "vendor": "15b3", "deviceID": "1017",
+            "linkType": "ETH", "totalvfs": 8,
+        }]);
+    });
+    driver.settle(&mut api);
+    (api, driver)
+}
+
+/// What the node's daemon says once everything is done.
+fn at_goal(api: &mut Api) {
+    api.edit(NODE_STATE, "n1", |state| {
+        state["status"]["syncStatus"] = "Succeeded".into();
+        state["status"]["observedGeneration"] = state["metadata"]["generation"].clone();
+    });
+}
+
+fn quiet(api: &mut Api, driver: &mut Driver) {
+    driver.wait(3600);
+    assert_eq!(driver.settle(api), "");
+    assert_eq!(Driver::at(api, settings(), driver.now).settle(api), "");
+}
+
+/// Status, reason and message of a policy's condition.
+fn said(api: &Api, name: &str) -> String {
+    let condition = &api.get(POLICY, name).unwrap()["status"]["conditions"][0];
+    let text = |field: &str| condition[field].as_str().unwrap();
+    format!("{} {}: {}", text("status"), text("reason"), text("message"))
+}
+
+fn check(text: impl ToString, expected: Expect) {
+    expected.assert_eq(&text.to_string());
+}
+
+#[test]
+fn the_guides_policy_becomes_what_upstream_makes_of_it() {
+    let (mut api, mut driver) = cluster();
+    api.put(guide());
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        apply SriovNetworkNodeState sriov-network-operator/n1 {"interfaces":[{"pciAddress":"0000:3b:00.0","numVfs":4,"name":"enp3s0f0","vfGroups":[{"resourceName":"rdma_exclusive_device","deviceType":"netdevice","vfRange":"0-3","policyName":"rdma-policy","isRdma":true}]}],"bridges":{},"system":{"rdmaMode":"exclusive"}}
+        patch Node n1 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":"Enabled"}}}
+        apply SriovNetworkNodePolicy sriov-network-operator/rdma-policy status {"matchedNodes":1,"matched":[{"node":"n1","interfaces":["enp3s0f0"]}]} [Ready=False Progressing: 0 of 1 matched nodes are at their goal]
+        event SriovNetworkNodePolicy sriov-network-operator/rdma-policy Progressing: 0 of 1 matched nodes are at their goal
+        apply ConfigMap sriov-network-operator/device-plugin-config {"n1":"{\"resourceList\":[{\"resourceName\":\"rdma_exclusive_device\",\"selectors\":{\"vendors\":[\"15b3\"],\"devices\":[\"1018\"],\"pfNames\":[\"enp3s0f0\"],\"IsRdma\":true,\"NeedVhostNet\":false},\"SelectorObj\":null}]}"}"#]],
+    );
+    let map = api.get("ConfigMap", "device-plugin-config").unwrap();
+    check(
+        map["data"]["n1"].as_str().unwrap(),
+        expect![[
+            r#"{"resourceList":[{"resourceName":"rdma_exclusive_device","selectors":{"vendors":["15b3"],"devices":["1018"],"pfNames":["enp3s0f0"],"IsRdma":true,"NeedVhostNet":false},"SelectorObj":null}]}"#
+        ]],
+    );
+    at_goal(&mut api);
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        update SriovNetworkPoolConfig sriov-network-operator/rdma-workers status {"readyNodes":1,"nodes":1} [Ready=True NodesReady: 1 of 1 nodes are at their goal]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma-workers NodesReady: 1 of 1 nodes are at their goal
+        apply SriovNetworkNodePolicy sriov-network-operator/rdma-policy status {"matchedNodes":1,"matched":[{"node":"n1","interfaces":["enp3s0f0"]}]} [Ready=True NodesReady: 1 of 1 matched nodes are at their goal]
+        event SriovNetworkNodePolicy sriov-network-operator/rdma-policy NodesReady: 1 of 1 matched nodes are at their goal"#]],
+    );
+    quiet(&mut api, &mut driver);
+}
+
+#[test]
+fn a_policy_that_goes_takes_its_vfs_along() {
+    let (mut api, mut driver) = cluster();
+    api.put(guide());
+    driver.settle(&mut api);
+    let key = api.objects.keys().find(|key| key.kind == POLICY).cloned();
+    api.remove(&key.unwrap());
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+        apply SriovNetworkNodeState sriov-network-operator/n1 {"bridges":{},"system":{"rdmaMode":"exclusive"},"interfaces":[]}
+        patch Node n1 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":"Disabled"}}}
+        apply ConfigMap sriov-network-operator/device-plugin-config {"n1":"{\"resourceList\":null}"}"#]],
+    );
+    quiet(&mut api, &mut driver);
+}
+
+#[test]
+fn a_policy_that_is_misspelt_later_keeps_what_it_has() {
+    let (mut api, mut driver) = cluster();
+    api.put(guide());
+    driver.settle(&mut api);
+    let before = api.get(NODE_STATE, "n1").unwrap()["spec"].clone();
+    api.edit(POLICY, "rdma-policy", |policy| policy["spec"]["deviceType"] = "netdevise".into());
+    driver.settle(&mut api);
+    check(
+        said(&api, "rdma-policy"),
+        expect![[
+            r#"False InvalidPolicy: deviceType "netdevise" is unknown; write netdevice or vfio-pci"#
+        ]],
+    );
+    // One that cannot even be read.
+    api.edit(POLICY, "rdma-policy", |policy| policy["spec"]["numVfs"] = "four".into());
+    driver.settle(&mut api);
+    check(
+        said(&api, "rdma-policy"),
+        expect![[
+            r#"False InvalidPolicy: SriovNetworkNodePolicy rdma-policy cannot be read: invalid type: string "four", expected i64"#
+        ]],
+    );
+    assert_eq!(api.get(NODE_STATE, "n1").unwrap()["spec"], before);
+    let label = &api.get("Node", "n1").unwrap()["metadata"]["labels"];
+    assert_eq!(label["sriovnetwork.openshift.io/device-plugin"], "Enabled");
+    quiet(&mut api, &mut driver);
+}
+
+#[test]
+fn a_policy_says_what_it_nearly_matched() {
+    let (mut api, mut driver) = cluster();
+    let mut near = guide();
+    near["spec"]["nicSelector"] = json!({ "vendor": "15b3", "pfNames": ["enp3s0f1"] });
+    api.put(near);
+    driver.settle(&mut api);
+    check(
+        said(&api, "rdma-policy"),
+        expect![
+            "False NothingSelected: its nicSelector takes no PF of the 1 selected nodes; nearest: enp3s0f0 of n1: its name is enp3s0f0, the policy asks for enp3s0f1"
+        ],
+    );
+    let status = &api.get(POLICY, "rdma-policy").unwrap()["status"];
+    check(
+        &status["nearMisses"],
+        expect![[
+            r#"[{"node":"n1","interface":"enp3s0f0","because":"its name is enp3s0f0, the policy asks for enp3s0f1"}]"#
+        ]],
+    );
+}
+
+#[test]
+fn one_bad_policy_stops_no_good_one() {
+    let (mut api, mut driver) = cluster();
+    api.put(policy("a-bad", json!({ "resourceName": "", "numVfs": -1, "nicSelector": {} })));
+    api.put(guide());
+    driver.settle(&mut api);
+    check(
+        said(&api, "a-bad"),
+        expect![
+            "False InvalidPolicy: numVfs -1 is not a count; write 0 or more; resourceName is empty; pods ask for a VF by this name; nicSelector is empty and would match nothing; name at least one of vendor, deviceID, pfNames, rootDevices, netFilter"
+        ],
+    );
+    check(
+        said(&api, "rdma-policy"),
+        expect!["False Progressing: 0 of 1 matched nodes are at their goal"],
+    );
+    check(&api.get(NODE_STATE, "n1").unwrap()["spec"]["interfaces"][0]["numVfs"], expect![["4"]]);
+}
+
+#[test]
+fn the_label_and_the_state_follow_the_managed_nodes() {
+    let (mut api, mut driver) = cluster();
+    let label = |api: &Api| {
+        api.get("Node", "n1").unwrap()["metadata"]["labels"]
+            ["sriovnetwork.openshift.io/device-plugin"].clone()
+    };
+    assert_eq!(label(&api), "Disabled");
+    api.put(guide());
+    driver.settle(&mut api);
+    assert_eq!(label(&api), "Enabled");
+    api.edit("Node", "n1", |node| {
+        node["metadata"]["labels"]
+            .as_object_mut()
+            .unwrap()
+            .remove("node-role.kubernetes.io/worker");
+    });
+    driver.settle(&mut api);
+    assert_eq!(label(&api), Value::Null);
+}
