@@ -12,6 +12,7 @@ pub mod devices_config;
 pub mod drain;
 pub mod explain;
 pub mod functions;
+pub mod inject;
 mod json;
 pub mod ledger;
 pub mod merge;

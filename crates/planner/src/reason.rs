@@ -43,6 +43,9 @@ pub enum Reason {
     NothingSelected,
     AddressRangeShared,
     RdmaModeMismatch,
+    NetworkNotFound,
+    ResourceNotRequested,
+    ResourceWithoutNetwork,
     NotTested,
 }
 
@@ -83,6 +86,9 @@ impl Reason {
             Self::NothingSelected => "NothingSelected",
             Self::AddressRangeShared => "AddressRangeShared",
             Self::RdmaModeMismatch => "RdmaModeMismatch",
+            Self::NetworkNotFound => "NetworkNotFound",
+            Self::ResourceNotRequested => "ResourceNotRequested",
+            Self::ResourceWithoutNetwork => "ResourceWithoutNetwork",
             Self::NotTested => "NotTested",
         }
     }
