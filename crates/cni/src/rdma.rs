@@ -51,6 +51,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
             }
         }
     };
+    refuse_after_ipoib(&record)?;
     let _rdma = custody::lock_rdma(call)?;
     if let Some(rdma) = &record.rdma {
         if in_pod(call, rdma)? {
@@ -104,6 +105,20 @@ pub fn refuse_shared_mode(call: &Call) -> Result<(), Failure> {
             refusal.reason()
         ))),
     }
+}
+
+/// The move of an InfiniBand device destroys the IPoIB interface that the plugin before has put into the pod.
+fn refuse_after_ipoib(record: &Record) -> Result<(), Failure> {
+    let before = record.vf.as_ref().and_then(|vf| vf.link.as_ref());
+    let address = before.and_then(|link| parse_address(&link.address)).unwrap_or_default();
+    if address.len() != 20 {
+        return Ok(());
+    }
+    Err(Failure::configuration(format!(
+        "rdma after ib-sriov would destroy the interface of {}; take rdma out of the chain and set \
+         rdmaIsolation: true for ib-sriov",
+        record.device
+    )))
 }
 
 /// The function whose RDMA device is wanted: configured, named by the chain's result, or found by its MAC.

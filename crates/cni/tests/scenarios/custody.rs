@@ -434,9 +434,9 @@ fn of_parallel_adds_for_one_vf_one_wins_and_all_go_home() {
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    for vf in 0..vfs.len() {
-        let winners = won.iter().filter(|(of, all)| *of == vf && *all).count();
-        assert_eq!(winners, 1, "{} of {won:?}", vfs[vf]);
+    for (number, vf) in vfs.iter().enumerate() {
+        let winners = won.iter().filter(|(of, all)| *of == number && *all).count();
+        assert_eq!(winners, 1, "{vf} of {won:?}");
     }
     let given = bench.world();
     assert_eq!(given.matches(", mlx5_").count(), 4, "{given}");

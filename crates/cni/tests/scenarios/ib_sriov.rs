@@ -230,3 +230,21 @@ fn what_cannot_be_is_refused_in_a_sentence() {
         ],
     );
 }
+
+#[test]
+fn rdma_after_ib_sriov_is_refused_before_it_destroys_the_interface() {
+    check(
+        r#"ADD ib-sriov a ib0 {"deviceID": "VF", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+         ADD rdma a ib0 {"deviceID": "VF"}
+         pod a"#,
+        expect![[r#"
+            > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            > ADD rdma a ib0 {"deviceID": "0000:3b:00.1"}
+            failed 7: rdma after ib-sriov would destroy the interface of 0000:3b:00.1; take rdma out of the chain and set rdmaIsolation: true for ib-sriov
+            > pod a
+            lo
+            ib0
+        "#]],
+    );
+}
