@@ -190,6 +190,10 @@ impl<H: Host> Host for Crashing<H> {
         self.asked(|host| host.send_frame(space, link, frame))
     }
 
+    fn set_sysctl(&self, space: &Namespace, name: &str, value: &str) -> Result<(), Refusal> {
+        self.asked(|host| host.set_sysctl(space, name, value))
+    }
+
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal> {
         self.asked(|host| host.devlink(device))
     }

@@ -43,14 +43,7 @@ pub trait Host: Send + Sync {
     fn send_frame(&self, space: &Namespace, link: u32, frame: &[u8]) -> Result<(), Refusal>;
 
     /// Writes one setting below `/proc/sys`, as the namespace has it: `net/ipv6/conf/net1/disable_ipv6`.
-    fn set_sysctl(&self, space: &Namespace, name: &str, value: &str) -> Result<(), Refusal> {
-        match space {
-            Namespace::Host => self.write(&format!("/proc/sys/{name}"), value),
-            Namespace::At(path) => {
-                Err(Refusal::new(format!("write {value} to {name} in {path}"), Errno::OPNOTSUPP))
-            }
-        }
-    }
+    fn set_sysctl(&self, space: &Namespace, name: &str, value: &str) -> Result<(), Refusal>;
 
     /// The embedded switch and the parameters of a PCI device (devlink).
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal>;
