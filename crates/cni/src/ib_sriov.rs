@@ -301,7 +301,7 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
         )));
     };
     if let Some(rdma) = &record.rdma
-        && !rdma::in_pod(call, rdma)?
+        && rdma::in_pod(call, rdma)?.is_none()
     {
         return Err(Failure::internal(format!(
             "{} of {} is not in the pod's network namespace any more",

@@ -54,8 +54,9 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     refuse_after_ipoib(&record)?;
     let _rdma = custody::lock_rdma(call)?;
     if let Some(rdma) = &record.rdma {
-        if in_pod(call, rdma)? {
-            // ADD again for the same attachment: nothing is left to do.
+        if let Some(found) = in_pod(call, rdma)? {
+            // ADD again for the same attachment: only what comes after the move may be missing.
+            settle(call, &device, &found, name)?;
             return previous.json(call.version).map(Some);
         }
         home::rdma_home(call.host, &record, rdma).map_err(lost)?;
@@ -223,18 +224,30 @@ pub fn give(
             refusal.reason()
         ))
     })?;
-    if !in_pod(call, &RdmaCustody { name: found.name.clone(), index: found.index })? {
+    let custody = RdmaCustody { name: found.name.clone(), index: found.index };
+    let Some(arrived) = in_pod(call, &custody)? else {
         return Err(Failure::internal(format!(
             "{} of {device} did not arrive in the pod's network namespace",
             found.name
         )));
-    }
-    if let Some(name) = name {
-        rename(call, found, name)?;
-    }
-    cdi::rewrite(call, device, name.unwrap_or(&found.name))?;
+    };
+    settle(call, device, &arrived, name)?;
     call.log.info(format!("{} of {device} is in container {}", found.name, call.container));
     Ok(())
+}
+
+/// What comes after the move: the name in the pod, and the character devices that containers get.
+fn settle(
+    call: &Call,
+    device: &str,
+    found: &RdmaDevice,
+    name: Option<&str>,
+) -> Result<(), Failure> {
+    let name = name.unwrap_or(&found.name);
+    if name != found.name {
+        rename(call, found, name)?;
+    }
+    cdi::rewrite(call, device, name)
 }
 
 /// A name of its own in the pod, and again the old one at home. Released kernels keep RDMA device names unique in
@@ -263,9 +276,10 @@ fn name_in_pod<'a>(call: &Call<'a>) -> Result<Option<&'a str>, Failure> {
     Ok((!name.is_empty()).then_some(name))
 }
 
-pub fn in_pod(call: &Call, rdma: &RdmaCustody) -> Result<bool, Failure> {
+/// The device in the pod, under whatever name.
+pub fn in_pod(call: &Call, rdma: &RdmaCustody) -> Result<Option<RdmaDevice>, Failure> {
     let devices = call.host.rdma_devices(&call.pod())?;
-    Ok(devices.iter().any(|device| device.index == rdma.index))
+    Ok(devices.into_iter().find(|device| device.index == rdma.index))
 }
 
 fn lost(error: home::HomeError) -> Failure {
@@ -344,7 +358,7 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
             call.container
         )));
     };
-    if in_pod(call, &rdma)? {
+    if in_pod(call, &rdma)?.is_some() {
         return Ok(None);
     }
     Err(Failure::internal(format!(

@@ -1,6 +1,7 @@
 //! Death at every primitive: what the runtime does next brings everything home.
 
-use crate::bench::{Bench, path};
+use crate::bench::{Bench, VF, path};
+use host::cdi::{self, DeviceNode};
 use host::crashing::{Crash, Crashing, Death, Killed, Side, survive};
 use host::sim::{Flavour, Machine, SimHost};
 use serde_json::{Value, json};
@@ -175,6 +176,34 @@ fn add_again_after_a_death_in_add_gives_what_the_first_would_have_given() {
             chain.must_come_home(bench, "a", when);
         });
     }
+}
+
+/// A kernel that never gives a uverbs number back, and a CDI spec as Allocate leaves it.
+fn announced_bench() -> Bench {
+    let bench = Bench::new();
+    bench.run("fault RenumbersUverbs");
+    let vf = VF.parse().unwrap();
+    cdi::write(&bench.host, &vf, &nodes(&bench)).unwrap();
+    bench
+}
+
+/// The character devices of the VF as they are now.
+fn nodes(bench: &Bench) -> Vec<DeviceNode> {
+    let name = bench.rdma_name(&VF.parse().unwrap());
+    cdi::rdma_nodes(&bench.host, &name).into_values().flatten().map(DeviceNode::same).collect()
+}
+
+#[test]
+fn whenever_add_succeeds_the_cdi_spec_names_the_character_devices_of_now() {
+    let chain = Chain { bench: announced_bench, calls: ethernet };
+    chain.at_every_death(Of::Add, |bench, when| {
+        let host = Crashing::new(bench.host.clone(), Death::Unwind);
+        assert_eq!(chain.add(bench, &host, "a"), Ok(true), "{when}");
+        let spec = cdi::path(&VF.parse().unwrap());
+        let found = bench.run(&format!("show {spec}"));
+        cdi::write(&bench.host, &VF.parse().unwrap(), &nodes(bench)).unwrap();
+        assert_eq!(found, bench.run(&format!("show {spec}")), "{when}");
+    });
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! The binary as a runtime starts it: by the name of a plugin, with an environment and stdin. Needs no privilege,
+//! since everything here is refused or answered before the machine is touched.
+
+#![allow(clippy::unwrap_used)] // every function here is part of a test
+
+use expect_test::{Expect, expect};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// Starts the binary under a plugin's name and returns exit status, stdout and stderr.
+fn check(
+    plugin: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    stdin: &str,
+    expected: Expect,
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join(plugin);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ironrail-cni"), &program).unwrap();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that does not read closes the pipe; that is its right.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let told = format!(
+        "exit {}\n{}{}",
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    expected.assert_eq(&told);
+}
+
+#[test]
+fn the_version_of_the_specification_is_told_without_input() {
+    check(
+        "sriov",
+        &[],
+        &[("CNI_COMMAND", "VERSION")],
+        "",
+        expect![[r#"
+        exit 0
+        {"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}
+    "#]],
+    );
+}
+
+#[test]
+fn the_version_of_the_program_is_told_to_people() {
+    check(
+        "rdma",
+        &["--version"],
+        &[],
+        "",
+        expect![[r#"
+        exit 0
+        ironrail-cni 0.1.0
+    "#]],
+    );
+}
+
+#[test]
+fn an_error_is_json_on_stdout_a_line_on_stderr_and_exit_1() {
+    check(
+        "rdma",
+        &[],
+        &[],
+        "",
+        expect![[r#"
+        exit 1
+        {"code":4,"msg":"required env variables [CNI_COMMAND] missing"}
+        error: required env variables [CNI_COMMAND] missing
+    "#]],
+    );
+    let environment = [("CNI_COMMAND", "STATUS"), ("CNI_PATH", "/opt/cni/bin")];
+    check(
+        "ib-sriov",
+        &[],
+        &environment,
+        "{",
+        expect![[r#"
+        exit 1
+        {"code":6,"msg":"cannot read the network configuration on stdin: EOF while parsing an object at line 1 column 1"}
+        error: cannot read the network configuration on stdin: EOF while parsing an object at line 1 column 1
+    "#]],
+    );
+}
+
+#[test]
+fn a_namespace_that_is_not_there_is_refused_by_the_real_kernel_too() {
+    let environment = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "a"),
+        ("CNI_NETNS", "/nowhere/netns"),
+        ("CNI_IFNAME", "net1"),
+        ("CNI_PATH", "/opt/cni/bin"),
+    ];
+    let stdin = r#"{"cniVersion":"1.1.0","name":"blue","type":"sriov","deviceID":"0000:3b:00.2"}"#;
+    check(
+        "sriov",
+        &[],
+        &environment,
+        stdin,
+        expect![[r#"
+        exit 1
+        {"cniVersion":"1.1.0","code":8,"msg":"cannot use CNI_NETNS /nowhere/netns: no such file or directory"}
+        error: cannot use CNI_NETNS /nowhere/netns: no such file or directory
+    "#]],
+    );
+}
