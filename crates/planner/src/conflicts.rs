@@ -39,13 +39,15 @@ pub struct NodeView<'a> {
 pub fn find(cluster: &Cluster<'_>) -> Vec<Problem> {
     let mut problems = vec![];
     let mut matches: Vec<Vec<Match<'_>>> = vec![vec![]; cluster.policies.len()];
+    let mut rivals = Rivals::default();
     for node in cluster.nodes {
         let of_node = matches_on(cluster, node);
+        rivals.find(cluster, &of_node);
         of_node.into_iter().for_each(|found| matches[found.policy].push(found));
     }
     problems.extend(nothing_selected(cluster, &matches));
     problems.extend(too_many_vfs(cluster, &matches));
-    problems.extend(between_policies(cluster, &matches));
+    problems.extend(rivals.problems(cluster));
     problems.extend(topology_differs(cluster));
     problems.extend(mixed_modes(cluster, &matches));
     problems.extend(one_target(cluster.networks));
@@ -130,44 +132,39 @@ fn too_many_vfs(cluster: &Cluster<'_>, matches: &[Vec<Match<'_>>]) -> Vec<Proble
 }
 
 /// Two policies on one PF: VFs that both claim, and settings of the PF that cannot be had twice.
-fn between_policies(cluster: &Cluster<'_>, matches: &[Vec<Match<'_>>]) -> Vec<Problem> {
-    // (weaker policy, stronger policy, sentence without the nodes) → nodes
-    let mut found: BTreeMap<(usize, usize, String), Vec<&str>> = BTreeMap::new();
-    for (stronger, strong) in matches.iter().enumerate() {
-        for (weaker, weak) in matches.iter().enumerate().take(stronger) {
-            for (one, other) in same_functions(weak, strong) {
-                let sentences = at_odds(cluster, (weaker, one), (stronger, other));
-                for sentence in sentences {
-                    found
-                        .entry((weaker, stronger, sentence))
-                        .or_default()
-                        .push(one.node.facts.name);
+///
+/// (weaker policy, stronger policy, sentence without the nodes) → nodes.
+#[derive(Default)]
+struct Rivals<'a>(BTreeMap<(usize, usize, String), Vec<&'a str>>);
+
+impl<'a> Rivals<'a> {
+    /// Takes note of one node's matches, which are in the order of policies.
+    fn find(&mut self, cluster: &Cluster<'_>, of_node: &[Match<'a>]) {
+        for (at, strong) in of_node.iter().enumerate() {
+            let same = |weak: &&Match<'_>| {
+                weak.interface.pci_address == strong.interface.pci_address
+                    && weak.policy != strong.policy
+            };
+            for weak in of_node[..at].iter().filter(same) {
+                for sentence in at_odds(cluster, weak, strong) {
+                    let key = (weak.policy, strong.policy, sentence);
+                    self.0.entry(key).or_default().push(weak.node.facts.name);
                 }
             }
         }
     }
-    let problem = |((weaker, _, sentence), nodes): ((usize, usize, String), Vec<&str>)| {
-        let message = format!("{sentence}; on {}", on_nodes(nodes.into_iter()));
-        policy_problem(Reason::Conflict, &cluster.policies[weaker], message)
-    };
-    found.into_iter().map(problem).collect()
+
+    fn problems(self, cluster: &Cluster<'_>) -> Vec<Problem> {
+        let problem = |((weaker, _, sentence), nodes): ((usize, usize, String), Vec<&str>)| {
+            let message = format!("{sentence}; on {}", on_nodes(nodes.into_iter()));
+            policy_problem(Reason::Conflict, &cluster.policies[weaker], message)
+        };
+        self.0.into_iter().map(problem).collect()
+    }
 }
 
-fn same_functions<'a>(
-    weak: &'a [Match<'a>],
-    strong: &'a [Match<'a>],
-) -> Vec<(&'a Match<'a>, &'a Match<'a>)> {
-    let key = |found: &Match<'a>| (found.node.facts.name, found.interface.pci_address);
-    let strong: BTreeMap<_, &Match<'a>> = strong.iter().map(|found| (key(found), found)).collect();
-    weak.iter().filter_map(|one| Some((one, *strong.get(&key(one))?))).collect()
-}
-
-fn at_odds(
-    cluster: &Cluster<'_>,
-    (weaker, one): (usize, &Match<'_>),
-    (stronger, other): (usize, &Match<'_>),
-) -> Vec<String> {
-    let (weak, strong) = (&cluster.policies[weaker], &cluster.policies[stronger]);
+fn at_odds(cluster: &Cluster<'_>, one: &Match<'_>, other: &Match<'_>) -> Vec<String> {
+    let (weak, strong) = (&cluster.policies[one.policy], &cluster.policies[other.policy]);
     let name = &one.interface.name;
     let why = match weak.priority == strong.priority {
         true => format!("both have priority {} and the later name wins", weak.priority),

@@ -36,39 +36,67 @@ fn the_guides_pod_is_fine() {
 
 #[test]
 fn the_annotation_without_the_resource_is_told() {
-    check("rdma-network", &[], expect![[r#"
+    check(
+        "rdma-network",
+        &[],
+        expect![[r#"
         ResourceNotRequested pod default/app: its networks need 1 of openshift.io/rdma and its containers ask for 0; write openshift.io/rdma: "1" under resources.limits of a container
-    "#]]);
-    check("rdma-network, rdma-network@net7", &[("openshift.io/rdma", 1)], expect![[r#"
+    "#]],
+    );
+    check(
+        "rdma-network, rdma-network@net7",
+        &[("openshift.io/rdma", 1)],
+        expect![[r#"
         ResourceNotRequested pod default/app: its networks need 2 of openshift.io/rdma and its containers ask for 1; write openshift.io/rdma: "2" under resources.limits of a container
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_resource_without_the_annotation_is_told() {
-    check("", &[("openshift.io/rdma", 2)], expect![[r#"
+    check(
+        "",
+        &[("openshift.io/rdma", 2)],
+        expect![[r#"
         ResourceWithoutNetwork pod default/app: its containers ask for 2 of openshift.io/rdma and its networks use 0; name a network of this resource in k8s.v1.cni.cncf.io/networks, or ask for fewer
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_network_that_does_not_exist_is_told() {
-    check("other/rdma-network", &[], expect![[r#"
+    check(
+        "other/rdma-network",
+        &[],
+        expect![[r#"
         NetworkNotFound pod default/app: k8s.v1.cni.cncf.io/networks names other/rdma-network, and there is no such NetworkAttachmentDefinition; create a network of this name there or correct the annotation
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_annotation_that_cannot_be_read_is_told() {
-    check("[{\"name\": \"rdma-network\"}", &[], expect![[r#"
+    check(
+        "[{\"name\": \"rdma-network\"}",
+        &[],
+        expect![[r#"
         InvalidNetwork pod default/app: k8s.v1.cni.cncf.io/networks is not a JSON list: EOF while parsing a list at line 1 column 25; write for example [{"name": "rdma-network"}]
-    "#]]);
-    check("[{\"namespace\": \"default\"}]", &[], expect![[r#"
+    "#]],
+    );
+    check(
+        "[{\"namespace\": \"default\"}]",
+        &[],
+        expect![[r#"
         InvalidNetwork pod default/app: k8s.v1.cni.cncf.io/networks has an entry without a name; write for example [{"name": "rdma-network"}]
-    "#]]);
-    check("default/", &[], expect![[r#"
+    "#]],
+    );
+    check(
+        "default/",
+        &[],
+        expect![[r#"
         InvalidNetwork pod default/app: k8s.v1.cni.cncf.io/networks "default/" is no network; write name, namespace/name or name@interface
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
