@@ -198,6 +198,38 @@ fn a_full_disk_stops_add_before_anything_is_changed() {
     );
 }
 
+#[test]
+fn a_full_disk_keeps_nobody_from_giving_back() {
+    check(
+        "ADD sriov a net1 {\"vlan\": 100}
+         ADD rdma a net1
+         fault DiskFull
+         DEL rdma a net1
+         said
+         DEL sriov a net1
+         world",
+        expect![[r#"
+            > ADD sriov a net1 {"vlan": 100}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > ADD rdma a net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > fault DiskFull
+            > DEL rdma a net1
+            ok
+            > said
+            warning: cannot replace /var/lib/ironrail/cni/0000:03:00.2.json: no space left on device
+            info: the RDMA device of 0000:03:00.2 is home
+            > DEL sriov a net1
+            ok
+            > world
+            0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        "#]],
+    );
+}
+
 /// The offer of the daemon with the VF in a state.
 fn offer(bench: &Bench, boot: Option<&str>, state: serde_json::Value) {
     let boot_id = match boot {

@@ -248,3 +248,52 @@ fn rdma_after_ib_sriov_is_refused_before_it_destroys_the_interface() {
         "#]],
     );
 }
+
+#[test]
+fn a_pod_that_upstreams_plugin_started_is_checked_and_released() {
+    let bench = bench();
+    let asked = json!({
+        "deviceID": VF, "rdmaIsolation": true, "link_state": "enable",
+        "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}},
+    });
+    let mut told = bench.run("world");
+    bench.call("ADD", "ib-sriov", "a", "ib0", &asked);
+    let rdma = bench.rdma_name(&VF.parse().unwrap());
+    bench.forget();
+    let cache = json!({
+        "cniVersion": "1.0.0", "name": "blue", "type": "ib-sriov", "deviceID": VF, "VFID": 0,
+        "link_state": "enable", "rdmaIsolation": true, "Master": "ibp59s0",
+        "HostIFNames": "ibp59s0v0", "HostIFGUID": "b2:42:ef:ff:fe:c2:59:de", "ContIFNames": "ib0",
+        "RdmaNetState": {"SandboxRdmaDevName": rdma, "ContainerRdmaDevName": rdma},
+    });
+    told += &bench.run(&format!(
+        r#"file /var/lib/cni/ib-sriov/a-ib0 {cache}
+         world
+         CHECK ib-sriov a ib0 {asked}
+         DEL ib-sriov a ib0 {asked}
+         world"#
+    ));
+    expect![[r#"
+        > world
+        0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
+        0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+        0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+        0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+        > file /var/lib/cni/ib-sriov/a-ib0 {"cniVersion":"1.0.0","name":"blue","type":"ib-sriov","deviceID":"0000:3b:00.1","VFID":0,"link_state":"enable","rdmaIsolation":true,"Master":"ibp59s0","HostIFNames":"ibp59s0v0","HostIFGUID":"b2:42:ef:ff:fe:c2:59:de","ContIFNames":"ib0","RdmaNetState":{"SandboxRdmaDevName":"mlx5_1","ContainerRdmaDevName":"mlx5_1"}}
+        > world
+        0000:3b:00.1 ib0@a 00:00:10:86:fe:80:00:00:00:00:00:00:02:00:00:00:00:00:00:01 mtu 2044 up, mlx5_1@a, link Enable
+        0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+        0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+        0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+        /var/lib/cni/ib-sriov/a-ib0
+        > CHECK ib-sriov a ib0 {"deviceID":"0000:3b:00.1","rdmaIsolation":true,"link_state":"enable","args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
+        ok
+        > DEL ib-sriov a ib0 {"deviceID":"0000:3b:00.1","rdmaIsolation":true,"link_state":"enable","args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
+        ok
+        > world
+        0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
+        0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
+        0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
+        0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
+    "#]].assert_eq(&told);
+}
