@@ -169,6 +169,9 @@ fn vf_before(call: &Call, config: &Config) -> Result<Option<VfCustody>, Failure>
     let Some(identity) = config.identity else { return Ok(None) };
     let (_, mut before) = vf_profile::look(call.host, &identity)?;
     let link = if config.user_space { None } else { Some(interface(call, &config.device)?) };
+    if let Some(link) = &link {
+        pod::refuse_untraceable(&config.device, link)?;
+    }
     let current = link.as_ref().and_then(|link| guid_of(&link.address));
     if config.guid.is_none() && !config.user_space {
         let usable = current.as_deref().is_some_and(|guid| {

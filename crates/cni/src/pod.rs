@@ -39,6 +39,19 @@ fn name_taken(call: &Call) -> Failure {
     ))
 }
 
+/// Refuses an interface that could not be found again: in a pod nothing but the parent's name leads from a PCI address
+/// to its interface (IFLA_PARENT_DEV_NAME, since Linux 5.14).
+pub fn refuse_untraceable(pci: &PciAddress, link: &Link) -> Result<(), Failure> {
+    if link.parent.as_deref() == Some(pci.to_string().as_str()) {
+        return Ok(());
+    }
+    Err(Failure::internal(format!(
+        "the kernel does not say that {} belongs to {pci}, so it could not be found again in the pod; Linux \
+         5.14 or later does",
+        link.name
+    )))
+}
+
 /// Moves an interface of the host into the pod under the name that the runtime asks for.
 ///
 /// One request does both, so no name of the host is ever taken or freed halfway, and udev sees no rename.
@@ -294,4 +307,20 @@ pub fn must_have_previous(call: &Call) -> Result<Outcome, Failure> {
             ),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn an_interface_that_could_not_be_found_again_is_refused() {
+        let pci: PciAddress = "0000:3b:00.2".parse().unwrap();
+        let mut link = Link { name: "enp59s0v0".to_owned(), ..Link::default() };
+        let refused = refuse_untraceable(&pci, &link).unwrap_err();
+        expect!["the kernel does not say that enp59s0v0 belongs to 0000:3b:00.2, so it could not be found again in the pod; Linux 5.14 or later does"].assert_eq(&refused.message);
+        link.parent = Some(pci.to_string());
+        assert_eq!(refuse_untraceable(&pci, &link), Ok(()));
+    }
 }

@@ -77,8 +77,9 @@ fn look(call: &Call, config: &Config) -> Result<Vf, Failure> {
     let identity = vf_profile::identify(call.host, &config.device)?;
     let (pf, before) = vf_profile::look(call.host, &identity)?;
     let link = home::interface_at_home(call.host, &config.device)?;
-    if link.is_none() {
-        refuse_unless_user_space(call, &config.device)?;
+    match &link {
+        Some(link) => pod::refuse_untraceable(&config.device, link)?,
+        None => refuse_unless_user_space(call, &config.device)?,
     }
     let custody = VfCustody {
         pf: identity.pf,
