@@ -99,8 +99,8 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
-            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/app: the node is drained for a reboot]
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             evict Pod default/app
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
@@ -151,16 +151,16 @@ fn a_drain_for_devices_moves_only_the_pods_that_have_or_want_one() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Drain_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Drain_Required
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/wants: it asks for openshift.io/rdma]
-        evict Pod default/wants
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]"#]],
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Drain_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Drain_Required
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/wants: it asks for openshift.io/rdma]
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+            evict Pod default/wants
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]"#]],
     );
     check(
         state(&api),
@@ -179,22 +179,25 @@ fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_po
     let sentence = "Cannot evict pod as it would violate the pod's disruption budget.";
     api.refuse_evictions.insert("a-guarded".into(), sentence.into());
     ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
-    check(driver.settle(&mut api), expect![[r#"
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/a-guarded: the node is drained for a reboot; evicting pod default/b-free: the node is drained for a reboot]
-        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
-        evict Pod default/b-free
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
-        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
-        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False DisruptionBudget: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma DisruptionBudget: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
-        evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget."#]]);
+    check(
+        driver.settle(&mut api),
+        expect![[r#"
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/a-guarded: the node is drained for a reboot; evicting pod default/b-free: the node is drained for a reboot]
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+            evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
+            evict Pod default/b-free
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
+            evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
+            evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
+            evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget."#]],
+    );
     driver.wait(5);
     check(
         driver.settle(&mut api),
@@ -422,7 +425,12 @@ fn a_misspelt_pool_changes_nothing_and_says_what_to_write() {
     );
     // One that cannot even be read: nobody knows which nodes are its.
     api.edit("SriovNetworkPoolConfig", "rdma", |pool| pool["spec"]["nodeSelector"] = 7.into());
-    check(driver.settle(&mut api), expect!["apply SriovNetworkPoolConfig sriov-network-operator/rdma status {} [Ready=False InvalidPool: SriovNetworkPoolConfig rdma cannot be read: invalid type: integer `7`, expected struct LabelSelector]"]);
+    check(
+        driver.settle(&mut api),
+        expect![
+            "apply SriovNetworkPoolConfig sriov-network-operator/rdma status {} [Ready=False InvalidPool: SriovNetworkPoolConfig rdma cannot be read: invalid type: integer `7`, expected struct LabelSelector]"
+        ],
+    );
     let state = api.get(NODE_STATE, "worker-0").unwrap();
     assert_eq!(state["spec"]["system"]["rdmaMode"], "exclusive");
     driver.wait(3600);
@@ -498,5 +506,28 @@ fn without_a_delay_the_state_of_a_node_that_left_goes_at_once() {
         apply ConfigMap sriov-network-operator/device-plugin-config {}
         update SriovNetworkPoolConfig sriov-network-operator/rdma status {} [Ready=True NoNodes: the node selector matches no node]
         event SriovNetworkPoolConfig sriov-network-operator/rdma NoNodes: the node selector matches no node"#]],
+    );
+}
+
+#[test]
+fn a_right_that_is_missing_is_said_on_the_node_state_and_the_pool() {
+    let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
+    api.put(pod("app", "worker-0", ""));
+    api.forbid.insert("Pod".into(), "pods/eviction is forbidden".into());
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    for _ in 0..30 {
+        driver.deliver(&api);
+        driver.step(&mut api);
+    }
+    let said = |kind: &str, name: &str| {
+        let conditions = api.get(kind, name).unwrap()["status"]["conditions"].clone();
+        let condition = &conditions[0];
+        format!("{} {}: {}", condition["type"], condition["reason"], condition["message"])
+    };
+    check(
+        [said(NODE_STATE, "worker-0"), said("SriovNetworkPoolConfig", "rdma")].join("\n"),
+        expect![[r#"
+            "Drained" "Refused": "cannot evict Pod default/app: refused with 403: pods/eviction is forbidden"
+            "Ready" "DrainBlocked": "0 of 2 nodes are at their goal; cannot evict Pod default/app: refused with 403: pods/eviction is forbidden""#]],
     );
 }

@@ -12,7 +12,7 @@ use crate::world::World;
 use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
 use api::pool::Grant;
-use api::wire::{Event, ObjectKey, Outcome, Write};
+use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use planner::DrainRequest;
 use planner::drain::{Drain, DrainFacts, DrainPod};
@@ -26,20 +26,31 @@ pub const DRAINED: &str = "Drained";
 /// When evictions are tried again that a budget refused, as upstream.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
+/// Reason of the condition when the API refuses the operator itself.
+const REFUSED: &str = "Refused";
+
+/// True for the reasons that a person has to do something about.
+pub(crate) fn is_blocked(reason: &str) -> bool {
+    reason == REFUSED || reason == planner::Reason::DisruptionBudget.as_str()
+}
+
 struct Observed<'a> {
     node: &'a Node,
     state: &'a SriovNetworkNodeState,
     drain: DrainState,
     grant: Option<&'a Grant>,
     facts: DrainFacts,
+    /// What the last try was refused with, budgets aside: a right that is missing, for one.
+    refused: Option<String>,
 }
 
 fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
     let node = world.nodes.get(name)?;
     let state = world.node_states.get(name)?;
     let drain = drain_state(node, state);
-    let refused = world.answers(&Key::Drain(name.to_owned())).iter().filter(|a| a.evict);
-    let refusals = refused.filter_map(|answered| {
+    let answers = world.answers(&Key::Drain(name.to_owned()));
+    let budgets = answers.iter().filter(|a| matches!(a.answer, Answer::TooManyRequests(_)));
+    let refusals = budgets.filter_map(|answered| {
         let place = crate::objects::Place::new(&answered.target.namespace, &answered.target.name);
         let uid = world.pods.get(&place)?.metadata.uid.clone();
         Some((uid, answered.answer.to_string()))
@@ -58,7 +69,12 @@ fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
         nodes_in_cluster: world.nodes.len(),
         refusals: refusals.collect(),
     };
-    Some(Observed { node, state, drain, grant: grant_of(world, name), facts })
+    let refused = answers.iter().find(|a| matches!(a.answer, Answer::Refused(..)));
+    let refused = refused.map(|answered| {
+        let verb = if answered.evict { "evict" } else { "write" };
+        format!("cannot {verb} {}: {}", answered.target, answered.answer)
+    });
+    Some(Observed { node, state, drain, grant: grant_of(world, name), facts, refused })
 }
 
 fn drain_pod(pod: &Pod) -> DrainPod {
@@ -94,9 +110,10 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
         (false, Progress::Idle) => start(&seen, now),
         (false, Progress::Draining) => commit(&seen, &planner::drain::plan(&seen.facts), now),
         // The daemon's turn.
-        (false, Progress::DrainComplete) => {
-            Outcome { writes: condition(&seen, &judge(&Drain::default()), now), look_again: None }
-        }
+        (false, Progress::DrainComplete) => Outcome {
+            writes: condition(&seen, &judge(&seen, &Drain::default()), now),
+            look_again: None,
+        },
     }
 }
 
@@ -164,7 +181,11 @@ fn start(seen: &Observed, now: Timestamp) -> Outcome {
 }
 
 fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
-    let mut writes = Vec::new();
+    // What is wrong is said before the next try, which would end the step.
+    let mut writes = condition(seen, &judge(seen, plan), now);
+    if plan.is_complete() {
+        writes.clear();
+    }
     if plan.cordon && !seen.node.unschedulable {
         let patch = json!({
             "metadata": { "annotations": { annotation::CORDONED_BY_US: "true" } },
@@ -180,7 +201,6 @@ fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
         writes.push(event(seen, "node is drained", now));
         return Outcome { writes, look_again: None };
     }
-    writes.extend(condition(seen, &judge(plan), now));
     writes.extend(plan.evict.iter().map(|eviction| Write::Evict {
         namespace: eviction.namespace.clone(),
         pod: eviction.pod.clone(),
@@ -190,11 +210,14 @@ fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
 }
 
 /// What a drain's plan says to people. A budget that refuses comes first: it is what a person can do something about.
-fn judge(plan: &Drain) -> Verdict {
+fn judge(seen: &Observed, plan: &Drain) -> Verdict {
     let verdict = |status, reason, message| Verdict { kind: DRAINED, status, reason, message };
     if plan.is_complete() {
         let message = "every pod that had to go has gone".to_owned();
         return verdict(Status::True, "DrainComplete", message);
+    }
+    if let Some(message) = &seen.refused {
+        return verdict(Status::False, REFUSED, message.clone());
     }
     let budget = planner::Reason::DisruptionBudget;
     let refused = plan.blockers.iter().filter(|blocker| blocker.reason() == budget);
@@ -240,7 +263,7 @@ fn condition(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
     });
     let mut writes = vec![Write::Apply { object, subresource: "status" }];
     // Start and end have their own events; what is in the way is worth one.
-    if turned && verdict.reason == planner::Reason::DisruptionBudget.as_str() {
+    if turned && is_blocked(verdict.reason) {
         writes.push(conditions::event(key_of_state(seen.state), &metadata.uid, verdict, now));
     }
     writes

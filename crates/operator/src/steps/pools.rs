@@ -7,7 +7,7 @@ use super::{DrainState, drain_state, is_used, status_of_config, version};
 use crate::conditions::{self, Status, Verdict};
 use crate::objects::{Node, Pod};
 use crate::queue::PoolKey;
-use crate::steps::drain::DRAINED;
+use crate::steps::drain::{DRAINED, is_blocked};
 use crate::world::World;
 use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
@@ -220,7 +220,7 @@ fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRollout) -> Ve
     let blocked = blocked_drain(world, next);
     let draining = next.grants.iter().map(|grant| grant.node.clone()).collect::<Vec<_>>();
     let (reason, rest) = match (&blocked, stuck) {
-        (Some(condition), _) => (blocked_reason(condition), condition.message.clone()),
+        (Some(condition), _) => ("DrainBlocked", condition.message.clone()),
         (None, Some((_, blocker))) => (blocker.reason().as_str(), blocker.to_string()),
         (None, None) if !draining.is_empty() => {
             ("Progressing", format!("draining {}", list(&draining)))
@@ -243,17 +243,7 @@ fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRollout) -> Ve
 fn blocked_drain<'a>(world: &'a World, next: &PoolRollout) -> Option<&'a Condition> {
     let states = next.grants.iter().filter_map(|grant| world.node_states.get(&grant.node));
     let mut conditions = states.flat_map(|state| &state.status.conditions);
-    conditions.find(|condition| {
-        condition.kind == DRAINED && blocked_reason(condition) == "DisruptionBudget"
-    })
-}
-
-/// The drain's reasons are a fixed set; the one that matters here is a budget's refusal.
-fn blocked_reason(condition: &Condition) -> &'static str {
-    match condition.reason.as_str() {
-        "DisruptionBudget" => "DisruptionBudget",
-        _ => "Progressing",
-    }
+    conditions.find(|condition| condition.kind == DRAINED && is_blocked(&condition.reason))
 }
 
 /// Names nodes that report an error of their own.

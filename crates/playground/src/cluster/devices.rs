@@ -89,7 +89,9 @@ impl DeviceManager {
         let before = self.given.clone();
         let result = self.admit_containers(pod, plugins);
         if result.is_err() {
+            // A pod that is rejected holds nothing, whatever it was given before.
             self.given = before;
+            self.release(objects::uid(pod));
         }
         result
     }
@@ -105,7 +107,9 @@ impl DeviceManager {
                 if wanted == 0 || !self.is_ours(resource) {
                     continue;
                 }
-                if self.given_to(uid, objects::text(container, "/name"), resource).is_some() {
+                if let Some(given) = self.given_to(uid, objects::text(container, "/name"), resource)
+                {
+                    self.still_healthy(resource, &given.ids)?;
                     continue;
                 }
                 let ids = self.choose(resource, wanted, plugins)?;
@@ -129,6 +133,21 @@ impl DeviceManager {
     /// Extended resources carry a domain that is not Kubernetes' own.
     fn is_ours(&self, resource: &str) -> bool {
         resource.contains('/') && !resource.starts_with("hugepages-")
+    }
+
+    /// A pod that comes again after a boot keeps its devices only where a plugin says that they are there.
+    fn still_healthy(&self, resource: &str, ids: &[String]) -> Result<(), String> {
+        let known = self.resources.get(resource).filter(|r| r.connected);
+        let known = known.ok_or_else(|| {
+            format!("Allocate failed due to cannot allocate unregistered device {resource}, which is unexpected")
+        })?;
+        let healthy = |id: &String| known.devices.iter().any(|d| d.id == *id && d.healthy);
+        match ids.iter().all(healthy) {
+            true => Ok(()),
+            false => Err(format!(
+                "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices {resource}, which is unexpected"
+            )),
+        }
     }
 
     fn choose(
