@@ -10,11 +10,12 @@ use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
 use api::{Timestamp, annotation, names};
 use planner::{Blocker, DrainRequest, Reason};
 use serde_json::json;
+use std::time::Duration;
 
 /// The pause between two looks at a quiet node; events wake it earlier.
-const QUIET_SECONDS: i64 = 30;
+const QUIET: Duration = Duration::from_secs(30);
 /// The pause while something is about to end of which no event tells us: a pod that lets a device go.
-const BUSY_SECONDS: i64 = 5;
+const BUSY: Duration = Duration::from_secs(5);
 
 /// What a step came to.
 #[derive(Debug)]
@@ -24,10 +25,12 @@ pub struct Report {
     pub inventory: Option<Inventory>,
     /// What is asked of the operator; None leaves it as it is.
     pub request: Option<DrainRequest>,
-    /// A reboot is booked in the status of this very report, and asked for when the API has it.
-    pub booking: bool,
+    /// The API must know this before the node goes on: that work begins, or that a reboot is booked.
+    pub first_tell: bool,
     /// The reboot was asked for.
     pub rebooting: bool,
+    /// When what failed is tried again.
+    pub retry: Option<Timestamp>,
 }
 
 pub fn outcome(
@@ -49,24 +52,17 @@ pub fn outcome(
     if let Some(request) = report.request {
         writes.extend(requests(world, state, request));
     }
-    let pause = pause(&report);
-    Outcome { writes, look_again: now.checked_add(jiff_seconds(pause)).ok() }
+    Outcome { writes, look_again: look_again(&report, now) }
 }
 
-fn jiff_seconds(seconds: i64) -> std::time::Duration {
-    std::time::Duration::from_secs(seconds.unsigned_abs())
-}
-
-fn pause(report: &Report) -> i64 {
+fn look_again(report: &Report, now: Timestamp) -> Option<Timestamp> {
     let ends_unseen = |blocker: &Blocker| {
         [Reason::DeviceHeld, Reason::WaitingForWithdrawal].contains(&blocker.reason())
     };
-    let progress = &report.progress;
-    let busy = !progress.errors.is_empty() || progress.blockers.iter().any(ends_unseen);
-    match busy || report.booking {
-        true => BUSY_SECONDS,
-        false => QUIET_SECONDS,
-    }
+    let busy = report.first_tell || report.progress.blockers.iter().any(ends_unseen);
+    let pause = if busy { BUSY } else { QUIET };
+    let by_itself = now.checked_add(pause).ok();
+    by_itself.map(|at| report.retry.map_or(at, |retry| at.min(retry).max(now)))
 }
 
 /// The request on the node state and on the Node, each where it differs.

@@ -44,7 +44,7 @@ enum News {
 }
 
 /// Runs the daemon until the future is dropped.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let interests = vec![
         Interest::Uevent,
         Interest::Link,
@@ -68,7 +68,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         while let Some(Some(more)) = futures::FutureExt::now_or_never(news.next()) {
             take_in(&mut world, more);
         }
-        let outcome = step(&settings, &mut world).await?;
+        let outcome = step(&mut settings, &mut world).await?;
         let (wrote, refused) = carry_out(&settings.client, &mut world, &outcome.writes).await;
         pause = if refused { pause.saturating_mul(2).min(LONGEST) } else { PAUSE };
         let nap = match (refused, wrote) {
@@ -161,7 +161,7 @@ fn take_in(world: &mut NodeWorld, news: News) -> usize {
 }
 
 /// One step on a thread that may block: a VF count alone can take a minute.
-async fn step(settings: &Settings, world: &mut NodeWorld) -> anyhow::Result<Outcome> {
+async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<Outcome> {
     world.pods = match pod_resources::list(&settings.pod_resources).await {
         Ok(pods) => Some(pods),
         Err(why) => {
@@ -172,9 +172,14 @@ async fn step(settings: &Settings, world: &mut NodeWorld) -> anyhow::Result<Outc
     let (daemon, host, seen) = (settings.daemon.clone(), Arc::clone(&settings.host), world.clone());
     // The log is that of this process, also on another thread.
     let log = tracing::dispatcher::get_default(tracing::Dispatch::clone);
-    let step = move || daemon.step(host.as_ref(), &seen, host.now());
+    let step = move || {
+        let outcome = daemon.step(host.as_ref(), &seen, host.now());
+        (daemon, outcome)
+    };
     let step = tokio::task::spawn_blocking(move || tracing::dispatcher::with_default(&log, step));
-    step.await.context("the daemon's step panicked")
+    let (daemon, outcome) = step.await.context("the daemon's step panicked")?;
+    settings.daemon = daemon;
+    Ok(outcome)
 }
 
 /// Sends the writes in order up to the first refusal. True, false: wrote to our node state; was refused.

@@ -71,7 +71,9 @@ fn shown<T: std::fmt::Display>(value: &Option<T>) -> String {
 
 #[test]
 fn every_card_with_sriov_is_seen_whatever_its_vendor_and_nothing_else() {
-    check(&worker(|_| {}), expect![[r#"
+    check(
+        &worker(|_| {}),
+        expect![[r#"
         rdma shared, argument -, option -, 0 other namespaces, tool grubby, modprobe.d writable
         0000:03:00.0 enp3s0f0 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_0
         0000:03:00.1 enp3s0f1 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_1
@@ -79,14 +81,17 @@ fn every_card_with_sriov_is_seen_whatever_its_vendor_and_nothing_else() {
         0000:3b:00.0 enp59s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 0, mtu 1500, mlx5_2
         0000:5e:00.0 enp94s0 8086:1592 ice 0 of 64 vfs (1889), ETH, legacy, node 0, mtu 1500, irdma0
         0000:af:00.0 enp175s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 1, mtu 1500, mlx5_3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn vfs_are_seen_with_their_rdma_devices() {
     let host = worker(|_| {});
     host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "2").unwrap();
-    check(&host, expect![[r#"
+    check(
+        &host,
+        expect![[r#"
         rdma shared, argument -, option -, 0 other namespaces, tool grubby, modprobe.d writable
         0000:03:00.0 enp3s0f0 15b3:1017 mlx5_core 2 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_0
           0 0000:03:00.2 mlx5_core enp3s0f0v0 mlx5_4 0000:0000:0000:0000
@@ -96,7 +101,8 @@ fn vfs_are_seen_with_their_rdma_devices() {
         0000:3b:00.0 enp59s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 0, mtu 1500, mlx5_2
         0000:5e:00.0 enp94s0 8086:1592 ice 0 of 64 vfs (1889), ETH, legacy, node 0, mtu 1500, irdma0
         0000:af:00.0 enp175s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 1, mtu 1500, mlx5_3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -104,7 +110,9 @@ fn a_file_of_ours_and_an_argument_are_facts_of_their_own() {
     let host = worker(|machine| machine.faults.extend([Fault::IgnoresKernelArgument]));
     let text = format!("{}\noptions ib_core netns_mode=0\n", files::MODPROBE_HEADER);
     host.replace(files::MODPROBE, text.as_bytes(), 0o644).unwrap();
-    check(&host, expect![[r#"
+    check(
+        &host,
+        expect![[r#"
         rdma shared, argument -, option exclusive, 0 other namespaces, tool grubby, modprobe.d writable
         0000:03:00.0 enp3s0f0 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_0
         0000:03:00.1 enp3s0f1 15b3:1017 mlx5_core 0 of 8 vfs (1018), ETH, legacy, node 0, mtu 1500, mlx5_1
@@ -112,7 +120,8 @@ fn a_file_of_ours_and_an_argument_are_facts_of_their_own() {
         0000:3b:00.0 enp59s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 0, mtu 1500, mlx5_2
         0000:5e:00.0 enp94s0 8086:1592 ice 0 of 64 vfs (1889), ETH, legacy, node 0, mtu 1500, irdma0
         0000:af:00.0 enp175s0 15b3:1021 mlx5_core 0 of 16 vfs (101e), ETH, legacy, node 1, mtu 1500, mlx5_3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

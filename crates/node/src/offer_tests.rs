@@ -102,8 +102,11 @@ fn check(offer: &Offer, expected: Expect) {
 
 #[test]
 fn each_group_offers_its_vfs() {
-    let inventory = node((0..4).map(|i| vf(i, if i < 2 { "mlx5_core" } else { "vfio-pci" })).collect());
-    check(&first(&["rdma 0-1", "vfio 2-3"], &inventory), expect![[r#"
+    let inventory =
+        node((0..4).map(|i| vf(i, if i < 2 { "mlx5_core" } else { "vfio-pci" })).collect());
+    check(
+        &first(&["rdma 0-1", "vfio 2-3"], &inventory),
+        expect![[r#"
         offer 1
         openshift.io/rdma with rdma
           0000:3b:00.2 ready
@@ -111,22 +114,27 @@ fn each_group_offers_its_vfs() {
         openshift.io/vfio
           0000:3b:00.4 ready
           0000:3b:00.5 ready
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_is_not_as_asked_for_is_broken_and_says_how() {
-    let mut inventory = node(vec![vf(0, ""), vf(1, "vfio-pci"), vf(2, "mlx5_core"), vf(3, "mlx5_core")]);
+    let mut inventory =
+        node(vec![vf(0, ""), vf(1, "vfio-pci"), vf(2, "mlx5_core"), vf(3, "mlx5_core")]);
     inventory.physical_functions[0].vfs[2].rdma_device = None;
     inventory.physical_functions[0].vfs[3].name = None;
-    check(&first(&["rdma 0-3"], &inventory), expect![[r#"
+    check(
+        &first(&["rdma 0-3"], &inventory),
+        expect![[r#"
         offer 1
         openshift.io/rdma with rdma
           0000:3b:00.2 broken: 0000:3b:00.2 has no driver
           0000:3b:00.3 broken: 0000:3b:00.3 is bound to vfio-pci, and a network interface is asked for
           0000:3b:00.4 broken: VF 2 of 0000:3b:00.0 (0000:3b:00.4) has no RDMA device
           0000:3b:00.5 broken: VF 3 of 0000:3b:00.0 (0000:3b:00.5) has no network interface in the host's namespace
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -134,25 +142,34 @@ fn what_a_pod_holds_is_not_judged() {
     let mut inventory = node(vec![vf(0, "mlx5_core")]);
     inventory.physical_functions[0].vfs[0].name = None;
     inventory.holders = vec![Holder { device: "0000:3b:00.2".to_owned(), ..Holder::default() }];
-    check(&first(&["rdma 0-3"], &inventory), expect![[r#"
+    check(
+        &first(&["rdma 0-3"], &inventory),
+        expect![[r#"
         offer 1
         openshift.io/rdma with rdma
           0000:3b:00.2 ready
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_pf_is_offered_whole_only_while_it_has_no_vfs() {
-    check(&first(&["rdma whole"], &node(vec![])), expect![[r#"
+    check(
+        &first(&["rdma whole"], &node(vec![])),
+        expect![[r#"
         offer 1
         openshift.io/rdma with rdma
           0000:3b:00.0 ready
-    "#]]);
-    check(&first(&["rdma whole"], &node(vec![vf(0, "mlx5_core")])), expect![[r#"
+    "#]],
+    );
+    check(
+        &first(&["rdma whole"], &node(vec![vf(0, "mlx5_core")])),
+        expect![[r#"
         offer 1
         openshift.io/rdma with rdma
           0000:3b:00.0 broken: 0000:3b:00.0 has 1 VFs, and the whole PF is asked for
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -170,13 +187,17 @@ fn nothing_new_is_the_same_offer_and_a_lost_one_is_never_numbered_again() {
 fn vfs_that_go_and_come_again_stay_listed() {
     let before = first(&["rdma 0-3"], &node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
     let desired = wanted(&["rdma 0-3"]);
-    let between = offer(Some(&before), 1, &desired, &node(vec![]), "openshift.io", &Withdrawn::new());
-    check(&between, expect![[r#"
+    let between =
+        offer(Some(&before), 1, &desired, &node(vec![]), "openshift.io", &Withdrawn::new());
+    check(
+        &between,
+        expect![[r#"
         offer 2
         openshift.io/rdma with rdma
           0000:3b:00.2 withdrawn: 0000:3b:00.2 does not exist at the moment
           0000:3b:00.3 withdrawn: 0000:3b:00.3 does not exist at the moment
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -186,27 +207,37 @@ fn without_a_policy_a_device_leaves_the_list_once_nobody_holds_it() {
     inventory.holders = vec![Holder { device: "0000:3b:00.3".to_owned(), ..Holder::default() }];
     let nothing = Desired::default();
     let held = offer(Some(&before), 1, &nothing, &inventory, "openshift.io", &Withdrawn::new());
-    check(&held, expect![[r#"
+    check(
+        &held,
+        expect![[r#"
         offer 2
         openshift.io/rdma with rdma
           0000:3b:00.3 withdrawn: no policy asks for it any more
-    "#]]);
+    "#]],
+    );
     inventory.holders.clear();
     let free = offer(Some(&held), 2, &nothing, &inventory, "openshift.io", &Withdrawn::new());
-    check(&free, expect![[r#"
+    check(
+        &free,
+        expect![[r#"
         offer 3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_the_plan_changes_is_withdrawn_with_its_reason() {
     let inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
-    let withdrawn = Withdrawn::from([(pci("0000:3b:00.3"), "policy train asks for MTU 9000".to_owned())]);
+    let withdrawn =
+        Withdrawn::from([(pci("0000:3b:00.3"), "policy train asks for MTU 9000".to_owned())]);
     let offer = offer(None, 0, &wanted(&["rdma 0-3"]), &inventory, "openshift.io", &withdrawn);
-    check(&offer, expect![[r#"
+    check(
+        &offer,
+        expect![[r#"
         offer 1
         openshift.io/rdma with rdma
           0000:3b:00.2 ready
           0000:3b:00.3 withdrawn: policy train asks for MTU 9000
-    "#]]);
+    "#]],
+    );
 }

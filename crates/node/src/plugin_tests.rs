@@ -47,9 +47,8 @@ fn rdma(uverbs: u32) -> Facilities {
 
 fn check_allocate(ids: &[&str], delivery: Delivery, expected: Expect) {
     let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-    let request = AllocateRequest {
-        container_requests: vec![ContainerAllocateRequest { devices_ids: ids }],
-    };
+    let request =
+        AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids: ids }] };
     let facilities =
         BTreeMap::from([(pci("0000:3b:00.2"), rdma(4)), (pci("0000:3b:00.4"), rdma(6))]);
     let old = Claim { resource: RESOURCE.to_owned(), at: NOW };
@@ -60,8 +59,7 @@ fn check_allocate(ids: &[&str], delivery: Delivery, expected: Expect) {
         claims: BTreeMap::from([(pci("0000:3b:00.5"), old)]),
     };
     let later = Timestamp::from_second(300).unwrap();
-    let answer =
-        allocate(&offer(), RESOURCE, &request, &claims, &facilities, delivery, later);
+    let answer = allocate(&offer(), RESOURCE, &request, &claims, &facilities, delivery, later);
     expected.assert_eq(&match answer {
         Err(sentence) => sentence,
         Ok((response, claims)) => shown(&response, &claims),
@@ -118,7 +116,10 @@ fn a_topology_that_is_excluded_is_not_told() {
 
 #[test]
 fn devices_are_given_by_cdi_name_and_claimed_and_old_claims_are_forgotten() {
-    check_allocate(&["0000:3b:00.4", "0000:3b:00.2"], Delivery::Cdi, expect![[r#"
+    check_allocate(
+        &["0000:3b:00.4", "0000:3b:00.2"],
+        Delivery::Cdi,
+        expect![[r#"
         PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:3b:00.2,0000:3b:00.4
         PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:3b:00.2":{"generic":{"deviceID":"0000:3b:00.2"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_4","uverbs":"/dev/infiniband/uverbs4"}},"0000:3b:00.4":{"generic":{"deviceID":"0000:3b:00.4"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_6","uverbs":"/dev/infiniband/uverbs6"}}}
         cdi ironrail.dev/vf=0000:3b:00.4
@@ -126,12 +127,16 @@ fn devices_are_given_by_cdi_name_and_claimed_and_old_claims_are_forgotten() {
         claim 0000:3b:00.2 at 1970-01-01T00:05:00Z
         claim 0000:3b:00.4 at 1970-01-01T00:05:00Z
         acknowledged 6
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn without_cdi_each_node_is_given_once() {
-    check_allocate(&["0000:3b:00.2", "0000:3b:00.4"], Delivery::DeviceSpecs, expect![[r#"
+    check_allocate(
+        &["0000:3b:00.2", "0000:3b:00.4"],
+        Delivery::DeviceSpecs,
+        expect![[r#"
         PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:3b:00.2,0000:3b:00.4
         PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:3b:00.2":{"generic":{"deviceID":"0000:3b:00.2"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_4","uverbs":"/dev/infiniband/uverbs4"}},"0000:3b:00.4":{"generic":{"deviceID":"0000:3b:00.4"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_6","uverbs":"/dev/infiniband/uverbs6"}}}
         device /dev/infiniband/rdma_cm rw
@@ -140,32 +145,53 @@ fn without_cdi_each_node_is_given_once() {
         claim 0000:3b:00.2 at 1970-01-01T00:05:00Z
         claim 0000:3b:00.4 at 1970-01-01T00:05:00Z
         acknowledged 6
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_device_without_nodes_has_no_cdi_name() {
-    check_allocate(&["0000:af:00.3"], Delivery::Cdi, expect![[r#"
+    check_allocate(
+        &["0000:af:00.3"],
+        Delivery::Cdi,
+        expect![[r#"
         PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:af:00.3
         PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:af:00.3":{"generic":{"deviceID":"0000:af:00.3"}}}
         claim 0000:af:00.3 at 1970-01-01T00:05:00Z
         acknowledged 6
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_withdrawn_device_is_refused_with_its_reason() {
-    check_allocate(&["0000:3b:00.2", "0000:3b:00.3"], Delivery::Cdi, expect!["0000:3b:00.3 (openshift.io/rdma_exclusive_device) is withdrawn: policy train asks for 8 VFs; the pod must be created again"]);
+    check_allocate(
+        &["0000:3b:00.2", "0000:3b:00.3"],
+        Delivery::Cdi,
+        expect![
+            "0000:3b:00.3 (openshift.io/rdma_exclusive_device) is withdrawn: policy train asks for 8 VFs; the pod must be created again"
+        ],
+    );
 }
 
 #[test]
 fn a_broken_device_is_refused_with_its_defect() {
-    check_allocate(&["0000:af:00.2"], Delivery::Cdi, expect!["0000:af:00.2 (openshift.io/rdma_exclusive_device) is not usable: 0000:af:00.2 has no driver"]);
+    check_allocate(
+        &["0000:af:00.2"],
+        Delivery::Cdi,
+        expect![
+            "0000:af:00.2 (openshift.io/rdma_exclusive_device) is not usable: 0000:af:00.2 has no driver"
+        ],
+    );
 }
 
 #[test]
 fn a_device_that_was_never_offered_is_refused() {
-    check_allocate(&["0000:99:00.2"], Delivery::Cdi, expect!["0000:99:00.2 is not offered as openshift.io/rdma_exclusive_device on this node"]);
+    check_allocate(
+        &["0000:99:00.2"],
+        Delivery::Cdi,
+        expect!["0000:99:00.2 is not offered as openshift.io/rdma_exclusive_device on this node"],
+    );
 }
 
 #[test]
@@ -181,8 +207,10 @@ fn a_resource_that_is_gone_is_refused() {
         Delivery::Cdi,
         NOW,
     );
-    expect!["openshift.io/gone is not offered on this node any more; the pod must be created again"]
-        .assert_eq(&answer.unwrap_err());
+    expect![
+        "openshift.io/gone is not offered on this node any more; the pod must be created again"
+    ]
+    .assert_eq(&answer.unwrap_err());
 }
 
 #[test]

@@ -177,9 +177,11 @@ impl Work {
         let node = node_name.or_else(|| environment("NODE_NAME"));
         let node = node.context("cannot tell which node this is: set NODE_NAME or --node-name")?;
         let namespace = environment("NAMESPACE").unwrap_or_else(|| api::names::NAMESPACE.into());
-        let daemon = Daemon::new(&node, &namespace);
-        let prefix = environment("RESOURCE_PREFIX").unwrap_or_else(|| daemon.prefix.clone());
-        Ok(Daemon { prefix, ..daemon })
+        let mut daemon = Daemon::new(&node, &namespace);
+        if let Some(prefix) = environment("RESOURCE_PREFIX") {
+            daemon.prefix = prefix;
+        }
+        Ok(daemon)
     }
 }
 

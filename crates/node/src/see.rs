@@ -1,0 +1,133 @@
+//! Everything that a plan is made of, seen at one moment: inventory, holders, and what may still be given away.
+//!
+//! It looks, and writes only what the node was like before us. What to do about it is the planner's.
+
+use crate::custody::{self, Found};
+use crate::fence::{self, Acknowledgement};
+use crate::observe::{self, ObserveError};
+use crate::{holders, ledger};
+use api::custody::{Claims, Holder, Offer};
+use api::inventory::Inventory;
+use api::nodestate::{RebootRecord, SriovNetworkNodeState};
+use api::{PciAddress, Timestamp};
+use host::journal::JournalError;
+use host::{Host, Refusal, journal};
+use std::collections::BTreeSet;
+
+/// One moment of a node.
+#[derive(Debug)]
+pub struct Seen {
+    pub inventory: Inventory,
+    /// Devices that may be given to a pod at any moment.
+    pub offered: BTreeSet<PciAddress>,
+    pub offer: Option<Offer>,
+    /// The last sequence that either side has used: a new offer must be above it.
+    pub sequence: u64,
+    /// The ledger as it stands on the host's disk.
+    pub on_host: Vec<RebootRecord>,
+}
+
+/// Looks once. PodResources (`pods`) was read before: what was given since is a young claim.
+pub fn see(
+    host: &dyn Host,
+    pods: &[Holder],
+    state: &SriovNetworkNodeState,
+    now: Timestamp,
+) -> Result<Seen, String> {
+    let boot_id = observe::boot_id(host).map_err(in_full)?;
+    let found = custody::read_offer(host, &boot_id);
+    let claims = custody::read_claims(host, &boot_id).good();
+    let acknowledgement = Acknowledgement::of(claims.as_ref(), custody::device_plugin_absent(host));
+    let holders =
+        holders::join(pods, &journalled(host)?, &claims.unwrap_or_else(Claims::default), now);
+    let mut inventory = observe::observe(host, holders).map_err(in_full)?;
+    let on_host = std::mem::take(&mut inventory.reboots);
+    inventory.reboots = ledger::union(&on_host, &state.status.reboots, &boot_id);
+    save_initial_mode(host, state, &mut inventory)
+        .map_err(|refusal| format!("cannot {refusal}"))?;
+    let offered = offered(&found, &acknowledgement, &inventory);
+    let offer = found.good();
+    let sequence = offer.as_ref().map_or(0, |offer| offer.sequence);
+    Ok(Seen {
+        inventory,
+        offered,
+        offer,
+        sequence: sequence.max(acknowledgement.sequence.unwrap_or_default()),
+        on_host,
+    })
+}
+
+/// Facts only, for a moment in which nobody knows who holds what.
+pub fn without_holders(
+    host: &dyn Host,
+    state: &SriovNetworkNodeState,
+) -> Result<Inventory, String> {
+    let known = state.status.holders.clone();
+    let mut inventory = observe::observe(host, known).map_err(in_full)?;
+    inventory.reboots = planner::ledger::union(&inventory.reboots, &state.status.reboots);
+    inventory.initial_rdma_mode = inventory.initial_rdma_mode.or(state.status.initial_rdma_mode);
+    Ok(inventory)
+}
+
+fn in_full(error: ObserveError) -> String {
+    format!("{error}: {}", error.source)
+}
+
+/// Where our offer is gone and a device plugin still acts on it, every device may be given away.
+fn offered(
+    found: &Found<Offer>,
+    acknowledgement: &Acknowledgement,
+    inventory: &Inventory,
+) -> BTreeSet<PciAddress> {
+    match found {
+        Found::Good(offer) => fence::offered(offer, acknowledgement),
+        Found::Missing | Found::Bad(_) if acknowledgement.none_in_force() => BTreeSet::new(),
+        Found::Missing | Found::Bad(_) => {
+            let functions = inventory.physical_functions.iter();
+            functions.flat_map(|pf| pf.vfs.iter().map(|vf| vf.pci).chain([pf.pci])).collect()
+        }
+    }
+}
+
+/// Devices that the CNI has. A record that cannot be read holds its device too.
+fn journalled(host: &dyn Host) -> Result<Vec<Holder>, String> {
+    let records = journal::list(host).map_err(|error| error.to_string())?;
+    records.into_iter().map(|record| record.map(holder).or_else(unread)).collect()
+}
+
+fn holder(record: api::journal::Record) -> Holder {
+    Holder {
+        device: record.device,
+        resource: String::new(),
+        namespace: record.owner.pod_namespace,
+        pod: record.owner.pod_name,
+        uid: record.owner.pod_uid,
+    }
+}
+
+fn unread(error: JournalError) -> Result<Holder, String> {
+    match &error {
+        JournalError::Refused(_) => Err(error.to_string()),
+        JournalError::Garbled { path, .. } | JournalError::Newer { path, .. } => {
+            tracing::warn!("{error}");
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let device = name.trim_end_matches(".json").to_owned();
+            Ok(Holder { device, ..Holder::default() })
+        }
+    }
+}
+
+/// Saves, once, the mode that the node had before us. The mirror knows better than a new disk.
+fn save_initial_mode(
+    host: &dyn Host,
+    state: &SriovNetworkNodeState,
+    inventory: &mut Inventory,
+) -> Result<(), Refusal> {
+    if inventory.initial_rdma_mode.is_none() {
+        inventory.initial_rdma_mode = state.status.initial_rdma_mode.or(inventory.rdma.mode);
+        if let Some(mode) = inventory.initial_rdma_mode {
+            ledger::save_initial_mode(host, mode)?;
+        }
+    }
+    Ok(())
+}
