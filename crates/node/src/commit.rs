@@ -41,7 +41,7 @@ pub fn outcome(
 ) -> Outcome {
     let new = status::status(state, report.inventory.as_ref(), &report.progress, now);
     let mut writes = Vec::new();
-    if new != state.status {
+    if !status::stands(&state.status, &new) {
         let object = status::object(state, &new);
         writes.push(Write::Apply { object, subresource: "status" });
         writes.extend(sync_event(state, &new, now));

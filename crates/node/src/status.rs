@@ -75,6 +75,13 @@ pub fn status(
     status
 }
 
+/// True when the API holds all of the status already. Conditions of others, the operator's, are not ours to compare.
+pub fn stands(stored: &NodeStateStatus, new: &NodeStateStatus) -> bool {
+    let without =
+        |status: &NodeStateStatus| NodeStateStatus { conditions: Vec::new(), ..status.clone() };
+    without(stored) == without(new) && new.conditions.iter().all(|c| stored.conditions.contains(c))
+}
+
 /// The body of the apply of a status.
 pub fn object(state: &SriovNetworkNodeState, status: &NodeStateStatus) -> Value {
     json!({
