@@ -139,7 +139,7 @@ impl Operator {
 
     fn enqueue(&mut self, event: &WatchEvent, noticed: Noticed, now: Timestamp) {
         for key in keys_for(&self.world, event, noticed) {
-            let at = later(now, delay(&key));
+            let at = later(now, delay(&key, self.world.nodes.len()));
             self.queue.add(key, at);
         }
     }
@@ -178,14 +178,18 @@ pub fn reconcile(world: &World, key: &Key, now: Timestamp) -> Outcome {
     }
 }
 
-/// How long a key waits for more of the same: one look at a thousand nodes is as good as a thousand looks.
-fn delay(key: &Key) -> Duration {
+/// How long a key waits for more of the same: one look at a thousand nodes is as good as a thousand looks. Keys that
+/// look at all nodes wait by their number, so that a rollout over a large cluster does not look all the time.
+fn delay(key: &Key, nodes: usize) -> Duration {
+    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
     match key {
         Key::Drain(_) | Key::NodeState(_) | Key::Network { .. } | Key::OperatorConfig => {
             Duration::ZERO
         }
-        Key::Pool(_) => Duration::from_millis(20),
-        Key::Findings | Key::Policy(_) | Key::DevicePluginConfig => Duration::from_millis(200),
+        Key::Pool(_) => Duration::from_millis(20) + Duration::from_micros(100) * nodes.min(5_000),
+        Key::Findings | Key::Policy(_) | Key::DevicePluginConfig => {
+            Duration::from_millis(100) + Duration::from_millis(1) * nodes.min(5_000)
+        }
     }
 }
 

@@ -36,8 +36,6 @@ pub struct Node {
     /// The cordon.
     pub unschedulable: bool,
     pub ready: bool,
-    /// Extended resources of the node: those with a slash in their name, by what the kubelet counts as usable.
-    pub allocatable: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -48,13 +46,13 @@ pub struct Pod {
     pub phase: String,
     /// Names of the resources that any container requests, init containers included.
     pub requests: BTreeSet<String>,
-    pub empty_dir: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Budget {
     pub metadata: Metadata,
-    pub selector: LabelSelector,
+    /// None selects no pod, an empty one selects all.
+    pub selector: Option<LabelSelector>,
     pub disruptions_allowed: i64,
 }
 
@@ -94,20 +92,13 @@ impl Node {
     pub fn read(object: &Value) -> Result<Self, String> {
         let ready = list(object, "/status/conditions")
             .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
-        let quantities = object.pointer("/status/allocatable").and_then(Value::as_object);
-        let allocatable = quantities
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| name.contains('/'))
-            .filter_map(|(name, count)| Some((name.clone(), count.as_str()?.parse().ok()?)))
-            .collect();
         let unschedulable = object.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
         let mut metadata = metadata(object)?;
         // Other controllers keep long texts in a node's annotations; only ours are read here.
         metadata.annotations.retain(|key, _| {
             [api::annotation::NODE_STATE, api::annotation::CORDONED_BY_US].contains(&key.as_str())
         });
-        Ok(Self { metadata, unschedulable, ready, allocatable })
+        Ok(Self { metadata, unschedulable, ready })
     }
 }
 
@@ -129,7 +120,6 @@ impl Pod {
         Ok(Self {
             node: text(object, "/spec/nodeName"),
             phase: text(object, "/status/phase"),
-            empty_dir: list(object, "/spec/volumes").any(|volume| volume.get("emptyDir").is_some()),
             requests,
             metadata,
         })
@@ -157,18 +147,27 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 impl Budget {
     pub fn read(object: &Value) -> Result<Self, String> {
-        let selector = object.pointer("/spec/selector").cloned().unwrap_or_default();
-        let selector = match selector {
-            Value::Null => LabelSelector::default(),
-            given => LabelSelector::deserialize(given)
-                .map_err(|error| format!("spec.selector cannot be read: {error}"))?,
-        };
+        let selector = object.pointer("/spec/selector").filter(|selector| !selector.is_null());
+        let selector = selector
+            .map(LabelSelector::deserialize)
+            .transpose()
+            .map_err(|error| format!("spec.selector cannot be read: {error}"))?;
         let allowed = object.pointer("/status/disruptionsAllowed").and_then(Value::as_i64);
         Ok(Self {
             metadata: metadata(object)?,
             selector,
             disruptions_allowed: allowed.unwrap_or_default(),
         })
+    }
+}
+
+impl Budget {
+    /// True when the budget speaks for the pod and lets none of its pods go now.
+    pub fn forbids(&self, pod: &Pod) -> bool {
+        let selects = |selector| planner::pools::selects(Some(selector), &pod.metadata.labels);
+        self.metadata.namespace == pod.metadata.namespace
+            && self.disruptions_allowed <= 0
+            && self.selector.as_ref().is_some_and(selects)
     }
 }
 

@@ -114,14 +114,19 @@ impl World {
     /// Takes in one watch event.
     pub fn apply(&mut self, event: &WatchEvent) -> Noticed {
         let key = ObjectKey::of(&event.object);
+        let changed = matches!(event.change, Change::Added | Change::Modified);
+        match changed && self.has_newer(&key, &event.object) {
+            true => Noticed::Nothing,
+            false => self.take(key, event),
+        }
+    }
+
+    fn take(&mut self, key: ObjectKey, event: &WatchEvent) -> Noticed {
         if kinds::find(&key.api_version, &key.kind).is_none() {
             return Noticed::Nothing;
         }
         match event.change {
             Change::Added | Change::Modified => {
-                if self.has_newer(&key, &event.object) {
-                    return Noticed::Nothing;
-                }
                 let before = self.shape(&key);
                 let problem = self.problems.remove(&key);
                 if let Err(message) = self.insert(&key, &event.object) {
@@ -177,7 +182,12 @@ impl World {
         }
         self.listed.insert(kind.kind);
         self.absent.remove(kind.kind);
-        events.into_iter().map(|event| (self.apply(&event), event)).map(|(n, e)| (e, n)).collect()
+        // A list is the truth whatever we hold: versions go back when a cluster is restored from a backup.
+        let take = |event: WatchEvent| {
+            let noticed = self.take(ObjectKey::of(&event.object), &event);
+            (event, noticed)
+        };
+        events.into_iter().map(take).collect()
     }
 
     /// Notes that the cluster has no such kind; that counts as an empty list.

@@ -95,9 +95,9 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}],"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.1222Z"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/app: the node is drained for a reboot]
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
@@ -122,10 +122,10 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is uncordoned and idle again
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Idle: no drain is asked for]
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:00.44Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:00.2444Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
             event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: worker-0 asks for nothing more and is uncordoned
-            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.44Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.2444Z"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
             patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
@@ -151,9 +151,9 @@ fn a_drain_for_devices_moves_only_the_pods_that_have_or_want_one() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Drain_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Drain_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.1222Z"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Drain_Required
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/wants: it asks for openshift.io/rdma]
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
@@ -176,26 +176,33 @@ fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_po
     let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
     api.put(pod("a-guarded", "worker-0", ""));
     api.put(pod("b-free", "worker-0", ""));
+    api.edit("Pod", "a-guarded", |pod| pod["metadata"]["labels"] = json!({ "app": "web" }));
+    api.put(json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": { "name": "web", "namespace": "default" },
+        "spec": { "selector": { "matchLabels": { "app": "web" } } },
+        "status": { "disruptionsAllowed": 0 },
+    }));
     let sentence = "Cannot evict pod as it would violate the pod's disruption budget.";
     api.refuse_evictions.insert("a-guarded".into(), sentence.into());
     ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
     check(
         driver.settle(&mut api),
         expect![[r#"
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.1222Z"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/a-guarded: the node is drained for a reboot; evicting pod default/b-free: the node is drained for a reboot]
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
             evict Pod default/b-free
-            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
-            event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.]
-            event SriovNetworkPoolConfig sriov-network-operator/rdma DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget.
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget."#]],
     );
     driver.wait(5);
@@ -218,12 +225,12 @@ fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_po
     check(
         driver.settle(&mut api),
         expect![[r#"
-        evict Pod default/a-guarded
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.22Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
+            evict Pod default/a-guarded
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
     );
     check(
         state(&api),
@@ -384,9 +391,9 @@ fn a_request_that_is_withdrawn_gives_its_grant_back_unused() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.22Z"}}}
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: worker-0 asks for nothing more and is uncordoned"#]],
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.1222Z"}}}
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: worker-0 asks for nothing more and is uncordoned"#]],
     );
     check(
         state(&api),

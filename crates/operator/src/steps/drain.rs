@@ -52,8 +52,18 @@ fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
     let budgets = answers.iter().filter(|a| matches!(a.answer, Answer::TooManyRequests(_)));
     let refusals = budgets.filter_map(|answered| {
         let place = crate::objects::Place::new(&answered.target.namespace, &answered.target.name);
-        let uid = world.pods.get(&place)?.metadata.uid.clone();
-        Some((uid, answered.answer.to_string()))
+        let pod = world.pods.get(&place)?;
+        // The API's sentence does not name the budget; a person wants to know which to look at.
+        let budgets = world.budgets.values().filter(|budget| budget.forbids(pod));
+        let named = budgets.map(|budget| {
+            let name = &budget.metadata.name;
+            format!(
+                " PodDisruptionBudget {name} allows {} disruptions.",
+                budget.disruptions_allowed
+            )
+        });
+        let sentence = format!("{}{}", answered.answer, named.collect::<String>());
+        Some((pod.metadata.uid.clone(), sentence))
     });
     let disabled = world.config.as_ref().is_some_and(|config| config.spec.disable_drain);
     let facts = DrainFacts {

@@ -8,7 +8,7 @@ use crate::conditions::{self, Status, Verdict};
 use crate::objects::{Node, Pod};
 use crate::queue::PoolKey;
 use crate::steps::drain::{DRAINED, is_blocked};
-use crate::world::World;
+use crate::world::{Problem, World};
 use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
 use api::pool::{PoolStatus, SriovNetworkPoolConfig};
@@ -79,11 +79,13 @@ pub fn reconcile(world: &World, key: &PoolKey, now: Timestamp) -> Outcome {
     let mut rollout = rollout::next(&fleet, now);
     match key {
         PoolKey::NoPool => commit_without_pool(world, &rollout.without_pool, now),
+        // Grants that cannot be read are not known to be none.
+        PoolKey::Named(name) if problem(world, name).is_some() => unreadable(world, name, now),
         PoolKey::Named(name) => match (world.pools.get(name), rollout.pools.remove(name)) {
             (Some(pool), Some(next)) => commit(world, pool, &next, now),
             // A pool that names an OpenShift machine-config pool has no nodes of its own.
             (Some(pool), None) => commit(world, pool, &without_nodes(pool), now),
-            (None, _) => unreadable(world, name, now),
+            (None, _) => Outcome::default(),
         },
     }
 }
@@ -91,9 +93,7 @@ pub fn reconcile(world: &World, key: &PoolKey, now: Timestamp) -> Outcome {
 /// A pool that cannot be read says so, by server-side apply: its grants are not known, so they must not be written.
 fn unreadable(world: &World, name: &str, now: Timestamp) -> Outcome {
     let namespace = &world.settings.namespace;
-    let Some(problem) = world.problem(names::POOL, namespace, name) else {
-        return Outcome::default();
-    };
+    let Some(problem) = problem(world, name) else { return Outcome::default() };
     let mut conditions = problem.conditions.clone();
     let verdict = Verdict::not_ready(planner::Reason::InvalidPool.as_str(), &problem.message);
     conditions::set(&mut conditions, &verdict, problem.metadata.generation, now);
@@ -106,6 +106,10 @@ fn unreadable(world: &World, name: &str, now: Timestamp) -> Outcome {
         "status": { "conditions": conditions },
     });
     Outcome { writes: vec![Write::Apply { object, subresource: "status" }], look_again: None }
+}
+
+fn problem<'a>(world: &'a World, name: &str) -> Option<&'a Problem> {
+    world.problem(names::POOL, &world.settings.namespace, name)
 }
 
 fn without_nodes(pool: &SriovNetworkPoolConfig) -> PoolRollout {
@@ -148,6 +152,10 @@ fn commit(
 fn commit_without_pool(world: &World, next: &PoolRollout, now: Timestamp) -> Outcome {
     // Without the config there is no place to write a grant, and nothing is deployed that would ask for one.
     let Some(config) = &world.config else { return Outcome::default() };
+    let metadata = &config.metadata;
+    if world.problem(names::OPERATOR_CONFIG, &metadata.namespace, &metadata.name).is_some() {
+        return Outcome::default();
+    }
     if config.status.grants == next.grants {
         return Outcome::default();
     }
@@ -201,10 +209,6 @@ fn limit(next: &PoolRollout) -> String {
 /// Ready when every node is at its goal. Otherwise what holds the pool up most: first what a person must mend, then
 /// a drain that is blocked, then plain progress.
 fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRollout) -> Verdict {
-    let metadata = &pool.metadata;
-    if let Some(problem) = world.problem(names::POOL, &metadata.namespace, &metadata.name) {
-        return Verdict::not_ready("Invalid", &problem.message);
-    }
     if let Some(first) = next.problems.first() {
         let messages: Vec<String> = next.problems.iter().map(|p| p.message.clone()).collect();
         return Verdict::not_ready(first.reason.as_str(), some_of(&messages));
