@@ -8,7 +8,7 @@ use super::{Fault, files};
 use api::{EswitchMode, PciAddress, RdmaMode};
 use std::time::Duration;
 
-/// How long a boot takes on the machine's clock.
+/// How long a boot takes on the machine's clock: belief, real servers take minutes.
 const BOOT: Duration = Duration::from_secs(60);
 
 impl Machine {
@@ -64,6 +64,7 @@ impl Machine {
                 part.vfs.clear();
                 part.autoprobe = true;
                 part.eswitch = EswitchMode::Legacy;
+                // The firmware decides how many VFs the capability tells (belief; spec operator.md 4.11).
                 if let Some(firmware) = &mut part.firmware {
                     firmware.current = firmware.next.clone();
                     let count =
@@ -79,7 +80,8 @@ impl Machine {
         }
     }
 
-    /// What udev loads for the devices that are there, and the RDMA core behind the drivers that need it.
+    /// What udev loads for the devices that are there, and the RDMA core behind the drivers that need it. Which module
+    /// pulls in which: belief.
     fn load_modules(&mut self) {
         let drivers: Vec<&str> =
             self.functions.values().filter_map(claimed_by).map(|row| row.module).collect();

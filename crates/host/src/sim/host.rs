@@ -2,6 +2,8 @@
 
 use super::files;
 use super::machine::{HOST_NAMESPACE, Machine};
+use super::notes::{in_space, journal_link, link_of, shown};
+use super::pod::{DeviceNode, is_kernel_path, list_files, list_nodes, node_metadata};
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, FileKind, Host, Interest, Link,
     LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice,
@@ -13,14 +15,6 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// A device node in a container: its path, and the numbers it was made with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceNode {
-    pub path: String,
-    pub major: u32,
-    pub minor: u32,
-}
 
 /// A handle on a machine. Clones of it are the same process: they share the time that was waited away.
 #[derive(Clone)]
@@ -523,100 +517,4 @@ impl Drop for Unlock {
 /// A process that was killed in the middle leaves its machine as it was: a poisoned mutex is no reason to stop.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_kernel_path(path: &str) -> bool {
-    ["/sys", "/proc", "/dev"].iter().any(|root| {
-        path == *root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'))
-    })
-}
-
-/// Text of a journal entry: one line, and short.
-fn shown(content: &str) -> String {
-    let text = content.trim_end_matches(['\n', '\0']).replace('\n', " | ");
-    if text.is_empty() {
-        return "nothing".to_owned();
-    }
-    match text.char_indices().nth(160) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-fn in_space(space: &Namespace) -> String {
-    match space {
-        Namespace::Host => String::new(),
-        Namespace::At(path) => format!(" in {path}"),
-    }
-}
-
-fn link_of(change: &LinkChange) -> u32 {
-    match change {
-        LinkChange::Up { link }
-        | LinkChange::Down { link }
-        | LinkChange::Mtu { link, .. }
-        | LinkChange::Rename { link, .. }
-        | LinkChange::Address { link, .. }
-        | LinkChange::AddAltName { link, .. }
-        | LinkChange::RemoveAltName { link, .. }
-        | LinkChange::Move { link, .. }
-        | LinkChange::Vf { link, .. } => *link,
-    }
-}
-
-/// A change of an interface as the journal tells it, with the interface's name.
-fn journal_link(name: &str, space: &Namespace, change: &LinkChange) -> String {
-    let what = match change {
-        LinkChange::Up { .. } => "up".to_owned(),
-        LinkChange::Down { .. } => "down".to_owned(),
-        LinkChange::Mtu { mtu, .. } => format!("mtu {mtu}"),
-        LinkChange::Rename { name, .. } => format!("name {name}"),
-        LinkChange::Address { address, .. } => format!("address {}", tried::colons(address)),
-        LinkChange::AddAltName { name, .. } => format!("add altname {name}"),
-        LinkChange::RemoveAltName { name, .. } => format!("remove altname {name}"),
-        LinkChange::Move { to, name: None, .. } => format!("move to {}", tried::in_words(to)),
-        LinkChange::Move { to, name: Some(name), .. } => {
-            format!("move to {} as {name}", tried::in_words(to))
-        }
-        LinkChange::Vf { vf, setting, .. } => {
-            format!("vf {vf} {}", tried::describe_vf_setting(setting))
-        }
-    };
-    format!("{name}{}: {what}", in_space(space))
-}
-
-fn list_nodes(nodes: &[DeviceNode], path: &str) -> Result<Vec<String>, Errno> {
-    if nodes.iter().any(|node| node.path == path) {
-        return Err(Errno::NOTDIR);
-    }
-    let prefix = format!("{path}/");
-    let names: BTreeSet<String> = nodes
-        .iter()
-        .filter_map(|node| node.path.strip_prefix(&prefix)?.split('/').next().map(str::to_owned))
-        .collect();
-    if names.is_empty() && path != "/dev" {
-        return Err(Errno::NOENT);
-    }
-    Ok(names.into_iter().collect())
-}
-
-fn list_files(files: &BTreeMap<String, Vec<u8>>, path: &str) -> Result<Vec<String>, Errno> {
-    let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
-    let mut names: BTreeSet<String> = files
-        .keys()
-        .filter_map(|file| file.strip_prefix(&prefix)?.split('/').next().map(str::to_owned))
-        .collect();
-    if path == "/" {
-        names.extend(["dev", "proc", "sys"].map(str::to_owned));
-    }
-    if names.is_empty() { Err(Errno::NOENT) } else { Ok(names.into_iter().collect()) }
-}
-
-fn node_metadata(nodes: &[DeviceNode], path: &str) -> Result<Metadata, Errno> {
-    let inode = super::pci::fnv(path);
-    let of = |kind, major, minor| Metadata { kind, size: 0, device: 51, inode, major, minor };
-    if let Some(node) = nodes.iter().find(|node| node.path == path) {
-        return Ok(of(FileKind::CharacterDevice, node.major, node.minor));
-    }
-    list_nodes(nodes, path).map(|_| of(FileKind::Directory, 0, 0))
 }

@@ -17,7 +17,11 @@ mod host_local;
 mod machine;
 mod mstconfig;
 mod net;
+mod net_address;
+mod net_vf;
+mod notes;
 mod pci;
+mod pod;
 mod programs;
 mod rdma;
 mod settle;
@@ -31,8 +35,9 @@ mod write;
 
 pub use build::Flavour;
 pub use fault::Fault;
-pub use host::{DeviceNode, SimHost};
+pub use host::SimHost;
 pub use machine::{
     Firmware, Function, FunctionKind, HOST_NAMESPACE, Machine, NetDevice, NetNamespace,
     PhysicalPart, Process, RdmaDev, RdmaSubsystem, RebootRequest, VfState, VirtualPart,
 };
+pub use pod::DeviceNode;

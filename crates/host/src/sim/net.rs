@@ -1,12 +1,11 @@
-//! Network interfaces, their addresses and routes: what rtnetlink answers and refuses.
+//! Network interfaces: what rtnetlink answers and refuses. Addresses and routes are `net_address`'s, VF settings
+//! `net_vf`'s.
 
+use super::FunctionKind;
 use super::drivers::{DriverRow, driver};
-use super::machine::{HOST_NAMESPACE, Machine, NetDevice, RouteState, VfState};
-use super::{Fault, FunctionKind};
-use crate::seam::{
-    Address, AddressChange, Link, LinkQuery, Route, RouteChange, VfLink, VfLinkState, VfSetting,
-    Vlan,
-};
+use super::machine::{HOST_NAMESPACE, Machine, NetDevice};
+use super::net_vf::show_vf;
+use crate::seam::{Link, LinkQuery};
 use api::{EswitchMode, PciAddress};
 use rustix::io::Errno;
 
@@ -70,7 +69,7 @@ impl Machine {
             .map(|(identity, _)| *identity)
     }
 
-    fn link_by_index(&self, space: u64, index: u32) -> Result<u64, Errno> {
+    pub(super) fn link_by_index(&self, space: u64, index: u32) -> Result<u64, Errno> {
         self.links
             .iter()
             .find(|(_, link)| link.namespace == space && link.index == index)
@@ -78,7 +77,7 @@ impl Machine {
             .ok_or(Errno::NODEV)
     }
 
-    fn link_mut(&mut self, identity: u64) -> Result<&mut NetDevice, Errno> {
+    pub(super) fn link_mut(&mut self, identity: u64) -> Result<&mut NetDevice, Errno> {
         self.links.get_mut(&identity).ok_or(Errno::NODEV)
     }
 
@@ -129,7 +128,7 @@ impl Machine {
         link
     }
 
-    fn driver_of(&self, pci: Option<&PciAddress>) -> Option<&'static DriverRow> {
+    pub(super) fn driver_of(&self, pci: Option<&PciAddress>) -> Option<&'static DriverRow> {
         driver(self.functions.get(pci?)?.driver.as_deref()?)
     }
 
@@ -313,177 +312,7 @@ impl Machine {
         }
     }
 
-    /// One VF setting through the PF's interface (net/core/rtnetlink.c, do_setvfinfo, and the PF's driver).
-    pub(super) fn set_vf(
-        &mut self,
-        space: u64,
-        index: u32,
-        vf: u32,
-        setting: &VfSetting,
-    ) -> Result<(), Errno> {
-        let identity = self.link_by_index(space, index)?;
-        let pci = self.links[&identity].parent.ok_or(Errno::OPNOTSUPP)?;
-        let row = self.driver_of(Some(&pci)).ok_or(Errno::OPNOTSUPP)?;
-        let ignores_mac = self.has(Fault::IgnoresVfMac);
-        let physical = self.physical_mut(&pci).ok_or(Errno::OPNOTSUPP)?;
-        if !row.vf.any {
-            return Err(Errno::OPNOTSUPP);
-        }
-        let (infiniband, speed) = (physical.infiniband, physical.speed);
-        let state = physical.vfs.get_mut(&vf).ok_or(Errno::INVAL)?;
-        match setting {
-            VfSetting::Mac(_) | VfSetting::Vlan(_) if infiniband => return Err(Errno::OPNOTSUPP),
-            VfSetting::Mac(mac) if mac[0] & 1 == 1 => return Err(Errno::INVAL),
-            VfSetting::Mac(_) if ignores_mac => {}
-            VfSetting::Mac(mac) => state.mac = *mac,
-            VfSetting::Vlan(vlan) if vlan.id > 4094 || vlan.qos > 7 => return Err(Errno::INVAL),
-            VfSetting::Vlan(vlan) if vlan.protocol != 0x8100 && !row.vf.service_vlan => {
-                return Err(Errno::PROTONOSUPPORT);
-            }
-            VfSetting::Vlan(vlan) => {
-                (state.vlan, state.qos, state.protocol) = (vlan.id, vlan.qos, vlan.protocol)
-            }
-            VfSetting::Rate { min, .. } if *min > 0 && !row.vf.min_rate => {
-                return Err(Errno::INVAL);
-            }
-            VfSetting::Rate { min, max } if (*max != 0 && min > max) || *max > speed => {
-                return Err(Errno::INVAL);
-            }
-            VfSetting::Rate { min, max } => (state.min_tx_rate, state.max_tx_rate) = (*min, *max),
-            VfSetting::SpoofCheck(on) => state.spoof_check = *on,
-            VfSetting::Trust(on) => state.trust = *on,
-            VfSetting::LinkState(_) if !row.vf.link_state => return Err(Errno::OPNOTSUPP),
-            VfSetting::LinkState(wanted) => {
-                state.link_state = match wanted {
-                    VfLinkState::Auto => 0,
-                    VfLinkState::Enable => 1,
-                    VfLinkState::Disable => 2,
-                }
-            }
-            // ndo_set_vf_guid is IPoIB's alone (drivers/infiniband/ulp/ipoib/ipoib_main.c).
-            VfSetting::NodeGuid(_) | VfSetting::PortGuid(_) if !infiniband => {
-                return Err(Errno::OPNOTSUPP);
-            }
-            VfSetting::NodeGuid(guid) => state.node_guid = *guid,
-            VfSetting::PortGuid(guid) => state.port_guid = *guid,
-        }
-        Ok(())
-    }
-
-    pub(super) fn query_addresses(&self, space: u64, index: Option<u32>) -> Vec<Address> {
-        let links = self.links.values().filter(|link| link.namespace == space);
-        links
-            .filter(|link| index.is_none_or(|index| index == link.index))
-            .flat_map(|link| {
-                link.addresses.iter().map(|(address, prefix)| Address {
-                    link: link.index,
-                    address: *address,
-                    prefix: *prefix,
-                    tentative: false,
-                })
-            })
-            .collect()
-    }
-
-    /// net/ipv4/devinet.c: the same address twice is EEXIST, one that is not there is EADDRNOTAVAIL.
-    pub(super) fn change_address(
-        &mut self,
-        space: u64,
-        change: &AddressChange,
-    ) -> Result<(), Errno> {
-        match change {
-            AddressChange::Add { link, address, prefix } => {
-                if self.sysctl_is(space, *link, "disable_ipv6", "1") && address.is_ipv6() {
-                    return Err(Errno::ACCESS);
-                }
-                let identity = self.link_by_index(space, *link)?;
-                let link = self.link_mut(identity)?;
-                if link.addresses.contains(&(*address, *prefix)) {
-                    return Err(Errno::EXIST);
-                }
-                link.addresses.push((*address, *prefix));
-            }
-            AddressChange::Remove { link, address, prefix } => {
-                let identity = self.link_by_index(space, *link)?;
-                let link = self.link_mut(identity)?;
-                let at = link.addresses.iter().position(|held| held == &(*address, *prefix));
-                link.addresses.remove(at.ok_or(Errno::ADDRNOTAVAIL)?);
-            }
-        }
-        Ok(())
-    }
-
-    fn sysctl_is(&self, space: u64, index: u32, key: &str, value: &str) -> bool {
-        let Some(namespace) = self.namespaces.get(&space) else { return false };
-        let Ok(identity) = self.link_by_index(space, index) else { return false };
-        let path = format!("ipv6/conf/{}/{key}", self.links[&identity].name);
-        namespace.sysctls.get(&path).is_some_and(|held| held == value)
-    }
-
-    pub(super) fn query_routes(&self, space: u64) -> Vec<Route> {
-        let routes = self.namespaces.get(&space).map(|namespace| namespace.routes.as_slice());
-        routes.unwrap_or_default().iter().map(show_route).collect()
-    }
-
-    /// net/ipv4/fib_frontend.c: a gateway that no address of the interface reaches is ENETUNREACH, an interface that
-    /// is down ENETDOWN, the same route again EEXIST, one that is not there ESRCH.
-    pub(super) fn change_route(&mut self, space: u64, change: &RouteChange) -> Result<(), Errno> {
-        match change {
-            RouteChange::Add(route) => {
-                if let Some(index) = route.link {
-                    let link = &self.links[&self.link_by_index(space, index)?];
-                    if !link.up {
-                        return Err(Errno::NETDOWN);
-                    }
-                    let reached = route.gateway.is_none_or(|gateway| {
-                        link.addresses
-                            .iter()
-                            .any(|(address, prefix)| within(*address, *prefix, gateway))
-                    });
-                    if !reached {
-                        return Err(Errno::NETUNREACH);
-                    }
-                }
-                let state = keep_route(route);
-                let namespace = self.namespaces.get_mut(&space).ok_or(Errno::INVAL)?;
-                if namespace.routes.contains(&state) {
-                    return Err(Errno::EXIST);
-                }
-                namespace.routes.push(state);
-            }
-            RouteChange::Remove(route) => {
-                let namespace = self.namespaces.get_mut(&space).ok_or(Errno::INVAL)?;
-                let same = |held: &RouteState| {
-                    held.destination == route.destination
-                        && held.table == route.table
-                        && (route.gateway.is_none() || held.gateway == route.gateway)
-                        && (route.link.is_none() || held.link == route.link)
-                };
-                let at = namespace.routes.iter().position(same).ok_or(Errno::SRCH)?;
-                namespace.routes.remove(at);
-            }
-        }
-        Ok(())
-    }
-
-    fn drop_routes(&mut self, space: u64, index: u32) {
-        if let Some(namespace) = self.namespaces.get_mut(&space) {
-            namespace.routes.retain(|route| route.link != Some(index));
-        }
-    }
-
-    /// AF_PACKET: ENETDOWN on an interface that is down.
-    pub(super) fn count_frame(&mut self, space: u64, index: u32) -> Result<(), Errno> {
-        let identity = self.link_by_index(space, index)?;
-        let link = self.link_mut(identity)?;
-        if !link.up {
-            return Err(Errno::NETDOWN);
-        }
-        link.frames_sent += 1;
-        Ok(())
-    }
-
-    /// Interfaces that stand for the VFs on a PF in switchdev mode.
+    /// Interfaces that stand for the VFs on a PF in switchdev mode (lab.md section 4; their names: belief).
     pub(super) fn make_representors(&mut self, pci: &PciAddress) {
         let Some(physical) = self.physical(pci) else { return };
         if physical.eswitch == EswitchMode::Legacy {
@@ -558,65 +387,4 @@ fn valid_name(name: &str) -> Result<(), Errno> {
         return Err(Errno::INVAL);
     }
     Ok(())
-}
-
-fn show_vf(index: u32, state: &VfState, tells_state: bool, infiniband: bool) -> VfLink {
-    VfLink {
-        index,
-        mac: state.mac.to_vec(),
-        vlan: Some(Vlan { id: state.vlan, qos: state.qos, protocol: state.protocol }),
-        spoof_check: Some(state.spoof_check),
-        trust: Some(state.trust),
-        link_state: tells_state.then_some(match state.link_state {
-            1 => VfLinkState::Enable,
-            2 => VfLinkState::Disable,
-            _ => VfLinkState::Auto,
-        }),
-        min_tx_rate: Some(state.min_tx_rate),
-        max_tx_rate: Some(state.max_tx_rate),
-        node_guid: infiniband.then_some(state.node_guid),
-        port_guid: infiniband.then_some(state.port_guid),
-    }
-}
-
-fn show_route(state: &RouteState) -> Route {
-    Route {
-        destination: state.destination,
-        gateway: state.gateway,
-        link: state.link,
-        table: state.table,
-        priority: state.priority,
-        scope: state.scope,
-        mtu: state.mtu,
-        advmss: state.advmss,
-    }
-}
-
-fn keep_route(route: &Route) -> RouteState {
-    RouteState {
-        destination: route.destination,
-        gateway: route.gateway,
-        link: route.link,
-        table: route.table,
-        priority: route.priority,
-        scope: route.scope,
-        mtu: route.mtu,
-        advmss: route.advmss,
-    }
-}
-
-/// True when `other` lies in the network of `address`/`prefix`.
-fn within(address: std::net::IpAddr, prefix: u8, other: std::net::IpAddr) -> bool {
-    use std::net::IpAddr::{V4, V6};
-    match (address, other) {
-        (V4(a), V4(b)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            u32::from(a) & mask == u32::from(b) & mask
-        }
-        (V6(a), V6(b)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            u128::from(a) & mask == u128::from(b) & mask
-        }
-        _ => false,
-    }
 }

@@ -74,7 +74,9 @@ impl Machine {
         // Nearly every path starts like this, so the link behind it is not walked anew each time.
         let mut done: Vec<String> = self.function_start(&mut todo).unwrap_or_default();
         let mut followed = 0;
+        let mut last = None;
         while let Some(part) = todo.pop() {
+            last = None;
             match part.as_str() {
                 "." => continue,
                 ".." => {
@@ -83,9 +85,7 @@ impl Machine {
                 }
                 _ => done.push(part),
             }
-            let here: Vec<&str> = done.iter().map(String::as_str).collect();
-            let node = self.kernel_node(space, &here).ok_or(Errno::NOENT)?;
-            match node {
+            match self.node_at(space, &done).ok_or(Errno::NOENT)? {
                 Node::Link(target) if !todo.is_empty() || follow_last => {
                     followed += 1;
                     if followed > LINKS {
@@ -95,18 +95,22 @@ impl Machine {
                     if target.starts_with('/') {
                         done.clear();
                     }
-                    todo.extend(
-                        target.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned),
-                    );
+                    let steps = target.split('/').rev().filter(|part| !part.is_empty());
+                    todo.extend(steps.map(str::to_owned));
                 }
+                node if todo.is_empty() => last = Some(node),
                 Node::Directory(_) => {}
-                _ if todo.is_empty() => {}
                 _ => return Err(Errno::NOTDIR),
             }
         }
-        let here: Vec<&str> = done.iter().map(String::as_str).collect();
-        let node = if here.is_empty() { None } else { self.kernel_node(space, &here) };
+        // The path may end in `..`.
+        let node = last.or_else(|| self.node_at(space, &done));
         Ok((format!("/{}", done.join("/")), node))
+    }
+
+    fn node_at(&self, space: u64, done: &[String]) -> Option<Node> {
+        let here: Vec<&str> = done.iter().map(String::as_str).collect();
+        self.kernel_node(space, &here)
     }
 
     /// Takes `/sys/bus/pci/devices/<address>` and what follows off the path still to walk, where the function exists.

@@ -1,7 +1,7 @@
 //! `/sys/devices`: the PCI functions and their attributes.
 
 use super::Fault;
-use super::machine::{Function, FunctionKind, Machine, PhysicalPart};
+use super::machine::{FunctionKind, Machine, PhysicalPart};
 use super::sysfs::Node;
 use api::PciAddress;
 use std::collections::BTreeSet;
@@ -121,10 +121,6 @@ impl Machine {
     ) -> Option<Node> {
         let function = self.functions.get(pci)?;
         let [name, rest @ ..] = parts else { return None };
-        // The directories of the functions around it are not entries of this one.
-        if !self.function_entries(pci).iter().any(|entry| entry == name) {
-            return None;
-        }
         let up = "../".repeat(depth + 1);
         match (*name, rest) {
             ("vendor" | "subsystem_vendor", []) => {
@@ -163,15 +159,20 @@ impl Machine {
             ("driver_override", []) => {
                 Node::line(function.driver_override.as_deref().unwrap_or("(null)"))
             }
-            ("reset", []) => Some(Node::WriteOnly),
+            ("reset", []) => {
+                (!matches!(function.kind, FunctionKind::Bridge)).then_some(Node::WriteOnly)
+            }
             ("subsystem", []) => Node::link(format!("{up}bus/pci")),
             ("driver", []) => {
                 Node::link(format!("{up}bus/pci/drivers/{}", function.driver.as_ref()?))
             }
-            ("iommu_group", []) => {
+            ("iommu_group", []) if !self.has(Fault::NoIommu) => {
                 Node::link(format!("{up}kernel/iommu_groups/{}", function.iommu_group?))
             }
-            ("net", rest) => self.device_net_node(space, pci, depth, rest),
+            ("net", rest) => {
+                self.links.values().find(|link| link.parent == Some(*pci))?;
+                self.device_net_node(space, pci, depth, rest)
+            }
             (class @ ("infiniband" | "infiniband_verbs" | "infiniband_mad"), rest) => {
                 self.device_rdma_node(space, pci, class, rest)
             }
@@ -192,7 +193,7 @@ impl Machine {
         name: &str,
         rest: &[&str],
     ) -> Option<Node> {
-        if !rest.is_empty() {
+        if !rest.is_empty() || part.total_vfs == 0 {
             return None;
         }
         match name {

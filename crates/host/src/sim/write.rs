@@ -49,6 +49,7 @@ impl Machine {
                 namespace.sysctls.insert(key, content.trim_end().to_owned());
                 Ok(())
             }
+            // No store function, so no write permission (fs/kernfs/file.c, kernfs_fop_open).
             _ => Err(Errno::ACCESS),
         }
     }
