@@ -6,6 +6,7 @@ use super::machine::{FunctionKind, HOST_NAMESPACE, Machine, NetNamespace};
 use super::pci::fnv;
 use super::{Fault, files};
 use api::{EswitchMode, PciAddress, RdmaMode};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a boot takes on the machine's clock: belief, real servers take minutes.
@@ -122,10 +123,10 @@ impl Machine {
         }
     }
 
-    /// The parameter `netns_mode` that ib_core is loaded with: the kernel's default is shared (drivers/infiniband/
-    /// core/device.c), modprobe adds the options of its files and then those of the kernel command line, and of two
-    /// values the last counts. Belief, read in libkmod (kmod_config_new parses the command line last); the lab has a
-    /// case for it.
+    /// The parameter `netns_mode` that ib_core is loaded with. The kernel's default is shared (drivers/infiniband/core/
+    /// device.c); modprobe passes the options of its files and after them those of the kernel command line
+    /// (libkmod/libkmod-config.c, kmod_config_new reads the command line last), and of two values the last counts
+    /// (kernel/params.c, parse_args).
     fn mode_by_options(&self) -> RdmaMode {
         let mut mode = RdmaMode::Shared;
         if !self.has(Fault::IgnoresModprobeOption) {
@@ -142,27 +143,34 @@ impl Machine {
     }
 
     fn mode_in_modprobe_files(&self) -> Option<RdmaMode> {
-        // modprobe.d(5): files of all directories in the order of their names.
-        let mut found: Vec<(&str, RdmaMode)> = Vec::new();
-        for (path, content) in &self.files {
-            let Some((directory, name)) = path.rsplit_once('/') else { continue };
-            let known =
-                ["/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
-            if !known.contains(&directory) || !name.ends_with(".conf") {
-                continue;
-            }
-            let text = String::from_utf8_lossy(content);
-            for line in text.lines() {
-                let mut words = line.split_whitespace();
-                if (words.next(), words.next()) == (Some("options"), Some("ib_core")) {
-                    let values = words.filter_map(|word| word.strip_prefix("netns_mode="));
-                    found.extend(values.filter_map(mode_of).map(|mode| (name, mode)));
+        // modprobe.d(5): files in the order of their names, whatever the directory; a name in an earlier directory
+        // hides the same name in a later one.
+        let directories =
+            ["/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
+        let mut texts: BTreeMap<&str, &[u8]> = BTreeMap::new();
+        for directory in directories {
+            for (path, content) in &self.files {
+                let name = path.rsplit_once('/').filter(|(above, _)| *above == directory);
+                if let Some((_, name)) = name.filter(|(_, name)| name.ends_with(".conf")) {
+                    texts.entry(name).or_insert(content);
                 }
             }
         }
-        found.sort_by_key(|(name, _)| *name);
-        found.last().map(|(_, mode)| *mode)
+        texts
+            .values()
+            .filter_map(|content| mode_in_options(&String::from_utf8_lossy(content)))
+            .next_back()
     }
+}
+
+/// The last `options ib_core netns_mode=…` of one file.
+fn mode_in_options(text: &str) -> Option<RdmaMode> {
+    let options = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        ((words.next(), words.next()) == (Some("options"), Some("ib_core"))).then_some(words)
+    });
+    let values = options.flatten().filter_map(|word| word.strip_prefix("netns_mode="));
+    values.filter_map(mode_of).next_back()
 }
 
 /// A bool parameter as the kernel reads it (lib/kstrtox.c, kstrtobool): 0 is exclusive, 1 is shared.

@@ -27,6 +27,8 @@ pub enum Fault {
     VfCountBusy,
     /// `sriov_numvfs` refuses new VFs with ENOMEM: the firmware reserved no address space.
     NoRoomForVfs,
+    /// Taking VFs away blocks the writer for a minute, as with an open queue pair on one of them (lab.md section 3).
+    VfRemovalBlocks,
     /// The driver rejects VFs when it probes them.
     VfProbeFails,
     /// udev loses the race after a rebind: the netdev comes up as `eth<n>`.

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub struct SimHost {
     shared: Arc<Shared>,
     view: View,
-    /// Time that `wait` and `lock` took from this process.
+    /// Time that waits, held locks and slow changes took from this process.
     waited: Arc<Mutex<Duration>>,
 }
 
@@ -160,7 +160,12 @@ impl SimHost {
         entry: String,
         change: impl FnOnce(&mut Machine) -> Result<(), Errno>,
     ) -> Result<(), Refusal> {
-        let outcome = change(&mut self.machine());
+        let (outcome, took) = {
+            let mut machine = self.machine();
+            let before = machine.clock;
+            (change(&mut machine), machine.clock.duration_since(before).unsigned_abs())
+        };
+        self.add_waited(took);
         self.note(entry, &outcome);
         outcome.map_err(|errno| Refusal::new(tried, errno))
     }

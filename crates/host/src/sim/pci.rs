@@ -32,6 +32,9 @@ impl Machine {
             return Err(Errno::BUSY);
         }
         if wanted == 0 {
+            if self.has(Fault::VfRemovalBlocks) {
+                self.advance(Duration::from_secs(60));
+            }
             self.remove_vfs(pci);
             return Ok(());
         }

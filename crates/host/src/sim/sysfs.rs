@@ -353,7 +353,12 @@ impl Machine {
     fn proc_node(&self, space: u64, parts: &[&str]) -> Option<Node> {
         match parts {
             [] => {
-                let numbers = self.processes.keys().map(u32::to_string);
+                // A container has a PID namespace of its own.
+                let seen = self
+                    .processes
+                    .iter()
+                    .filter(|(_, process)| space == HOST_NAMESPACE || process.namespace == space);
+                let numbers = seen.map(|(number, _)| number.to_string());
                 Node::directory(
                     numbers
                         .chain(["cmdline", "modules", "self", "sys", "uptime"].map(str::to_owned)),

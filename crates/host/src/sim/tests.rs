@@ -579,6 +579,41 @@ fn late_vfs_come_with_the_clock() {
 }
 
 #[test]
+fn a_change_that_blocks_is_charged_to_who_asked_for_it() {
+    let host = SimHost::new(worker().with(Fault::VfRemovalBlocks));
+    host.write(&format!("{PF}/sriov_numvfs"), "1").unwrap();
+    host.write(&format!("{PF}/sriov_numvfs"), "0").unwrap();
+    assert_eq!(host.take_waited(), Duration::from_secs(60));
+    assert_eq!(host.process().take_waited(), Duration::ZERO);
+}
+
+#[test]
+fn of_two_modprobe_files_the_later_name_counts_and_etc_hides_the_vendors() {
+    let mode_after = |files: &[(&str, &str)]| {
+        let mut machine = worker();
+        for (path, text) in files {
+            machine.files.insert((*path).to_owned(), text.as_bytes().to_vec());
+        }
+        machine.boot();
+        machine.rdma.mode.unwrap().to_string()
+    };
+    let (shared, exclusive) = ("options ib_core netns_mode=1\n", "options ib_core netns_mode=0\n");
+    let modes = [
+        mode_after(&[
+            ("/etc/modprobe.d/a.conf", shared),
+            ("/usr/lib/modprobe.d/b.conf", exclusive),
+        ]),
+        mode_after(&[
+            ("/etc/modprobe.d/b.conf", shared),
+            ("/usr/lib/modprobe.d/b.conf", exclusive),
+        ]),
+        mode_after(&[("/etc/modprobe.d/a", exclusive)]),
+        mode_after(&[("/etc/modprobe.d/a.conf", "# options ib_core netns_mode=0\n")]),
+    ];
+    assert_eq!(modes, ["exclusive", "shared", "shared", "shared"]);
+}
+
+#[test]
 fn a_lock_is_one_holders_and_goes_with_it() {
     let host = SimHost::new(worker());
     let held = host.lock("/run/ironrail/vf/a.lock", Duration::ZERO).unwrap();
