@@ -33,11 +33,22 @@ pub struct Options {
     pub faults: BTreeMap<String, Vec<Fault>>,
     /// Changes a manifest before it is installed; for tests that break a link.
     pub amend: fn(&mut serde_json::Value),
+    /// Subcommands of `ironrail-node` that the image lacks; for tests that break a link.
+    pub missing_programs: Vec<String>,
+    /// CNI plugins that say success and do nothing; for tests that break a link.
+    pub idle_cni_plugins: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 3, boot_time: Duration::from_secs(1), faults: BTreeMap::new(), amend: |_| {} }
+        Self {
+            nodes: 3,
+            boot_time: Duration::from_secs(1),
+            faults: BTreeMap::new(),
+            amend: |_| {},
+            missing_programs: Vec::new(),
+            idle_cni_plugins: Vec::new(),
+        }
     }
 }
 
@@ -74,6 +85,9 @@ impl Playground {
             cluster.add_node(&name, SimHost::threaded(machine), options.boot_time);
             store.handle(now, &User::node(&name), &cluster.register(&name).request("kubelet"));
         }
+        for slot in cluster.nodes.values_mut() {
+            slot.kubelet.idle_plugins = options.idle_cni_plugins.clone();
+        }
         install::amended(&mut store, now, options.amend).context("the manifests do not install")?;
         install::node_agent(&mut store, now);
         let shared = Shared::new(store);
@@ -91,6 +105,7 @@ impl Playground {
             authority: server.certificates.authority_der(),
             cluster_hosts: hosts(&cluster),
             directory: directory.0.clone(),
+            missing: options.missing_programs,
         };
         let ticker =
             Ticker::start(shared, Arc::clone(&cluster), surroundings, logs, directory.0.clone())?;

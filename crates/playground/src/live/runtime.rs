@@ -35,6 +35,8 @@ pub struct Surroundings {
     pub cluster_hosts: BTreeMap<String, SimHost>,
     /// Below it each node has its kubelet's directory.
     pub directory: PathBuf,
+    /// Subcommands of `ironrail-node` that the image lacks.
+    pub missing: Vec<String>,
 }
 
 impl Surroundings {
@@ -127,6 +129,11 @@ impl Containers {
                 }))
             }
             Some("ironrail-node") => {
+                let part = container.command.get(1).map_or("", String::as_str);
+                anyhow::ensure!(
+                    !self.surroundings.missing.iter().any(|m| m == part),
+                    "exec: no such program in the image"
+                );
                 let config = self.surroundings.client(container)?;
                 let host =
                     self.surroundings.cluster_hosts.get(&container.node).map(SimHost::process);

@@ -2,7 +2,7 @@
 
 use crate::store::{Store, User, Watch};
 use api::Timestamp;
-use api::wire::{Answer, Method, Request, Response};
+use api::wire::{Method, Request, Response};
 use serde_json::Value;
 
 /// One list-and-watch of a process.
@@ -62,9 +62,4 @@ impl Informer {
     pub fn lose(&mut self) {
         self.watch = None;
     }
-}
-
-/// Sends a request as this user and reads the answer.
-pub fn send(store: &mut Store, who: &User, request: &Request, now: Timestamp) -> Answer {
-    Answer::of(store.handle(now, who, request))
 }

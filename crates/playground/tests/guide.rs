@@ -1,0 +1,86 @@
+//! The guide on a live playground: it works, and when one link is broken the demo fails and names the step.
+
+use host::sim::Fault;
+use playground::demo::{self, Report};
+use playground::live::{Options, Playground};
+use serde_json::Value;
+use std::time::Duration;
+
+fn guide(options: Options, patience: u64) -> (Report, String) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let playground = runtime.block_on(Playground::start(options)).unwrap();
+    let mut told = Vec::new();
+    let options = demo::Options { patience: Duration::from_secs(patience) };
+    let report = runtime.block_on(async {
+        let user = playground.admin().unwrap();
+        demo::run(&user, &options, &mut told).await
+    });
+    (report, String::from_utf8(told).unwrap())
+}
+
+/// Breaks something and asserts which step fails, and that its sentence says what is wrong.
+fn breaks(options: Options, step: &str, sentence: &str) {
+    let (report, told) = guide(options, 12);
+    assert!(!report.ok(), "{told}");
+    let failed = report.steps.last().unwrap();
+    let problem = failed.problem.clone().unwrap_or_default();
+    assert_eq!(failed.name, step, "{problem}\n{told}");
+    assert!(problem.contains(sentence), "{problem}\n{told}");
+}
+
+fn two_nodes() -> Options {
+    Options { nodes: 2, ..Options::default() }
+}
+
+#[test]
+fn the_guide_works_and_every_node_is_drained_and_rebooted_once() {
+    let (report, told) = guide(Options::default(), 60);
+    assert!(report.ok(), "{told}");
+    let json = report.to_json();
+    let nodes = json["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3);
+    for node in nodes {
+        assert_eq!(node["rdmaMode"], "exclusive", "{node}");
+        assert_eq!(node["drains"], 1, "{node}\n{told}");
+        assert_eq!(node["reboots"], 1, "{node}\n{told}");
+    }
+    let pod = &json["pod"];
+    assert_eq!((&pod["name"], &pod["phase"]), (&Value::from("rdma-app"), &Value::from("Running")));
+    assert!(pod["vf"].as_str().unwrap().starts_with("0000:03:"), "{pod}");
+    assert!(pod["rdmaDevice"].as_str().unwrap().starts_with("mlx5_"), "{pod}");
+}
+
+#[test]
+fn a_machine_that_ignores_the_mode_fails_the_pool_step() {
+    let mut options = two_nodes();
+    let faults = vec![Fault::IgnoresKernelArgument, Fault::IgnoresModprobeOption];
+    options.faults.insert("worker-0".to_owned(), faults);
+    breaks(options, "pool", "node worker-0 is not in exclusive mode");
+}
+
+#[test]
+fn a_device_plugin_that_never_registers_fails_the_policy_step() {
+    let mut options = two_nodes();
+    options.missing_programs = vec!["device-plugin".to_owned()];
+    breaks(options, "policy", "has 0 of openshift.io/rdma_exclusive_device allocatable, and not 4");
+}
+
+#[test]
+fn a_cni_plugin_that_moves_nothing_and_says_success_fails_the_isolation_step() {
+    let mut options = two_nodes();
+    options.idle_cni_plugins = vec!["rdma".to_owned()];
+    breaks(options, "isolation", "the pod sees 0 RDMA devices");
+}
+
+#[test]
+fn an_operator_without_the_right_to_evict_fails_the_pool_step() {
+    let mut options = two_nodes();
+    options.amend = |document| {
+        if document["kind"] == "ClusterRole"
+            && let Some(rules) = document["rules"].as_array_mut()
+        {
+            rules.retain(|rule| rule["resources"] != serde_json::json!(["pods/eviction"]));
+        }
+    };
+    breaks(options, "pool", "node worker-0 is not in exclusive mode");
+}
