@@ -22,7 +22,7 @@ impl Machine {
         Ok(DevlinkDevice { eswitch: Some(physical.eswitch), parameters: parameters.collect() })
     }
 
-    /// The PF behind the instance; None for a VF, which has an instance and no switch.
+    /// The PF behind the instance; None for a VF, which has an instance and no switch (belief).
     fn devlink_instance(&self, pci: &PciAddress) -> Result<Option<&PhysicalPart>, Errno> {
         let function = self.functions.get(pci).ok_or(Errno::NODEV)?;
         let row = function.driver.as_deref().and_then(driver).ok_or(Errno::NODEV)?;
@@ -35,7 +35,7 @@ impl Machine {
         })
     }
 
-    /// net/devlink/dev.c: without a switch EOPNOTSUPP, an unknown parameter EINVAL.
+    /// Without a switch EOPNOTSUPP (net/devlink/dev.c), an unknown parameter EINVAL (net/devlink/param.c).
     pub(super) fn change_devlink(
         &mut self,
         pci: &PciAddress,

@@ -216,6 +216,7 @@ impl Machine {
         Ok(())
     }
 
+    /// net/core/dev.c, netdev_name_node_alt_create: EEXIST for a name that the namespace has.
     pub(super) fn add_alt_name(&mut self, space: u64, index: u32, name: &str) -> Result<(), Errno> {
         let identity = self.link_by_index(space, index)?;
         if self.link_by_name(space, name).is_some() {

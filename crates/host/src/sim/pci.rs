@@ -245,7 +245,7 @@ impl Machine {
             alt_names: Vec::new(),
             address,
             mtu: if infiniband { 2044 } else { 1500 },
-            // The installation brings its PFs up; a VF is down until somebody sets it up (lab.md section 2).
+            // Belief: the installation brings its PFs up. A VF is down until somebody sets it up (lab.md section 2).
             up: !is_vf,
             carrier: true,
             hardware: if infiniband { 32 } else { 1 },

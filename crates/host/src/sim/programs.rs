@@ -1,4 +1,6 @@
 //! The programs of the machine: what is installed, what they print, what they change.
+//!
+//! Belief, read in the tools' manuals; of these lab.md has seen modprobe alone.
 
 use super::boot;
 use super::build::Flavour;

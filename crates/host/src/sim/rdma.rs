@@ -23,6 +23,7 @@ const COUNTERS: [&str; 12] = [
     "unicast_xmit_packets",
     "port_xmit_wait",
 ];
+/// `ports/1/hw_counters`, likewise: belief.
 const HW_COUNTERS: [&str; 8] = [
     "duplicate_request",
     "lifespan",

@@ -80,7 +80,8 @@ impl Machine {
         self.end_unheld_namespaces();
     }
 
-    /// A namespace that nobody holds ends, and gives its devices back to the host.
+    /// A namespace that nobody holds ends, and gives its devices back to the host (net/core/net_namespace.c, cleanup_net).
+    /// The kernel does it a moment later, on a thread of its own; here it is at once.
     fn end_unheld_namespaces(&mut self) {
         let unheld: Vec<u64> = self
             .namespaces
