@@ -7,8 +7,8 @@ mod address;
 mod apply;
 mod audit;
 mod bootstrap;
-#[allow(dead_code, reason = "tables and apply read the rest, in the next commits")]
 mod call;
+mod cells;
 mod custom;
 mod defaults;
 mod delete;
@@ -16,6 +16,7 @@ mod eviction;
 mod fields;
 mod gc;
 mod identity;
+mod jsonpath;
 mod log;
 mod object;
 mod ownership;

@@ -2,6 +2,7 @@
 
 use super::call::Call;
 use super::object;
+use super::tables::{self, Form};
 use super::{Refusal, Response, Store};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +18,15 @@ impl Store {
 
     /// An object in the version and form that the client asked for.
     pub(super) fn present(&self, call: &Call, object: &Arc<Value>) -> Value {
-        in_version(call, object)
+        let object = in_version(call, object);
+        match Form::of(call.accept) {
+            Form::Whole => object,
+            Form::Metadata | Form::MetadataList => tables::partial(&object),
+            Form::Table => {
+                let metadata = json!({ "resourceVersion": object::resource_version(&object) });
+                table(call, &[object], metadata)
+            }
+        }
     }
 
     pub(super) fn list(&self, call: &Call) -> Result<Response, Refusal> {
@@ -54,10 +63,14 @@ impl Store {
 
     fn present_list(&self, call: &Call, items: &[&Arc<Value>], metadata: Value) -> Value {
         let items: Vec<_> = items.iter().map(|object| in_version(call, object)).collect();
-        json!({
-            "kind": call.kind.list_kind, "apiVersion": call.api_version(),
-            "metadata": metadata, "items": items,
-        })
+        match Form::of(call.accept) {
+            Form::Whole => json!({
+                "kind": call.kind.list_kind, "apiVersion": call.api_version(),
+                "metadata": metadata, "items": items,
+            }),
+            Form::Metadata | Form::MetadataList => tables::partial_list(&items, metadata),
+            Form::Table => table(call, &items, metadata),
+        }
     }
 
     /// The objects of a kind after `start`, in order.
@@ -91,6 +104,11 @@ impl Store {
         let part = |index: usize| token["start"][index].as_str().unwrap_or_default().to_owned();
         Ok((revision, Some((part(0), part(1)))))
     }
+}
+
+fn table(call: &Call, objects: &[Value], metadata: Value) -> Value {
+    let (version, include) = (&call.address.version, &call.options.include_object);
+    tables::table(&call.kind, version, objects, metadata, include, call.now)
 }
 
 /// The object as the version of the request names it; all versions of a kind have the same fields here.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 mod basics;
 mod patches;
 mod rights;
+mod tables;
 
 pub(super) fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()

@@ -2,10 +2,13 @@
 
 use super::call::Call;
 use super::log::{Scope, WatchEvent};
+use super::object;
 use super::registry::KindId;
+use super::tables::{self, Form};
 use super::{EventType, Refusal, Store, User};
 use api::wire::{Request, Response};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A watch: what it selects and how far it has seen.
@@ -15,6 +18,9 @@ pub struct Watch {
     api_version: String,
     kind_name: String,
     scope: Scope,
+    form: Form,
+    include_object: String,
+    version: String,
     from: u64,
     /// The objects that exist are told first, as ADDED.
     initial: bool,
@@ -67,6 +73,9 @@ impl Store {
             api_version: call.api_version(),
             kind_name: call.kind.kind.clone(),
             scope: Scope { namespace: call.address.namespace.clone(), selector: call.selector()? },
+            form: Form::of(call.accept),
+            include_object: call.options.include_object.clone(),
+            version: call.address.version.clone(),
             from,
             initial: fresh,
             initial_end: call.options.initial_events && call.options.bookmarks,
@@ -112,6 +121,28 @@ impl Store {
     /// The bookmark that a server sends from time to time to a client that asked for bookmarks.
     pub fn bookmark(&self, watch: &Watch) -> WatchEvent {
         self.bookmark_of(watch, false)
+    }
+
+    /// An event as it is sent: in the form and version that the client asked for.
+    pub fn line(&self, watch: &Watch, event: &WatchEvent, now: Timestamp) -> Value {
+        let mut object = Value::clone(&event.object);
+        let Some(kind) = self.registry.kind(watch.kind) else { return event.to_value() };
+        if event.event == EventType::Error {
+            return event.to_value();
+        }
+        object["apiVersion"] = Value::from(watch.api_version.as_str());
+        let version = Value::from(object::resource_version(&object));
+        let object = match watch.form {
+            Form::Whole => object,
+            Form::Metadata | Form::MetadataList => tables::partial(&object),
+            Form::Table => {
+                let metadata = json!({ "resourceVersion": version });
+                let include = &watch.include_object;
+                // A bookmark is a row without an object's cells.
+                tables::table(kind, &watch.version, &[object], metadata, include, now)
+            }
+        };
+        json!({ "type": event.event.name(), "object": object })
     }
 
     fn bookmark_of(&self, watch: &Watch, initial_end: bool) -> WatchEvent {
