@@ -2,10 +2,9 @@
 
 use super::route::{header_text, json, text};
 use super::{PodShell, Shell, status};
-use crate::cluster::cluster::default_container;
-use crate::cluster::objects;
 use crate::store::User;
-use api::wire::{Method, ObjectKey, Request};
+use api::Timestamp;
+use api::wire::{Method, Request};
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -67,28 +66,15 @@ pub async fn answer(
     parts: &mut Parts,
 ) -> Response {
     let Target { namespace, pod, verb } = &target;
-    // The pod itself says whether there is one, and whether the user may look at it.
-    let key = ObjectKey::new("v1", "Pod", namespace, pod);
-    let (found, _) = shell.shared.answer(&who, &Request::new(Method::Get, key.path()));
-    if found.status != 200 {
-        return json(found.status, &found.body);
-    }
     let one =
         |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    let container = match one("container").filter(|name| !name.is_empty()) {
-        None => default_container(&found.body).to_owned(),
-        Some(name) => {
-            let all = ["/spec/containers", "/spec/initContainers"];
-            let mut known = all
-                .iter()
-                .flat_map(|p| objects::items(&found.body, p))
-                .map(objects::name_of_container);
-            if !known.any(|known| known == name) {
-                let message = format!("container {name} is not valid for pod {pod}");
-                return json(400, &status(400, "BadRequest", &message));
-            }
-            name
-        }
+    let mut request = Request::new(Method::Get, parts.uri.path());
+    request.query = query.iter().cloned().collect();
+    // The store knows whether there is such a container, and whether the user may reach it.
+    let found = shell.shared.store().container(Timestamp::now(), &who, &request);
+    let container = match found {
+        Ok(found) => found.container,
+        Err(refused) => return json(refused.status, &refused.body),
     };
     match verb.as_str() {
         "log" => log(shell, &target, container, &one),

@@ -1,9 +1,8 @@
 //! The HTTPS shell around the store: sockets, TLS, tokens and streams, and no decision about the API.
 //!
-//! Every answer is the store's. Besides it stand discovery (read off the store's kinds), streaming of watches, and the
-//! way to containers (`logs`, `exec`), which a `PodShell` knows.
+//! Every answer is the store's, discovery and OpenAPI too. Besides it stand streaming of watches, and the way to
+//! containers (`logs`, `exec`), which a `PodShell` knows.
 
-mod discovery;
 mod exec;
 mod route;
 mod tls;

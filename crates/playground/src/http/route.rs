@@ -1,7 +1,7 @@
 //! One HTTP request: who asks, what the document says, and where the answer comes from.
 
-use super::{Shell, discovery, exec, status, watch};
-use crate::store::User;
+use super::{Shell, exec, status, watch};
+use crate::store::{User, content_type};
 use api::wire::{Method, PatchType, Request};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -23,16 +23,6 @@ pub async fn route(State(shell): State<Shell>, request: axum::extract::Request) 
     let Some(who) = user(&shell, &parts.headers) else {
         return json(401, &status(401, "Unauthorized", "Unauthorized"));
     };
-    if parts.method == http::Method::GET {
-        let found = discovery::answer(
-            &shell.shared.store(),
-            &path,
-            header_text(&parts.headers, header::ACCEPT),
-        );
-        if let Some((content_type, body)) = found {
-            return typed(StatusCode::OK, &content_type, body.to_string());
-        }
-    }
     let query = query(parts.uri.query().unwrap_or_default());
     if let Some(pod) = exec::Target::of(&path) {
         return exec::answer(shell, who, pod, query, &mut parts).await;
@@ -87,8 +77,14 @@ fn translate(
 ) -> Result<Request, Refused> {
     let content_type = header_text(headers, header::CONTENT_TYPE);
     let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    let mut query = query;
+    // The manager of a client that names none is the first word of its user agent, as with the real server.
+    let agent = header_text(headers, header::USER_AGENT).split('/').next().unwrap_or_default();
+    if !agent.is_empty() && content_type != PatchType::Apply.content_type() {
+        query.entry("fieldManager".to_owned()).or_insert_with(|| agent.to_owned());
+    }
     let method = match method.as_str() {
-        "GET" => Method::Get,
+        "GET" | "HEAD" => Method::Get,
         "POST" => Method::Post,
         "PUT" => Method::Put,
         "DELETE" => Method::Delete,
@@ -120,11 +116,13 @@ fn parse(content_type: &str, bytes: &Bytes) -> Result<Value, Refused> {
         let message = "the playground reads JSON and YAML, and not protobuf".to_owned();
         return Err((415, "UnsupportedMediaType", message));
     }
-    if content_type.contains("yaml") {
+    // Server-side apply sends JSON under the name of YAML.
+    let json = serde_json::from_slice(bytes);
+    if json.is_err() && content_type.contains("yaml") {
         let text = std::str::from_utf8(bytes).map_err(|e| invalid(&e))?;
         return serde_saphyr::from_str(text).map_err(|e| invalid(&e));
     }
-    serde_json::from_slice(bytes).map_err(|e| invalid(&e))
+    json.map_err(|e: serde_json::Error| invalid(&e))
 }
 
 /// Query parameters in order; `command` of exec comes several times.
@@ -165,7 +163,11 @@ fn decode(text: &str) -> String {
 
 pub fn json(code: u16, body: &Value) -> Response {
     let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    typed(code, "application/json", body.to_string())
+    let text = match body {
+        Value::String(text) => text.clone(),
+        body => body.to_string(),
+    };
+    typed(code, content_type(body), text)
 }
 
 pub fn text(code: StatusCode, body: &str) -> Response {

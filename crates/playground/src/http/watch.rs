@@ -22,7 +22,6 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 struct Follower {
     shell: Shell,
     watch: Watch,
-    accept: String,
     changes: Receiver<u64>,
     until: Instant,
     bookmark_at: Instant,
@@ -38,14 +37,8 @@ pub fn stream(shell: Shell, who: User, request: Request) -> Response {
     let seconds = request.query.get("timeoutSeconds").and_then(|text| text.parse().ok());
     let life = seconds.map_or(LIFE, Duration::from_secs);
     let now = Instant::now();
-    let follower = Follower {
-        shell,
-        watch,
-        accept: request.accept,
-        changes,
-        until: now + life,
-        bookmark_at: now + BOOKMARK,
-    };
+    let follower =
+        Follower { shell, watch, changes, until: now + life, bookmark_at: now + BOOKMARK };
     let lines = stream::unfold(follower, |mut follower| async move {
         let lines = follower.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(lines)), follower))
@@ -65,9 +58,9 @@ impl Follower {
             let events = {
                 let store = self.shell.shared.store();
                 let events = store.poll(&mut self.watch);
-                let lines =
-                    events.iter().map(|event| store.shown(event, &self.accept).to_string() + "\n");
-                lines.collect::<String>()
+                let now = Timestamp::now();
+                let lines = events.iter().map(|event| store.line(&self.watch, event, now));
+                lines.map(|line| line.to_string() + "\n").collect::<String>()
             };
             if !events.is_empty() {
                 return Some(events);
@@ -79,9 +72,9 @@ impl Follower {
             if self.watch.bookmarks && now >= self.bookmark_at {
                 self.bookmark_at = now + BOOKMARK;
                 let store = self.shell.shared.store();
-                return Some(
-                    store.shown(&store.bookmark(&self.watch), &self.accept).to_string() + "\n",
-                );
+                let bookmark = store.bookmark(&self.watch);
+                let line = store.line(&self.watch, &bookmark, Timestamp::now());
+                return Some(line.to_string() + "\n");
             }
             tokio::select! {
                 changed = self.changes.changed() => changed.ok()?,

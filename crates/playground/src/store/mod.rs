@@ -12,6 +12,7 @@ mod cells;
 mod custom;
 mod defaults;
 mod delete;
+mod discovery;
 mod eviction;
 mod fields;
 mod gc;
@@ -19,13 +20,14 @@ mod identity;
 mod jsonpath;
 mod log;
 mod object;
+mod openapi;
 mod ownership;
 mod patch;
+mod pods;
 mod pruning;
 mod rbac;
 mod read;
 mod refusal;
-#[allow(dead_code, reason = "discovery reads the rest, in the next commits")]
 mod registry;
 mod reviews;
 mod schema;
@@ -39,8 +41,10 @@ mod watch;
 mod write;
 
 pub use audit::AuditEntry;
+pub use discovery::content_type;
 pub use eviction::Allowance;
 pub use log::{EventType, WatchEvent};
+pub use pods::ContainerTarget;
 pub use rbac::{Attributes, Rule, UsedRule};
 pub use refusal::{FieldError, Refusal};
 pub use registry::{Kind, Version};
@@ -113,6 +117,9 @@ impl Store {
         request: &Request,
     ) -> Result<Response, Refusal> {
         if let Some(answer) = self.review(who, request) {
+            return answer;
+        }
+        if let Some(answer) = self.document(who, request) {
             return answer;
         }
         let call = self.call(now, who, request)?;
@@ -222,16 +229,6 @@ impl Store {
     pub fn objects(&self, api_version: &str, kind: &str) -> impl Iterator<Item = &Arc<Value>> {
         let id = self.registry.find_kind(api_version, kind).map(|(id, _)| id);
         id.and_then(|id| self.objects.get(&id)).into_iter().flat_map(BTreeMap::values)
-    }
-
-    /// Every kind that is served, for discovery.
-    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
-        self.registry.kinds().map(|(_, kind)| &**kind)
-    }
-
-    /// A watch event as the client asked to see it.
-    pub fn shown(&self, event: &WatchEvent, _accept: &str) -> Value {
-        event.to_value()
     }
 
     /// A bearer token that stands for `who`.

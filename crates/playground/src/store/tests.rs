@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 mod basics;
+mod definitions;
+mod documents;
 mod patches;
 mod rights;
 mod tables;
