@@ -5,6 +5,7 @@
 
 use crate::commit::{self, Report};
 use crate::failures::{Failed, Failures};
+use crate::holders::Confirmed;
 use crate::offer::{self, Withdrawn};
 use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
@@ -33,12 +34,15 @@ pub struct Daemon {
     pub prefix: String,
     /// What failed. A daemon that forgets it tries once more too early, and that is all.
     failures: RefCell<Failures>,
+    /// Claims that PodResources has named. A daemon that forgets them waits until they are no longer young.
+    confirmed: RefCell<Confirmed>,
 }
 
 /// One step's work: what it goes by, the same from its first round to its last.
 struct Work<'a> {
     host: &'a dyn Host,
     pods: &'a [Holder],
+    confirmed: &'a RefCell<Confirmed>,
     state: &'a SriovNetworkNodeState,
     desired: Desired,
     turn: Turn,
@@ -53,6 +57,7 @@ impl Daemon {
             namespace: namespace.to_owned(),
             prefix: names::RESOURCE_PREFIX.to_owned(),
             failures: RefCell::default(),
+            confirmed: RefCell::default(),
         }
     }
 
@@ -81,6 +86,7 @@ impl Daemon {
         let work = Work {
             host,
             pods,
+            confirmed: &self.confirmed,
             state,
             desired: Desired::parse(&state.spec),
             turn: Turn::of(world.desired_state(), world.current_state(), disabled),
@@ -102,7 +108,8 @@ impl Work<'_> {
             return Report::blind(format!("cannot {refusal}"));
         }
         for _ in 0..ROUNDS {
-            let seen = match see(self.host, self.pods, self.state, self.now) {
+            let confirmed = &mut self.confirmed.borrow_mut();
+            let seen = match see(self.host, self.pods, confirmed, self.state, self.now) {
                 Ok(seen) => seen,
                 Err(why) => return Report::blind(why),
             };
@@ -196,7 +203,11 @@ impl Work<'_> {
 
     fn report(&self, seen: Seen, plan: &Plan, failed: &Failed) -> Report {
         let mut inventory = seen.inventory;
-        inventory.reboots = plan.ledger.clone();
+        inventory.reboots = match planner::order::reboot_of(&plan.steps) {
+            // What is booked for the reboot that is still to come stays booked.
+            Some(_) => planner::ledger::union(&plan.ledger, &self.state.status.reboots),
+            None => plan.ledger.clone(),
+        };
         Report {
             progress: Progress {
                 at_goal: plan.is_done() && failed.is_empty(),

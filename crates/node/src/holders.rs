@@ -11,6 +11,25 @@ use std::time::Duration;
 /// How long a claim counts that PodResources does not know: the kubelet lists a pod only some time after Allocate.
 pub const YOUNG: Duration = Duration::from_secs(120);
 
+/// Claims that PodResources has named, by device, with their time: once it names them no more, the pod is gone.
+pub type Confirmed = BTreeMap<PciAddress, Timestamp>;
+
+/// A younger claim may belong to a pod that comes, while PodResources still names the pod that had the device before.
+const SETTLED_SECONDS: i64 = 10;
+
+/// Takes in which claims PodResources names now, and forgets those that are gone.
+pub fn confirm(confirmed: &mut Confirmed, pods: &[Holder], claims: &Claims, now: Timestamp) {
+    confirmed.retain(|device, at| claims.claims.get(device).is_some_and(|claim| claim.at == *at));
+    for holder in pods {
+        let Ok(device) = holder.device.parse() else { continue };
+        let claim = claims.claims.get(&device);
+        let settled = |at: Timestamp| now.as_second() - at.as_second() >= SETTLED_SECONDS;
+        if let Some(claim) = claim.filter(|claim| settled(claim.at)) {
+            confirmed.insert(device, claim.at);
+        }
+    }
+}
+
 /// The devices that PodResources names, each with its pod. Devices of others (GPUs) are left out: their ids are no PCI
 /// addresses, or not of a resource of ours, which the caller cannot always know; extra ones do no harm.
 pub fn of_pod_resources(response: &ListPodResourcesResponse) -> Vec<Holder> {
@@ -37,13 +56,19 @@ pub fn of_pod_resources(response: &ListPodResourcesResponse) -> Vec<Holder> {
 /// Joins the three sources: one holder for each device, the best known first.
 ///
 /// `journal` are those that the CNI has moved and not brought home.
-pub fn join(pods: &[Holder], journal: &[Holder], claims: &Claims, now: Timestamp) -> Vec<Holder> {
+pub fn join(
+    pods: &[Holder],
+    journal: &[Holder],
+    claims: &Claims,
+    confirmed: &Confirmed,
+    now: Timestamp,
+) -> Vec<Holder> {
     let mut holders: BTreeMap<String, Holder> = BTreeMap::new();
     for holder in pods.iter().chain(journal) {
         holders.entry(holder.device.clone()).or_insert_with(|| holder.clone());
     }
     for (device, claim) in &claims.claims {
-        if is_young(claim.at, now) {
+        if is_young(claim.at, now) && confirmed.get(device) != Some(&claim.at) {
             let device = device.to_string();
             holders.entry(device.clone()).or_insert_with(|| Holder {
                 device,
@@ -58,4 +83,57 @@ pub fn join(pods: &[Holder], journal: &[Holder], claims: &Claims, now: Timestamp
 /// A claim from the future is young too: the clock was set back, and doubt counts as held.
 pub fn is_young(at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(at).as_secs() < YOUNG.as_secs() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::custody::Claim;
+
+    const DEVICE: &str = "0000:03:00.2";
+
+    fn claims(at: i64) -> Claims {
+        let claim = Claim { resource: "openshift.io/rdma_vf".to_owned(), at: second(at) };
+        let claims = BTreeMap::from([(DEVICE.parse().unwrap(), claim)]);
+        Claims { claims, ..Claims::default() }
+    }
+
+    fn second(at: i64) -> Timestamp {
+        Timestamp::from_second(at).unwrap()
+    }
+
+    fn pod() -> Holder {
+        Holder { device: DEVICE.to_owned(), pod: "rdma-app".to_owned(), ..Holder::default() }
+    }
+
+    /// At these seconds, with PodResources naming the pod or not: is the device held?
+    fn check(claimed: i64, looks: &[(i64, bool)], held: &[bool]) {
+        let mut confirmed = Confirmed::new();
+        let look = |(at, named): &(i64, bool)| {
+            let pods = if *named { vec![pod()] } else { vec![] };
+            confirm(&mut confirmed, &pods, &claims(claimed), second(*at));
+            !join(&pods, &[], &claims(claimed), &confirmed, second(*at)).is_empty()
+        };
+        assert_eq!(looks.iter().map(look).collect::<Vec<_>>(), held);
+    }
+
+    #[test]
+    fn a_young_claim_holds_until_the_kubelet_knows_the_pod_and_an_old_one_does_not() {
+        check(100, &[(101, false), (219, false), (220, false)], &[true, true, false]);
+    }
+
+    #[test]
+    fn a_pod_that_was_named_and_is_named_no_more_is_gone() {
+        check(100, &[(115, true), (116, false)], &[true, false]);
+    }
+
+    #[test]
+    fn a_pod_that_is_named_right_after_the_claim_may_be_the_one_before() {
+        check(100, &[(101, true), (102, false), (115, false)], &[true, true, true]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_leaves_a_claim_young() {
+        check(100, &[(50, false)], &[true]);
+    }
 }

@@ -1,5 +1,7 @@
 //! Builds the node's `Process` from the real world: arguments, environment, cluster, kernel, standard output, signals.
 
+#![allow(clippy::disallowed_methods, reason = "the main is where the real world comes in")]
+
 use anyhow::Context;
 use clap::Parser;
 use host::linux::LinuxHost;

@@ -4,9 +4,10 @@
 
 use crate::custody::{self, Found};
 use crate::fence::{self, Acknowledgement};
+use crate::holders::{self, Confirmed};
+use crate::ledger;
 use crate::observe::{self, ObserveError};
-use crate::{holders, ledger};
-use api::custody::{Claims, Holder, Offer};
+use api::custody::{Holder, Offer};
 use api::inventory::Inventory;
 use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::{PciAddress, Timestamp};
@@ -31,6 +32,7 @@ pub struct Seen {
 pub fn see(
     host: &dyn Host,
     pods: &[Holder],
+    confirmed: &mut Confirmed,
     state: &SriovNetworkNodeState,
     now: Timestamp,
 ) -> Result<Seen, String> {
@@ -38,8 +40,9 @@ pub fn see(
     let found = custody::read_offer(host, &boot_id);
     let claims = custody::read_claims(host, &boot_id).good();
     let acknowledgement = Acknowledgement::of(claims.as_ref(), custody::device_plugin_absent(host));
-    let holders =
-        holders::join(pods, &journalled(host)?, &claims.unwrap_or_else(Claims::default), now);
+    let claims = claims.unwrap_or_default();
+    holders::confirm(confirmed, pods, &claims, now);
+    let holders = holders::join(pods, &journalled(host)?, &claims, confirmed, now);
     let mut inventory = observe::observe(host, holders).map_err(in_full)?;
     let on_host = std::mem::take(&mut inventory.reboots);
     inventory.reboots = ledger::union(&on_host, &state.status.reboots, &boot_id);

@@ -1,0 +1,303 @@
+//! The device plugin over real unix sockets, against a scripted kubelet that speaks the real gRPC.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::disallowed_methods, reason = "the sockets are files of this computer")]
+
+use api::PciAddress;
+use api::custody::{Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
+use futures::StreamExt;
+use host::Host;
+use host::sim::{Flavour, Machine, SimHost};
+use node::custody;
+use node::device_plugin::{self, Settings};
+use node::plugin::Delivery;
+use node::pod_resources;
+use node::proto::v1::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
+use node::proto::v1::{
+    ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse,
+    PodResources,
+};
+use node::proto::v1beta1::device_plugin_client::DevicePluginClient;
+use node::proto::v1beta1::registration_server::{Registration, RegistrationServer};
+use node::proto::v1beta1::{
+    AllocateRequest, ContainerAllocateRequest, Empty, ListAndWatchResponse, RegisterRequest,
+};
+use node::wake::Pace;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::{Channel, Server};
+use tonic::{Request, Response, Status, Streaming};
+
+const RESOURCE: &str = "openshift.io/rdma_vf";
+const SOCKET: &str = "openshift.io_rdma_vf.sock";
+
+/// A kubelet's registry: what registers is told to the test.
+struct Registry(mpsc::UnboundedSender<RegisterRequest>);
+
+#[tonic::async_trait]
+impl Registration for Registry {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<Empty>, Status> {
+        // The test may have ended.
+        let _ = self.0.send(request.into_inner());
+        Ok(Response::new(Empty {}))
+    }
+}
+
+struct Kubelet {
+    directory: PathBuf,
+    registrations: mpsc::UnboundedReceiver<RegisterRequest>,
+    server: JoinHandle<()>,
+}
+
+impl Kubelet {
+    /// Starts as a kubelet does: every socket in the directory goes, then its own is made.
+    fn start(directory: &Path) -> Self {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        let (sender, registrations) = mpsc::unbounded_channel();
+        let listener = UnixListener::bind(directory.join("kubelet.sock")).unwrap();
+        let server = Server::builder()
+            .add_service(RegistrationServer::new(Registry(sender)))
+            .serve_with_incoming(UnixListenerStream::new(listener));
+        let server = tokio::spawn(async move { server.await.unwrap() });
+        Self { directory: directory.to_owned(), registrations, server }
+    }
+
+    async fn registered(&mut self) -> RegisterRequest {
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, self.registrations.recv()).await.unwrap().unwrap()
+    }
+
+    async fn plugin(&self) -> DevicePluginClient<Channel> {
+        DevicePluginClient::new(pod_resources::connect(&self.directory.join(SOCKET)).await.unwrap())
+    }
+}
+
+/// A node with two VFs, its directory of sockets, and a device plugin that runs.
+struct Node {
+    host: SimHost,
+    directory: tempfile::TempDir,
+    vfs: Vec<PciAddress>,
+    plugin: JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.plugin.abort();
+    }
+}
+
+impl Node {
+    fn new(kubelet: impl FnOnce(&Path) -> Kubelet) -> (Self, Kubelet) {
+        let machine = Machine::small_worker("worker-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+        let host = SimHost::threaded(machine);
+        let pf: PciAddress = "0000:03:00.0".parse().unwrap();
+        host::vf_count::set(&host, &pf, 2, true).unwrap();
+        let vfs = host.machine().vfs_of(&pf);
+        let directory = tempfile::tempdir().unwrap();
+        let kubelet = kubelet(directory.path());
+        let settings = Settings {
+            host: Arc::new(host.process()),
+            directory: directory.path().to_owned(),
+            delivery: Delivery::Cdi,
+            pace: Pace::Every(Duration::from_millis(10)),
+        };
+        let plugin = tokio::spawn(async move { device_plugin::run(settings).await.unwrap() });
+        (Self { host, directory, vfs, plugin }, kubelet)
+    }
+
+    fn offer(&self, sequence: u64, states: [OfferState; 2]) {
+        let device = |(pci, state): (&PciAddress, OfferState)| OfferedDevice {
+            pci: *pci,
+            state,
+            numa_node: Some(0),
+            parent: "0000:03:00.0".parse().unwrap(),
+            driver: Some("mlx5_core".to_owned()),
+            rdma_device: None,
+        };
+        let devices = self.vfs.iter().zip(states).map(device).collect();
+        let resource = OfferedResource { devices, rdma: true, ..OfferedResource::default() };
+        let offer = Offer {
+            version: VERSION,
+            boot_id: self.boot_id(),
+            sequence,
+            resources: BTreeMap::from([(RESOURCE.to_owned(), resource)]),
+        };
+        custody::write_offer(&self.host, &offer).unwrap();
+    }
+
+    fn boot_id(&self) -> String {
+        node::observe::boot_id(&self.host).unwrap()
+    }
+
+    fn acknowledged(&self) -> Option<u64> {
+        custody::read_claims(&self.host, &self.boot_id()).good().map(|claims| claims.sequence)
+    }
+}
+
+fn withdrawn() -> OfferState {
+    OfferState::Withdrawn { because: "policy train asks for 4 VFs".to_owned() }
+}
+
+async fn health(lists: &mut Streaming<ListAndWatchResponse>) -> String {
+    let list = tokio::time::timeout(Duration::from_secs(10), lists.next()).await.unwrap();
+    let list = list.unwrap().unwrap();
+    let healths: Vec<&str> = list.devices.iter().map(|device| device.health.as_str()).collect();
+    healths.join(" ")
+}
+
+fn asking_for(ids: &[PciAddress]) -> AllocateRequest {
+    let devices_ids = ids.iter().map(ToString::to_string).collect();
+    AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids }] }
+}
+
+#[tokio::test]
+async fn it_registers_lists_gives_and_refuses() {
+    let (node, mut kubelet) = Node::new(Kubelet::start);
+    node.offer(1, [OfferState::Ready, OfferState::Ready]);
+    let registered = kubelet.registered().await;
+    assert_eq!(registered.version, "v1beta1");
+    assert_eq!(
+        (registered.resource_name.as_str(), registered.endpoint.as_str()),
+        (RESOURCE, SOCKET)
+    );
+    assert!(registered.options.unwrap().get_preferred_allocation_available);
+
+    let mut plugin = kubelet.plugin().await;
+    let mut lists = plugin.list_and_watch(Empty {}).await.unwrap().into_inner();
+    assert_eq!(health(&mut lists).await, "Healthy Healthy");
+    assert_eq!(node.acknowledged(), Some(1));
+
+    node.offer(2, [OfferState::Ready, withdrawn()]);
+    assert_eq!(health(&mut lists).await, "Healthy Unhealthy");
+    assert_eq!(node.acknowledged(), Some(2));
+
+    let given = plugin.allocate(asking_for(&node.vfs[..1])).await.unwrap().into_inner();
+    let container = &given.container_responses[0];
+    assert_eq!(container.envs["PCIDEVICE_OPENSHIFT_IO_RDMA_VF"], node.vfs[0].to_string());
+    assert_eq!(container.cdi_devices[0].name, format!("ironrail.dev/vf={}", node.vfs[0]));
+    let claims = custody::read_claims(&node.host, &node.boot_id()).good().unwrap();
+    assert_eq!(claims.claims.keys().collect::<Vec<_>>(), vec![&node.vfs[0]]);
+    let spec = node.host.read(&host::cdi::path(&node.vfs[0])).unwrap();
+    assert!(String::from_utf8(spec).unwrap().contains("/dev/infiniband/uverbs"));
+
+    let refused = plugin.allocate(asking_for(&node.vfs[1..])).await.unwrap_err();
+    assert_eq!(
+        refused.message(),
+        format!(
+            "{} ({RESOURCE}) is withdrawn: policy train asks for 4 VFs; the pod must be created again",
+            node.vfs[1]
+        )
+    );
+}
+
+#[tokio::test]
+async fn it_registers_again_with_a_new_kubelet_and_lists_what_it_listed() {
+    let (node, mut old) = Node::new(Kubelet::start);
+    node.offer(1, [OfferState::Ready, withdrawn()]);
+    old.registered().await;
+    old.server.abort();
+
+    let mut new = Kubelet::start(node.directory.path());
+    assert_eq!(new.registered().await.resource_name, RESOURCE);
+    let mut lists = new.plugin().await.list_and_watch(Empty {}).await.unwrap().into_inner();
+    assert_eq!(health(&mut lists).await, "Healthy Unhealthy");
+}
+
+#[tokio::test]
+async fn without_a_good_offer_nothing_is_registered_and_a_bad_one_replaces_no_good_one() {
+    let (node, mut kubelet) = Node::new(Kubelet::start);
+    node.host.replace(api::files::OFFER, b"{\"version\":1,\"boo", 0o600).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(kubelet.registrations.try_recv().is_err(), "registered without a good offer");
+
+    node.offer(1, [OfferState::Ready, OfferState::Ready]);
+    kubelet.registered().await;
+    for bad in
+        [&b"{\"version\":1,\"boo"[..], b"{\"version\":2}", b"{\"version\":1,\"bootId\":\"old\"}"]
+    {
+        node.host.replace(api::files::OFFER, bad, 0o600).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(node.acknowledged(), Some(1));
+        let mut plugin = kubelet.plugin().await;
+        plugin.allocate(asking_for(&node.vfs[..1])).await.unwrap();
+    }
+    node.host.remove(api::files::OFFER).unwrap();
+    let mut lists = kubelet.plugin().await.list_and_watch(Empty {}).await.unwrap().into_inner();
+    assert_eq!(health(&mut lists).await, "Healthy Healthy");
+}
+
+#[tokio::test]
+async fn the_lock_is_held_for_life_and_free_after_it() {
+    let (node, mut kubelet) = Node::new(Kubelet::start);
+    node.offer(1, [OfferState::Ready, OfferState::Ready]);
+    kubelet.registered().await;
+    assert!(!custody::device_plugin_absent(&node.host));
+    node.plugin.abort();
+    for _ in 0..100 {
+        if custody::device_plugin_absent(&node.host) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the lock is held by a device plugin that has ended");
+}
+
+struct Lister;
+
+#[tonic::async_trait]
+impl PodResourcesLister for Lister {
+    async fn list(
+        &self,
+        _: Request<ListPodResourcesRequest>,
+    ) -> Result<Response<ListPodResourcesResponse>, Status> {
+        let devices = |resource: &str, id: &str| ContainerDevices {
+            resource_name: resource.to_owned(),
+            device_ids: vec![id.to_owned()],
+        };
+        let container = ContainerResources {
+            name: "main".to_owned(),
+            devices: vec![
+                devices(RESOURCE, "0000:03:00.2"),
+                devices("nvidia.com/gpu", "GPU-fef8089b"),
+            ],
+        };
+        let pod = PodResources {
+            name: "rdma-app".to_owned(),
+            namespace: "default".to_owned(),
+            containers: vec![container],
+        };
+        Ok(Response::new(ListPodResourcesResponse { pod_resources: vec![pod] }))
+    }
+}
+
+#[tokio::test]
+async fn holders_come_from_the_kubelet_and_a_silent_one_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("kubelet.sock");
+    let silent = pod_resources::list(&socket).await.unwrap_err();
+    assert!(
+        silent.starts_with(&format!("cannot ask the kubelet at {}", socket.display())),
+        "{silent}"
+    );
+
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = Server::builder()
+        .add_service(PodResourcesListerServer::new(Lister))
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    let server = tokio::spawn(async move { server.await.unwrap() });
+    let holders = pod_resources::list(&socket).await.unwrap();
+    let shown: Vec<String> = holders
+        .iter()
+        .map(|h| format!("{} {} {}/{}", h.device, h.resource, h.namespace, h.pod))
+        .collect();
+    assert_eq!(shown, vec![format!("0000:03:00.2 {RESOURCE} default/rdma-app")]);
+    server.abort();
+}

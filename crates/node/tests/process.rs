@@ -1,0 +1,88 @@
+//! The node's commands as processes: what they do, what they refuse, and the words they use.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use clap::CommandFactory;
+use expect_test::{Expect, expect};
+use host::Host;
+use host::sim::{Flavour, Machine, SimHost};
+use node::process::{Arguments, Process, run};
+use node::wake::Pace;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+fn host() -> SimHost {
+    let clock = api::Timestamp::UNIX_EPOCH;
+    SimHost::threaded(Machine::small_worker("worker-0", Flavour::Rhel, clock))
+}
+
+/// Runs a command to its end, in an image that has one file.
+async fn ends(host: &SimHost, arguments: &[&str]) -> String {
+    let nowhere = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
+    let (_stop, stop) = watch::channel(false);
+    let process = Process {
+        arguments: ["ironrail-node"].iter().chain(arguments).map(|s| (*s).to_owned()).collect(),
+        environment: BTreeMap::new(),
+        client: kube::Client::try_from(nowhere).unwrap(),
+        host: Arc::new(host.clone()),
+        kubelet: PathBuf::from("/nowhere"),
+        pace: Pace::Every(Duration::from_millis(10)),
+        image: Box::new(|path| match path {
+            "/usr/bin/ironrail-cni" => Ok(b"ELF".to_vec()),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }),
+        log: Box::new(io::sink()),
+        stop,
+    };
+    match run(process).await {
+        Ok(()) => "ended well".to_owned(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+async fn check(arguments: &[&str], expected: Expect) {
+    expected.assert_eq(&ends(&host(), arguments).await);
+}
+
+#[tokio::test]
+async fn install_cni_puts_the_binary_under_each_name() {
+    let host = host();
+    assert_eq!(ends(&host, &["install-cni", "--to", "/opt/cni/bin/"]).await, "ended well");
+    for plugin in ["sriov", "ib-sriov", "rdma"] {
+        assert_eq!(host.read(&format!("/opt/cni/bin/{plugin}")).unwrap(), b"ELF");
+    }
+}
+
+#[tokio::test]
+async fn install_cni_names_a_binary_that_is_not_there() {
+    check(&["install-cni", "--from", "/x"], expect!["cannot read /x: entity not found"]).await;
+}
+
+#[tokio::test]
+async fn the_boot_phases_are_refused_by_name() {
+    check(
+        &["boot", "pre"],
+        expect![
+            "boot pre: the boot phases are not in this version; the daemon sets what they would"
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_daemon_without_a_node_says_what_to_set() {
+    check(&["daemon"], expect!["cannot tell which node this is: set NODE_NAME or --node-name"])
+        .await;
+}
+
+#[test]
+fn the_help_teaches() {
+    let help = Arguments::command().render_long_help().to_string();
+    for part in ["daemon", "device-plugin", "install-cni", "describe sriovnetworknodestate NODE"] {
+        assert!(help.contains(part), "{part} is not in:\n{help}");
+    }
+}
