@@ -183,7 +183,7 @@ pub struct Link {
     pub kind: Option<String>,
     pub phys_port_name: Option<String>,
     pub phys_switch_id: Option<String>,
-    /// IFLA_NUM_VF.
+    /// IFLA_NUM_VF: told only where the query asks for VFs; 0 for any other PCI device.
     pub num_vfs: Option<u32>,
     pub vfs: Vec<VfLink>,
 }
@@ -250,7 +250,8 @@ pub enum LinkChange {
         link: u32,
         name: String,
     },
-    /// Moves the interface to another namespace, under a new name where one is given.
+    /// Moves the interface to another namespace, under a new name where one is given. Not all or nothing: where the new
+    /// name is taken there, the kernel moves the interface under its own name and then answers EEXIST.
     Move {
         link: u32,
         to: Namespace,

@@ -405,10 +405,10 @@ fn an_old_name_that_is_taken_on_the_host_is_not_fought_over() {
         > DEL sriov a net1
         ok
         > said
-        warning: dev5 keeps its name: another interface is called enp3s0f0v0
+        warning: net1 keeps its name: another interface is called enp3s0f0v0
         info: 0000:03:00.2 is home from container a
         > world
-        0000:03:00.2 dev5 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.2 net1 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
         0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
         0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
         0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
@@ -749,10 +749,10 @@ fn what_an_older_card_cannot_do_is_named_and_undone() {
         > ADD sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "trust": "on"}
         {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:01","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:07:10.0"}],"dns":{}}
         > world
-        0000:07:10.0 net1@a 02:00:00:00:00:01 mtu 1500 up, mac 02:00:00:00:00:01, vlan 9 qos 0 0x8100, trust
-        0000:07:10.2 enp7s0v1 82:0b:8c:f7:62:cd mtu 1500 down
-        0000:07:10.4 enp7s0v2 82:0b:8e:f7:62:cd mtu 1500 down
-        0000:07:10.6 enp7s0v3 82:0b:80:f7:62:cd mtu 1500 down
+        0000:07:10.0 net1@a 02:00:00:00:00:01 mtu 1500 up, mac 02:00:00:00:00:01, vlan 9 qos 0 0x8100, spoofchk, trust
+        0000:07:10.2 enp7s0v1 82:0b:8c:f7:62:cd mtu 1500 down, spoofchk
+        0000:07:10.4 enp7s0v2 82:0b:8e:f7:62:cd mtu 1500 down, spoofchk
+        0000:07:10.6 enp7s0v3 82:0b:80:f7:62:cd mtu 1500 down, spoofchk
         /var/lib/cni/sriov/pci/0000:07:10.0
         /var/lib/ironrail/cni/0000:07:10.0.json
         > CHECK sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "trust": "on"}
@@ -762,10 +762,10 @@ fn what_an_older_card_cannot_do_is_named_and_undone() {
         > ADD sriov a net1 {"deviceID": "0000:07:10.0", "mac": "02:00:00:00:00:01", "vlan": 9, "link_state": "enable"}
         failed 999: cannot set link_state enable on VF 0 of enp7s0: operation not supported
         > world
-        0000:07:10.0 enp7s0v0 82:0b:8a:f7:62:cd mtu 1500 down
-        0000:07:10.2 enp7s0v1 82:0b:8c:f7:62:cd mtu 1500 down
-        0000:07:10.4 enp7s0v2 82:0b:8e:f7:62:cd mtu 1500 down
-        0000:07:10.6 enp7s0v3 82:0b:80:f7:62:cd mtu 1500 down
+        0000:07:10.0 enp7s0v0 82:0b:8a:f7:62:cd mtu 1500 down, spoofchk
+        0000:07:10.2 enp7s0v1 82:0b:8c:f7:62:cd mtu 1500 down, spoofchk
+        0000:07:10.4 enp7s0v2 82:0b:8e:f7:62:cd mtu 1500 down, spoofchk
+        0000:07:10.6 enp7s0v3 82:0b:80:f7:62:cd mtu 1500 down, spoofchk
         > ADD rdma a net1 {"deviceID": "0000:07:10.0", "prevResult": {"interfaces": [{"name": "net1"}]}}
         failed 999: no RDMA devices found for 0000:07:10.0 in the host's network namespace; is its RDMA driver loaded, or does another pod have it?
     "#]].assert_eq(&told);

@@ -26,14 +26,33 @@ pub(super) struct VfRules {
     pub link_state: bool,
     pub min_rate: bool,
     pub service_vlan: bool,
+    /// Spoof check is on in a new VF.
+    pub spoof_check: bool,
 }
 
-const NONE: VfRules =
-    VfRules { any: false, link_state: false, min_rate: false, service_vlan: false };
-const ALL: VfRules = VfRules { any: true, link_state: true, min_rate: true, service_vlan: false };
+const NONE: VfRules = VfRules {
+    any: false,
+    link_state: false,
+    min_rate: false,
+    service_vlan: false,
+    spoof_check: false,
+};
+const ALL: VfRules = VfRules {
+    any: true,
+    link_state: true,
+    min_rate: true,
+    service_vlan: false,
+    spoof_check: false,
+};
 
-/// igb refuses link state (EOPNOTSUPP), a minimum rate (EINVAL) and 802.1ad (EPROTONOSUPPORT): lab.md section 2.
-const IGB: VfRules = VfRules { any: true, link_state: false, min_rate: false, service_vlan: false };
+/// igb makes its VFs with spoof check on (lab), refuses link state (EOPNOTSUPP), a minimum rate (EINVAL) and 802.1ad (EPROTONOSUPPORT): lab.md section 2.
+const IGB: VfRules = VfRules {
+    any: true,
+    link_state: false,
+    min_rate: false,
+    service_vlan: false,
+    spoof_check: true,
+};
 
 pub(super) const DRIVERS: [DriverRow; 8] = [
     // Which settings mlx5 and ice take: belief, read in the drivers' net_device_ops; not seen in the lab.

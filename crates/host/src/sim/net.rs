@@ -113,16 +113,18 @@ impl Machine {
             kind: device.kind.clone(),
             phys_port_name: self.phys_port_name(device),
             phys_switch_id: self.phys_switch_id(device),
-            num_vfs: physical.map(|physical| physical.num_vfs),
+            // net/core/rtnetlink.c, rtnl_fill_ifinfo: told for every PCI device, and only to who asks for VFs (lab).
+            num_vfs: device
+                .parent
+                .filter(|_| with_vfs)
+                .map(|_| physical.map_or(0, |physical| physical.num_vfs)),
             ..Link::default()
         };
         if let Some(physical) = physical.filter(|_| with_vfs) {
-            let row = self.driver_of(device.parent.as_ref());
-            let tells_state = row.is_some_and(|row| row.vf.link_state);
             link.vfs = physical
                 .vfs
                 .iter()
-                .map(|(index, state)| show_vf(*index, state, tells_state, physical.infiniband))
+                .map(|(index, state)| show_vf(*index, state, physical.infiniband))
                 .collect();
         }
         link
@@ -263,15 +265,18 @@ impl Machine {
                 self.rename_link(space, index, &wanted)
             };
         }
-        if self.link_by_name(to, &wanted).is_some() {
+        let own = link.name.clone();
+        let taken = |name: &str| self.link_by_name(to, name).is_some();
+        // net/core/dev.c, __dev_change_net_namespace: the new name helps only where the own one is taken there. In any
+        // other case the interface moves under its own name and is renamed behind that, so that a taken name leaves it
+        // moved, with EEXIST for an answer (lab).
+        let carried = if taken(&own) { wanted.clone() } else { own };
+        if taken(&carried) || link.alt_names.iter().any(|alt| taken(alt)) {
             return Err(Errno::EXIST);
         }
-        let alt_names = link.alt_names.clone();
-        if alt_names.iter().any(|alt| self.link_by_name(to, alt).is_some()) {
-            return Err(Errno::EXIST);
-        }
-        self.carry_link(identity, to, wanted);
-        Ok(())
+        let refused = carried != wanted && taken(&wanted);
+        self.carry_link(identity, to, if refused { carried } else { wanted });
+        if refused { Err(Errno::EXIST) } else { Ok(()) }
     }
 
     fn carry_link(&mut self, identity: u64, to: u64, name: String) {
@@ -384,7 +389,11 @@ fn virtual_device(
 /// net/core/dev.c, dev_valid_name.
 fn valid_name(name: &str) -> Result<(), Errno> {
     let bad = |c: char| c == '/' || c == ':' || c.is_whitespace();
-    if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.contains(bad) {
+    // The attribute's policy comes before the name's rules (net/core/rtnetlink.c, ifla_policy; lab).
+    if name.len() > 15 {
+        return Err(Errno::RANGE);
+    }
+    if name.is_empty() || name == "." || name == ".." || name.contains(bad) {
         return Err(Errno::INVAL);
     }
     Ok(())

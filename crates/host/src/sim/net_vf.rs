@@ -64,14 +64,15 @@ impl Machine {
     }
 }
 
-pub(super) fn show_vf(index: u32, state: &VfState, tells_state: bool, infiniband: bool) -> VfLink {
+pub(super) fn show_vf(index: u32, state: &VfState, infiniband: bool) -> VfLink {
     VfLink {
         index,
         mac: state.mac.to_vec(),
         vlan: Some(Vlan { id: state.vlan, qos: state.qos, protocol: state.protocol }),
         spoof_check: Some(state.spoof_check),
         trust: Some(state.trust),
-        link_state: tells_state.then_some(match state.link_state {
+        // A driver that tells none is shown as auto, which is zero (net/core/rtnetlink.c, rtnl_fill_vfinfo; lab).
+        link_state: Some(match state.link_state {
             1 => VfLinkState::Enable,
             2 => VfLinkState::Disable,
             _ => VfLinkState::Auto,

@@ -47,7 +47,8 @@ impl Machine {
         let made = if self.has(Fault::DriverMakesFewerVfs) { wanted - 1 } else { wanted };
         if let Some(physical) = self.physical_mut(pci) {
             physical.num_vfs = made;
-            physical.vfs = (0..made).map(|index| (index, VfState::default())).collect();
+            let fresh = VfState { spoof_check: row.vf.spoof_check, ..VfState::default() };
+            physical.vfs = (0..made).map(|index| (index, fresh.clone())).collect();
         }
         if self.has(Fault::VfsAppearLate) {
             let at = self.clock.saturating_add(Duration::from_secs(3)).unwrap_or(self.clock);
@@ -156,11 +157,11 @@ impl Machine {
         Ok(())
     }
 
-    /// `drivers_probe` (drivers/base/bus.c, drivers_probe_store): an unknown device is EINVAL.
+    /// `drivers_probe` (drivers/base/bus.c, drivers_probe_store): an unknown device is ENODEV (lab).
     pub(super) fn probe_by_hand(&mut self, text: &str) -> Result<(), Errno> {
-        let pci: PciAddress = text.trim_end().parse().map_err(|_| Errno::INVAL)?;
+        let pci: PciAddress = text.trim_end().parse().map_err(|_| Errno::NODEV)?;
         if !self.functions.contains_key(&pci) {
-            return Err(Errno::INVAL);
+            return Err(Errno::NODEV);
         }
         self.probe(&pci);
         Ok(())

@@ -230,7 +230,7 @@ fn vfs_come_and_go_as_the_kernel_has_it() {
             $ ls $PF/virtfn1/infiniband_verbs
             uverbs6
             $ echo 0000:ff:00.0 > /sys/bus/pci/drivers_probe
-            write 0000:ff:00.0 to /sys/bus/pci/drivers_probe: invalid argument
+            write 0000:ff:00.0 to /sys/bus/pci/drivers_probe: no such device
             $ echo 0 > $PF/sriov_numvfs
             $ ls $PF/virtfn0/net
             list /sys/bus/pci/devices/0000:03:00.0/virtfn0/net: no such file or directory
