@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod codegen;
+mod lab;
 mod simulate;
 mod tools;
 
@@ -27,6 +28,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Make the gRPC code in crates/node/src/proto again from crates/node/proto
     Codegen(codegen::Arguments),
+    /// Run our code on a real kernel with SR-IOV cards, in a virtual machine
+    Lab(lab::Arguments),
     /// Run benchmarks of the crates
     Bench(bench::Arguments),
 }
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<()> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Codegen(arguments) => codegen::run(&arguments),
+        Command::Lab(arguments) => lab::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
 }

@@ -1,0 +1,267 @@
+//! What only a kernel can show: discovery across NUMA nodes, events, module options, soft RDMA devices.
+
+use super::cases::Pods;
+use super::support::{Space, soft_rdma};
+use api::{PciAddress, RdmaMode};
+use host::linux::LinuxHost;
+use host::seam::{
+    Host, Interest, Link, LinkChange, LinkQuery, Namespace, Output, Program, RdmaChange,
+    RdmaDevice, Refusal, Woken, words,
+};
+use rustix::io::Errno;
+use std::fmt::Debug;
+use std::time::Duration;
+
+type Outcome = Result<(), String>;
+
+/// Runs one case under its name.
+pub type Runner<'a> = &'a mut dyn FnMut(&str, &mut dyn FnMut() -> Outcome);
+
+const HOME: Namespace = Namespace::Host;
+const LATE: Duration = Duration::from_secs(20);
+
+pub fn run(host: &LinuxHost, pods: &dyn Pods, pf: PciAddress, other: PciAddress, case: Runner<'_>) {
+    case("each card is on its own numa node with its vfs", &mut || numa(host, pf, other));
+    case("a disk controller with vfs is no network card", &mut || disks(host));
+    case("vfs announce themselves while we wait", &mut || announcements(host, pf));
+    case("a vf takes its admin mac at the next probe", &mut || admin_mac(host, pf));
+    case("the option of ib_core sets the mode, even with a pod there", &mut || {
+        option_of_core(host, pods)
+    });
+    case("the kernel command line beats modprobe.d", &mut || command_line(host));
+    case("a soft rdma device is found by its interface and cannot be moved", &mut || {
+        soft_device(host, pf)
+    });
+}
+
+fn equal<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Outcome {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: found {found:?}, expected {expected:?}"))
+    }
+}
+
+fn said<T>(what: &str, outcome: Result<T, Refusal>) -> Result<T, String> {
+    outcome.map_err(|refusal| format!("{what}: {refusal}"))
+}
+
+fn refused<T: Debug>(what: &str, outcome: Result<T, Refusal>, errno: Errno) -> Outcome {
+    match outcome {
+        Err(refusal) if refusal.errno == errno => Ok(()),
+        Err(refusal) => Err(format!("{what}: {refusal}, expected {}", words(errno))),
+        Ok(value) => Err(format!("{what}: {value:?}, expected {}", words(errno))),
+    }
+}
+
+fn read(host: &LinuxHost, path: &str) -> Result<String, String> {
+    let content = said("read", host.read(path))?;
+    Ok(String::from_utf8_lossy(&content).trim().to_owned())
+}
+
+/// The two ports of the machine: the first by address is the one on node 0.
+pub fn cards(host: &LinuxHost) -> (PciAddress, PciAddress) {
+    let names = host.list("/sys/bus/pci/drivers/igb").unwrap();
+    let mut cards = names.iter().filter_map(|name| name.parse::<PciAddress>().ok());
+    let mut next = || cards.next().unwrap();
+    let (first, second) = (next(), next());
+    match read(host, &first.file("numa_node")).as_deref() {
+        Ok("0") => (first, second),
+        _ => (second, first),
+    }
+}
+
+fn netdev(host: &LinuxHost, device: PciAddress) -> Result<Link, String> {
+    let links = said("list", host.links(&HOME, &LinkQuery::default()))?;
+    let found = links.into_iter().find(|link| link.parent == Some(device.to_string()));
+    found.ok_or_else(|| format!("{device} has no interface"))
+}
+
+fn vf(host: &LinuxHost, pf: PciAddress, index: u32) -> Result<PciAddress, String> {
+    let target = said("link", host.link_target(&pf.file(&format!("virtfn{index}"))))?;
+    target.rsplit('/').next().unwrap_or_default().parse().map_err(|error| format!("{error}"))
+}
+
+fn set_vfs(host: &LinuxHost, pf: PciAddress, count: &str) -> Outcome {
+    said("vf count", host.write(&pf.file("sriov_numvfs"), count))
+}
+
+fn modprobe(host: &LinuxHost, arguments: &[&str]) -> Result<Output, String> {
+    let output = said("modprobe", host.run(&Program::Modprobe, arguments, b""))?;
+    match output.status {
+        0 => Ok(output),
+        status => Err(format!(
+            "modprobe {arguments:?}: {status} {}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
+}
+
+pub fn look_at_rdma(host: &LinuxHost) -> Outcome {
+    refused("mode", host.rdma_mode(), Errno::PROTONOSUPPORT)?;
+    refused("devices", host.rdma_devices(&HOME), Errno::PROTONOSUPPORT)?;
+    refused("ib_core", host.list("/sys/module/ib_core"), Errno::NOENT)
+}
+
+fn numa(host: &LinuxHost, pf: PciAddress, other: PciAddress) -> Outcome {
+    for (card, node) in [(pf, "0"), (other, "1")] {
+        set_vfs(host, card, "2")?;
+        equal("node of the card", read(host, &card.file("numa_node"))?.as_str(), node)?;
+        equal("node of a vf", read(host, &vf(host, card, 1)?.file("numa_node"))?.as_str(), node)?;
+        set_vfs(host, card, "0")?;
+    }
+    Ok(())
+}
+
+/// QEMU's NVMe controller has the SR-IOV capability; the class tells that it is no network function.
+fn disks(host: &LinuxHost) -> Outcome {
+    let mut classes = Vec::new();
+    for name in said("list", host.list("/sys/bus/pci/devices"))? {
+        let device: PciAddress = name.parse().map_err(|error| format!("{error}"))?;
+        if host.read(&device.file("sriov_totalvfs")).is_ok() {
+            classes.push(read(host, &device.file("class"))?[..4].to_owned());
+        }
+    }
+    classes.sort();
+    equal("classes of what has VFs", classes, ["0x01", "0x02", "0x02"].map(str::to_owned).to_vec())
+}
+
+fn announcements(host: &LinuxHost, pf: PciAddress) -> Outcome {
+    for interest in [Interest::Uevent, Interest::Link] {
+        let interests = [interest];
+        // The first wait says: look; then all that is still on its way is taken.
+        while host.wait(&interests, Duration::from_millis(300)) == Woken::ByEvent {}
+        set_vfs(host, pf, "1")?;
+        equal("woken", host.wait(&interests, LATE), Woken::ByEvent)?;
+        set_vfs(host, pf, "0")?;
+    }
+    Ok(())
+}
+
+fn admin_mac(host: &LinuxHost, pf: PciAddress) -> Outcome {
+    use host::seam::VfSetting;
+    // A VF asks its card for its address, and a card that is down does not answer.
+    let card = netdev(host, pf)?.index;
+    said("up", host.change_link(&HOME, &LinkChange::Up { link: card }))?;
+    set_vfs(host, pf, "1")?;
+    let mac = [2, 0x11, 0x22, 0x33, 0x44, 0x66];
+    let setting = VfSetting::Mac(mac);
+    let change = LinkChange::Vf { link: card, vf: 0, setting };
+    said("mac", host.change_link(&HOME, &change))?;
+    let address = vf(host, pf, 0)?;
+    for file in ["unbind", "bind"] {
+        let path = format!("/sys/bus/pci/drivers/igbvf/{file}");
+        said(file, host.write(&path, &address.to_string()))?;
+    }
+    equal("mac", netdev(host, address)?.address, mac.to_vec())?;
+    set_vfs(host, pf, "0")
+}
+
+/// Takes the RDMA core away, as no program does it at once (spec/lab.md, section 3: the order).
+fn unload(host: &LinuxHost) -> Outcome {
+    const ORDER: [&str; 9] = [
+        "rdma_ucm",
+        "rdma_cm",
+        "ib_umad",
+        "rdma_rxe",
+        "iw_cm",
+        "ib_cm",
+        "ib_uverbs",
+        "mlx5_ib",
+        "ib_core",
+    ];
+    for module in ORDER {
+        if host.list(&format!("/sys/module/{module}/holders")).is_ok() {
+            modprobe(host, &["-r", module])?;
+        }
+    }
+    refused("ib_core", host.list("/sys/module/ib_core"), Errno::NOENT)
+}
+
+const OPTIONS: &str = "/etc/modprobe.d/sriov_network_operator_modules_config.conf";
+
+fn option_of_core(host: &LinuxHost, pods: &dyn Pods) -> Outcome {
+    unload(host)?;
+    pods.start();
+    said("options", host.replace(OPTIONS, b"options ib_core netns_mode=0\n", 0o644))?;
+    modprobe(host, &["ib_core"])?;
+    let mode = said("mode", host.rdma_mode())?;
+    pods.end();
+    said("options", host.remove(OPTIONS))?;
+    unload(host)?;
+    equal("mode", mode, RdmaMode::Exclusive)
+}
+
+/// Both levers at odds. kmod reads `/proc/cmdline`, so another file in its place is as good as another boot.
+fn command_line(host: &LinuxHost) -> Outcome {
+    let line = format!("{} ib_core.netns_mode=0\n", read(host, "/proc/cmdline")?);
+    said("command line", host.replace("/tmp/cmdline", line.as_bytes(), 0o644))?;
+    said("options", host.replace(OPTIONS, b"options ib_core netns_mode=1\n", 0o644))?;
+    let mount = |arguments: &[&str]| {
+        std::process::Command::new("/usr/bin/busybox").args(arguments).status()
+    };
+    let bound = mount(&["mount", "-o", "bind", "/tmp/cmdline", "/proc/cmdline"]);
+    equal("mount", bound.map(|status| status.success()).unwrap_or(false), true)?;
+    let loaded = modprobe(host, &["ib_core"]);
+    let mode = host.rdma_mode();
+    let freed = mount(&["umount", "/proc/cmdline"]);
+    equal("umount", freed.map(|status| status.success()).unwrap_or(false), true)?;
+    said("options", host.remove(OPTIONS))?;
+    loaded?;
+    let mode = said("mode", mode)?;
+    unload(host)?;
+    equal("mode", mode, RdmaMode::Exclusive)
+}
+
+fn device(host: &LinuxHost, space: &Namespace, name: &str) -> Result<Option<RdmaDevice>, String> {
+    let devices = said("devices", host.rdma_devices(space))?;
+    Ok(devices.into_iter().find(|device| device.name == name))
+}
+
+/// The distribution's own driver: its device has no way to let go of its users, so ib_core refuses to move it.
+fn soft_device(host: &LinuxHost, pf: PciAddress) -> Outcome {
+    modprobe(host, &["rdma_rxe"])?;
+    set_vfs(host, pf, "1")?;
+    let netdev = netdev(host, vf(host, pf, 0)?)?;
+    said("up", host.change_link(&HOME, &LinkChange::Up { link: netdev.index }))?;
+    soft_rdma("mlx5_7", "rxe", &netdev.name);
+    let found = device(host, &HOME, "mlx5_7")?.ok_or("the device is not listed")?;
+    equal("ports", found.ports.len(), 1)?;
+    equal("netdev", found.ports[0].netdev_name.clone(), Some(netdev.name.clone()))?;
+    equal("netdev's index", found.ports[0].netdev, Some(netdev.index))?;
+    equal("has a guid", found.node_guid != 0, true)?;
+    let rename = |name: &str| RdmaChange::Rename { device: found.index, name: name.to_owned() };
+    said("rename", host.change_rdma(&HOME, &rename("rdma0")))?;
+    equal("renamed", device(host, &HOME, "rdma0")?.map(|device| device.index), Some(found.index))?;
+    let space = Space::new().map_err(words)?;
+    let moving = RdmaChange::Move { device: found.index, to: space.namespace() };
+    refused("move in shared mode", host.change_rdma(&HOME, &moving), Errno::OPNOTSUPP)?;
+    equal(
+        "seen in a pod in shared mode",
+        device(host, &space.namespace(), "rdma0")?.is_some(),
+        true,
+    )?;
+    drop(space);
+    said("exclusive", live_switch(host, RdmaMode::Exclusive))?;
+    let space = Space::new().map_err(words)?;
+    let moving = RdmaChange::Move { device: found.index, to: space.namespace() };
+    refused("move in exclusive mode", host.change_rdma(&HOME, &moving), Errno::OPNOTSUPP)?;
+    equal("seen in a pod in exclusive mode", device(host, &space.namespace(), "rdma0")?, None)?;
+    drop(space);
+    set_vfs(host, pf, "0")?;
+    equal("gone with its interface", device(host, &HOME, "rdma0")?, None)?;
+    unload(host)
+}
+
+/// Namespaces end in their own time after their last holder, so a switch right after may find one.
+fn live_switch(host: &LinuxHost, mode: RdmaMode) -> Result<(), Refusal> {
+    let mut outcome = host.change_rdma(&HOME, &RdmaChange::Mode(mode));
+    for _ in 0..50 {
+        if !matches!(&outcome, Err(refusal) if refusal.errno == Errno::BUSY) {
+            break;
+        }
+        host.wait(&[], Duration::from_millis(100));
+        outcome = host.change_rdma(&HOME, &RdmaChange::Mode(mode));
+    }
+    outcome
+}

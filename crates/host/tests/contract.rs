@@ -1,0 +1,17 @@
+//! The contract over the simulation, written down; the lab holds the running kernel against the very same lines.
+
+#[path = "contract/cases.rs"]
+mod cases;
+#[path = "contract/simulated.rs"]
+mod simulated;
+
+use expect_test::expect_file;
+
+#[test]
+fn the_simulation_answers_as_written_and_as_the_kernel_does_in_the_lab() {
+    let mut text = String::new();
+    for case in &cases::CASES {
+        text.push_str(&format!("# {}\n{}\n\n", case.0, simulated::lines(case)));
+    }
+    expect_file!["contract/lines.txt"].assert_eq(&text);
+}

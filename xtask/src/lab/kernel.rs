@@ -1,0 +1,167 @@
+//! The kernel of the lab: its image unpacked, and the few modules that the cases need, with what they depend on.
+
+use super::packages::Packages;
+use anyhow::{Context, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What the cases load; `modules.dep` brings the rest.
+const MODULES: [&str; 15] = [
+    "igb",
+    "igbvf",
+    "vfio-pci",
+    "vfio_iommu_type1",
+    "nvme",
+    "veth",
+    "dummy",
+    "8021q",
+    "bonding",
+    "rdma_rxe",
+    "rdma_ucm",
+    "ib_uverbs",
+    "ib_umad",
+    "mlx5_ib",
+    // Soft RDMA devices take their checksum from the crypto layer, by name and not by symbol.
+    "crc32_generic",
+];
+
+pub struct Kernel {
+    /// The image that QEMU starts.
+    pub image: PathBuf,
+    /// A directory with `usr/lib/modules/<version>` in it.
+    pub modules: PathBuf,
+}
+
+pub fn ready(packages: &Packages) -> anyhow::Result<Kernel> {
+    let lab = super::directory();
+    let image = lab.join(format!("vmlinux-{}", packages.version));
+    let modules = lab.join(format!("modules-{}", packages.version));
+    if !image.exists() {
+        let packed = packages.kernel.join(format!("boot/vmlinuz-{}", packages.version));
+        super::write_whole(&image, &unpack_image(&packed)?)?;
+    }
+    // The list names what is in the directory; another list, another directory's content.
+    let note = modules.join("list");
+    if std::fs::read_to_string(&note).ok() != Some(MODULES.join(" ")) {
+        collect_modules(packages, &modules)?;
+        super::write_whole(&note, MODULES.join(" ").as_bytes())?;
+    }
+    Ok(Kernel { image, modules })
+}
+
+/// The ELF image inside a bzImage: unpacking it here saves the emulated processor several seconds at each boot.
+/// Offsets: Linux, Documentation/arch/x86/boot.rst (setup_sects, payload_offset, payload_length).
+fn unpack_image(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let word = |offset: usize| {
+        let found = bytes.get(offset..).and_then(<[u8]>::first_chunk::<4>);
+        found
+            .map(|found| u32::from_le_bytes(*found) as usize)
+            .context("the kernel image is too short")
+    };
+    if bytes.get(0x202..0x206) != Some(b"HdrS") {
+        bail!("{} is no bzImage", path.display());
+    }
+    let sectors = match bytes[0x1f1] {
+        0 => 4,
+        sectors => usize::from(sectors),
+    };
+    let start = (sectors + 1) * 512 + word(0x248)?;
+    let payload =
+        bytes.get(start..start + word(0x24c)?).context("the kernel image is cut short")?;
+    // The last four bytes are the unpacked size, which is no part of the packed stream.
+    let payload = &payload[..payload.len().saturating_sub(4)];
+    let program = match payload {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
+        [0xfd, b'7', b'z', b'X', ..] => "xz",
+        [0x1f, 0x8b, ..] => "gzip",
+        _ => bail!("{} is packed in a way that the lab does not know", path.display()),
+    };
+    let image = filter(program, payload)?;
+    if !image.starts_with(b"\x7fELF") {
+        bail!("{} holds no ELF image", path.display());
+    }
+    Ok(image)
+}
+
+/// `program -dc` over bytes.
+fn filter(program: &str, input: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut command = Command::new(program);
+    command.args(["-dcq"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+    let mut stdin = child.stdin.take().context("a pipe to the program")?;
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || std::io::Write::write_all(&mut stdin, input));
+        child.wait_with_output()
+    })?;
+    // The tools complain about what follows the stream; what counts is what they wrote.
+    if output.stdout.is_empty() {
+        bail!("{program} unpacked nothing")
+    }
+    Ok(output.stdout)
+}
+
+fn collect_modules(packages: &Packages, place: &Path) -> anyhow::Result<()> {
+    let version = &packages.version;
+    let source = packages.kernel.join("usr/lib/modules").join(version);
+    link_lib(&packages.kernel)?;
+    depmod(packages, &packages.kernel)?;
+    let index =
+        std::fs::read_to_string(source.join("modules.dep")).context("depmod made no index")?;
+    let wanted = closure(&index)?;
+    if place.exists() {
+        std::fs::remove_dir_all(place)?;
+    }
+    let target = place.join("usr/lib/modules").join(version);
+    for file in &wanted {
+        let packed = std::fs::read(source.join(file))?;
+        let (name, content) = match file.strip_suffix(".xz") {
+            Some(plain) => (plain, filter("xz", &packed)?),
+            None => (file.as_str(), packed),
+        };
+        let to = target.join(name);
+        std::fs::create_dir_all(to.parent().context("a module lies in a directory")?)?;
+        std::fs::write(to, content)?;
+    }
+    for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+        std::fs::copy(source.join(name), target.join(name))?;
+    }
+    link_lib(place)?;
+    depmod(packages, place)
+}
+
+/// The files of the wanted modules and of all that they depend on, out of `modules.dep`.
+fn closure(index: &str) -> anyhow::Result<BTreeSet<String>> {
+    let lines = index.lines().filter_map(|line| line.split_once(':'));
+    let needs: BTreeMap<&str, Vec<&str>> =
+        lines.map(|(file, needs)| (file, needs.split_whitespace().collect())).collect();
+    let name = |file: &str| {
+        let last = file.rsplit('/').next().unwrap_or(file);
+        last.split(".ko").next().unwrap_or(last).replace('-', "_")
+    };
+    let mut wanted = BTreeSet::new();
+    for module in MODULES {
+        let plain = module.replace('-', "_");
+        let found = needs.iter().find(|(file, _)| name(file) == plain);
+        let (file, needs) = found.with_context(|| format!("the kernel has no module {module}"))?;
+        wanted.insert((*file).to_owned());
+        wanted.extend(needs.iter().map(|need| (*need).to_owned()));
+    }
+    Ok(wanted)
+}
+
+/// depmod looks in `lib/modules`, the packages put it into `usr/lib/modules`.
+fn link_lib(base: &Path) -> anyhow::Result<()> {
+    let link = base.join("lib");
+    if link.symlink_metadata().is_err() {
+        std::os::unix::fs::symlink("usr/lib", link)?;
+    }
+    Ok(())
+}
+
+fn depmod(packages: &Packages, base: &Path) -> anyhow::Result<()> {
+    let mut depmod = packages.program("depmod", "usr/bin/kmod");
+    let status = depmod.arg("-b").arg(base).arg(&packages.version).status()?;
+    if status.success() { Ok(()) } else { bail!("depmod failed in {}", base.display()) }
+}

@@ -1,0 +1,145 @@
+//! The machine itself: QEMU under plain software emulation, two NUMA nodes, an SR-IOV card on each, and its serial line.
+
+use super::Arguments;
+use super::kernel::Kernel;
+use super::packages::Packages;
+use anyhow::{Context, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// A whole run takes well under a minute; a machine that hangs must not hang us.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Two root complexes, one on each NUMA node, each with a card of seven VFs behind a port of its own; and a disk
+/// controller that has VFs too and is none of our business.
+const DEVICES: &[&str] = &[
+    "-device",
+    "intel-iommu,intremap=on",
+    "-object",
+    "memory-backend-ram,id=m0,size=512M",
+    "-object",
+    "memory-backend-ram,id=m1,size=512M",
+    "-numa",
+    "node,nodeid=0,cpus=0,memdev=m0",
+    "-numa",
+    "node,nodeid=1,cpus=1,memdev=m1",
+    "-device",
+    "pxb-pcie,id=pxb1,bus=pcie.0,bus_nr=32,numa_node=1",
+    "-device",
+    "pxb-pcie,id=pxb0,bus=pcie.0,bus_nr=16,numa_node=0",
+    "-device",
+    "pcie-root-port,id=rp0,bus=pxb0,chassis=1,slot=1",
+    "-device",
+    "pcie-root-port,id=rp1,bus=pxb1,chassis=2,slot=2",
+    "-netdev",
+    "hubport,id=h0,hubid=0",
+    "-netdev",
+    "hubport,id=h1,hubid=0",
+    "-device",
+    "igb,bus=rp0,netdev=h0,mac=52:54:00:aa:00:01",
+    "-device",
+    "igb,bus=rp1,netdev=h1,mac=52:54:00:aa:00:02",
+    "-device",
+    "pcie-root-port,id=rp2,bus=pcie.0,chassis=3,slot=3",
+    "-device",
+    "nvme-subsys,id=disks",
+    "-device",
+    "nvme,bus=rp2,serial=lab,subsys=disks,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,msix_qsize=12",
+];
+
+/// `intel_iommu=on` gives every function its group; the rest makes the boot short and names predictable.
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 nokaslr mitigations=off tsc=reliable no_timer_check \
+    rcupdate.rcu_expedited=1 net.ifnames=0 panic=-1 intel_iommu=on";
+
+pub struct Outcome {
+    pub summary: String,
+    pub failed: bool,
+    pub log: PathBuf,
+}
+
+pub fn run(
+    packages: &Packages,
+    kernel: &Kernel,
+    initramfs: &Path,
+    arguments: &Arguments,
+) -> anyhow::Result<Outcome> {
+    let log = super::directory().join("console.log");
+    let mut qemu = packages.program("qemu-system-x86_64", "usr/bin/qemu-system-x86_64");
+    qemu.env("QEMU_MODULE_DIR", packages.userland.join("usr/lib/x86_64-linux-gnu/qemu"));
+    for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+        qemu.arg("-L").arg(packages.userland.join(firmware));
+    }
+    qemu.args([
+        "-M",
+        "q35",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        "1024",
+    ]);
+    qemu.args([
+        "-nodefaults",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+        "-serial",
+        "stdio",
+    ]);
+    qemu.args(DEVICES).arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
+    // What the kernel does not know and has an equals sign, it puts into the environment of process 1.
+    let cases: Vec<String> = arguments.cases.iter().map(|case| case.replace(' ', "_")).collect();
+    qemu.arg("-append").arg(format!("{COMMAND_LINE} LAB_CASES={}", cases.join(",")));
+    qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = qemu.spawn().context("cannot start QEMU")?;
+    let heard = listen(&mut child, &log, arguments.console);
+    let _ = child.kill();
+    child.wait()?;
+    let summary = heard?;
+    let failed = !summary.ends_with(" 0 failed");
+    Ok(Outcome { summary, failed, log })
+}
+
+/// Shows the outcome of each case as it comes; the last line that the cases say is the summary.
+fn listen(child: &mut Child, log: &Path, everything: bool) -> anyhow::Result<String> {
+    let stdout = child.stdout.take().context("a pipe from QEMU")?;
+    let (line, lines) = channel();
+    std::thread::spawn(move || {
+        for found in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&found).trim_end().to_owned();
+            if line.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    let mut log = std::fs::File::create(log)?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut summary = None;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(text) => {
+                writeln!(log, "{text}")?;
+                let outcome = ["ok ", "FAILED ", "SKIPPED ", "    "]
+                    .iter()
+                    .any(|word| text.starts_with(word));
+                if everything || outcome {
+                    println!("{text}");
+                }
+                if text.starts_with("lab: ") {
+                    summary = Some(text);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => bail!("the machine did not end within {PATIENCE:?}"),
+        }
+    }
+    summary.context("the machine ended before the cases did; see target/lab/console.log")
+}
