@@ -33,8 +33,7 @@ pub struct Arguments {
 /// True when the guide worked.
 pub fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let mut options = live::Options::default();
-    options.nodes = arguments.nodes.into();
+    let options = live::Options { nodes: arguments.nodes.into(), ..live::Options::default() };
     let playground = runtime.block_on(Playground::start(options))?;
     let report = runtime.block_on(tell(&playground, arguments))?;
     if arguments.json {

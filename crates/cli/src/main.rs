@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
-                &mut self::Arguments::command(),
+                &mut Arguments::command(),
                 "ironrail",
                 &mut io::stdout(),
             );

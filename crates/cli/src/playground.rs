@@ -27,8 +27,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let runtime = Runtime::new()?;
-    let mut options = Options::default();
-    options.nodes = arguments.nodes.into();
+    let options = Options { nodes: arguments.nodes.into(), ..Options::default() };
     let playground = runtime.block_on(Playground::start(options))?;
     serve(&runtime, &playground, arguments.kubeconfig.as_deref())?;
     Ok(true)

@@ -1,6 +1,6 @@
 //! The built-in parts together: one tick lets every controller and every kubelet look once, and carries out what they say.
 
-use super::devices::Plugins;
+use super::devices::{DeviceLists, Plugins};
 use super::kubelet::{Kubelet, Runtime};
 use super::objects::{self, Objects};
 use super::power::{self, NodeSlot};
@@ -26,7 +26,7 @@ pub trait Environment {
     /// The device plugins of a node.
     fn plugins(&mut self, node: &str) -> &mut dyn Plugins;
     /// Device lists that plugins of the node sent since the last tick: None for a plugin that went away.
-    fn lists(&mut self, node: &str) -> Vec<(String, Option<Vec<super::devices::Device>>)>;
+    fn lists(&mut self, node: &str) -> DeviceLists;
 }
 
 #[derive(Default)]

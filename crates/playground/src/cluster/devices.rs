@@ -8,6 +8,9 @@ use node::proto::v1beta1::ContainerAllocateResponse;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// New lists of device plugins, by resource; None where a plugin is gone.
+pub type DeviceLists = Vec<(String, Option<Vec<Device>>)>;
+
 /// One device as a plugin lists it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Device {

@@ -4,6 +4,8 @@
 //! `Plugins`; both are gRPC and tasks in the playground, plain calls in the simulation. It retries what fails with a
 //! back-off, as the real one does, and never gives a pod less than it asked for.
 
+mod status;
+
 use super::devices::{DeviceManager, Plugins};
 use super::multus::{self, Attachment, Chain};
 use super::objects::{self, Objects, items, name, namespace, text, uid};
@@ -192,7 +194,7 @@ impl Kubelet {
         }
         if !self.runs.contains_key(uid(pod)) {
             if let Err(why) = self.devices.admit(pod, node_side) {
-                outcome.writes.push(rejected(pod, &why, now));
+                outcome.writes.push(status::rejected(pod, &why, now));
                 outcome.writes.push(Write::Event(event(
                     pod,
                     true,
@@ -265,7 +267,7 @@ impl Kubelet {
         if run.sandboxed {
             self.containers(pod, &mut run, runtime, now, outcome);
         }
-        outcome.writes.extend(status(pod, &run, &self.address, runtime, now));
+        outcome.writes.extend(status::status(pod, &run, &self.address, runtime, now));
         self.runs.insert(uid(pod).to_owned(), run);
     }
 
@@ -448,22 +450,21 @@ impl Kubelet {
         let starts = match run.containers.get_mut(&name) {
             None => 0,
             Some(instance) => {
-                if instance.running {
-                    if let Some(end) = runtime.ended(&instance.container.id) {
-                        instance.running = false;
-                        let failed = end.0 != 0;
-                        instance.last = Some(end);
-                        let delay = Duration::from_secs(1 << instance.starts.min(5));
-                        instance.restart_at = Some(now + delay);
-                        if failed {
-                            let message = format!(
-                                "Back-off restarting failed container {name} in pod {}",
-                                objects::name(pod)
-                            );
-                            outcome
-                                .writes
-                                .push(Write::Event(event(pod, true, "BackOff", message, now)));
-                        }
+                if instance.running
+                    && let Some(end) = runtime.ended(&instance.container.id)
+                {
+                    instance.running = false;
+                    let failed = end.0 != 0;
+                    instance.last = Some(end);
+                    let delay = Duration::from_secs(1 << instance.starts.min(5));
+                    instance.restart_at = Some(now + delay);
+                    if failed {
+                        let message = format!(
+                            "Back-off restarting failed container {name} in pod {}",
+                            objects::name(pod)
+                        );
+                        let event = event(pod, true, "BackOff", message, now);
+                        outcome.writes.push(Write::Event(event));
                     }
                 }
                 let is_init =
@@ -612,134 +613,6 @@ fn expand(word: &str, environment: &BTreeMap<String, String>) -> String {
     environment
         .iter()
         .fold(word.to_owned(), |word, (name, value)| word.replace(&format!("$({name})"), value))
-}
-
-fn rejected(pod: &Value, why: &str, now: Timestamp) -> Write {
-    Write::Patch {
-        key: ObjectKey::of(pod),
-        patch_type: PatchType::Merge,
-        patch: json!({ "status": {
-            "phase": "Failed", "reason": "UnexpectedAdmissionError",
-            "message": format!("Pod was rejected: {why}"), "startTime": now,
-        } }),
-        subresource: "status",
-    }
-}
-
-/// Pod status where it differs from what stands; the network-status annotation with it.
-fn status(
-    pod: &Value,
-    run: &Run,
-    host_ip: &str,
-    runtime: &mut dyn Runtime,
-    now: Timestamp,
-) -> Vec<Write> {
-    let mut ready = run.sandboxed;
-    let mut started = run.sandboxed;
-    let mut report = |path: &str, main: bool| -> Vec<Value> {
-        items(pod, path)
-            .iter()
-            .map(|spec| {
-                let (value, is_ready) = container_status(spec, run, runtime, main);
-                if main {
-                    ready &= is_ready;
-                    started &= value["started"] == true;
-                }
-                value
-            })
-            .collect()
-    };
-    let init = report("/spec/initContainers", false);
-    let main = report("/spec/containers", true);
-    let phase = if started { "Running" } else { "Pending" };
-    let mut status = json!({
-        "phase": phase, "hostIP": host_ip, "containerStatuses": main,
-        "startTime": match text(pod, "/status/startTime") { "" => Value::from(now.to_string()), at => at.into() },
-    });
-    if run.sandboxed {
-        status["podIP"] = run.ip.as_str().into();
-        status["podIPs"] = json!([{ "ip": run.ip }]);
-    }
-    if !init.is_empty() {
-        status["initContainerStatuses"] = init.into();
-    }
-    let mut conditioned = pod.clone();
-    let initialised = run.initialised == items(pod, "/spec/initContainers").len();
-    for (kind, holds, reason) in [
-        ("PodScheduled", true, ""),
-        ("Initialized", initialised, "ContainersNotInitialized"),
-        ("ContainersReady", ready, "ContainersNotReady"),
-        ("Ready", ready, "ContainersNotReady"),
-    ] {
-        let word = if holds { "True" } else { "False" };
-        let why = if holds { "" } else { reason };
-        if let Some(conditions) = objects::with_condition(&conditioned, kind, word, why, "", now) {
-            objects::put(&mut conditioned, &["status", "conditions"], conditions.into());
-        }
-    }
-    status["conditions"] = conditioned["status"]["conditions"].clone();
-    let mut writes = Vec::new();
-    let same = status.as_object().is_some_and(|fields| {
-        fields.iter().all(|(key, value)| pod["status"].get(key) == Some(value))
-    });
-    if !same {
-        writes.push(Write::Patch {
-            key: ObjectKey::of(pod),
-            patch_type: PatchType::Merge,
-            patch: json!({ "status": status }),
-            subresource: "status",
-        });
-    }
-    if run.sandboxed && !run.attached.is_empty() {
-        let networks: Vec<Value> =
-            run.attached.iter().map(|(a, c, r)| multus::status(a, c, r)).collect();
-        let networks = serde_json::to_string_pretty(&networks).unwrap_or_default();
-        if text(pod, "/metadata/annotations/k8s.v1.cni.cncf.io~1network-status") != networks {
-            writes.push(Write::Patch {
-                key: ObjectKey::of(pod),
-                patch_type: PatchType::Merge,
-                patch: json!({ "metadata": { "annotations": { api::annotation::NETWORK_STATUS: networks } } }),
-                subresource: "",
-            });
-        }
-    }
-    writes
-}
-
-fn container_status(
-    spec: &Value,
-    run: &Run,
-    runtime: &mut dyn Runtime,
-    main: bool,
-) -> (Value, bool) {
-    let name = text(spec, "/name");
-    let image = text(spec, "/image");
-    let Some(instance) = run.containers.get(name) else {
-        let reason = if main && !run.sandboxed { "ContainerCreating" } else { "PodInitializing" };
-        let waiting = json!({
-            "name": name, "image": image, "imageID": "", "ready": false, "started": false, "restartCount": 0,
-            "state": { "waiting": { "reason": reason } },
-        });
-        return (waiting, false);
-    };
-    let ready = instance.running && runtime.ready(&instance.container.id);
-    let ended = instance.last.as_ref().map(|(status, message)| {
-        let reason = if *status == 0 { "Completed" } else { "Error" };
-        json!({ "terminated": { "exitCode": status, "reason": reason, "message": message } })
-    });
-    let state = match (instance.running, &ended) {
-        (true, _) => json!({ "running": { "startedAt": instance.since } }),
-        (false, Some(ended)) if ended["terminated"]["exitCode"] == 0 => ended.clone(),
-        (false, _) => json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
-    };
-    let mut status = json!({
-        "name": name, "image": image, "imageID": image, "containerID": format!("playground://{}", instance.container.id),
-        "ready": ready, "started": instance.running, "restartCount": instance.starts.saturating_sub(1), "state": state,
-    });
-    if let Some(ended) = ended {
-        status["lastState"] = ended;
-    }
-    (status, ready)
 }
 
 fn event(pod: &Value, warning: bool, reason: &str, message: String, now: Timestamp) -> Event {

@@ -5,6 +5,7 @@
 
 pub mod applets;
 pub mod cdi;
+#[allow(clippy::module_inception, reason = "the cluster itself, as one value")]
 pub mod cluster;
 pub mod devices;
 pub mod direct;

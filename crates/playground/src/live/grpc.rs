@@ -2,7 +2,7 @@
 //!
 //! Shells only: lists go into a queue that the next tick reads, allocations are asked for on the tick's thread.
 
-use crate::cluster::devices::{Allocation, Device, Given, Plugins};
+use crate::cluster::devices::{Allocation, Device, DeviceLists, Given, Plugins};
 use futures::StreamExt;
 use node::proto::v1::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
 use node::proto::v1::{
@@ -25,8 +25,6 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tonic::{Request, Response, Status};
 
-type Lists = Vec<(String, Option<Vec<Device>>)>;
-
 /// The kubelet's side of the sockets of one node.
 pub struct Sockets {
     runtime: Handle,
@@ -38,7 +36,7 @@ struct Shared {
     directory: PathBuf,
     /// Wakes the tick.
     wake: Box<dyn Fn() + Send + Sync>,
-    lists: Mutex<Lists>,
+    lists: Mutex<DeviceLists>,
     clients: Mutex<BTreeMap<String, DevicePluginClient<Channel>>>,
     followers: Mutex<BTreeMap<String, JoinHandle<()>>>,
     given: Mutex<Vec<Given>>,
@@ -88,7 +86,7 @@ impl Sockets {
     }
 
     /// What plugins sent since the last call.
-    pub fn take_lists(&self) -> Lists {
+    pub fn take_lists(&self) -> DeviceLists {
         std::mem::take(&mut *locked(&self.shared.lists))
     }
 
@@ -193,9 +191,7 @@ impl PodResourcesLister for Lister {
                 devices: vec![ContainerDevices {
                     resource_name: given.resource.clone(),
                     device_ids: given.ids.clone(),
-                    ..ContainerDevices::default()
                 }],
-                ..ContainerResources::default()
             });
         }
         let pod_resources = pods.into_values().collect();

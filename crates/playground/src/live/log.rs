@@ -48,7 +48,10 @@ impl io::Write for Log {
 
 /// All logs, by namespace, pod and container.
 #[derive(Debug, Clone, Default)]
-pub struct Logs(Arc<Mutex<BTreeMap<(String, String, String), Log>>>);
+pub struct Logs(Arc<Mutex<BTreeMap<Key, Log>>>);
+
+/// Namespace, pod and container.
+type Key = (String, String, String);
 
 impl Logs {
     /// The log of a container, made when it is first asked for.

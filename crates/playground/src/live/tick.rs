@@ -4,7 +4,7 @@ use super::grpc::Sockets;
 use super::log::Logs;
 use super::runtime::{Containers, Surroundings};
 use crate::cluster::cluster::{Api, Cluster, Environment};
-use crate::cluster::devices::{Device, Plugins};
+use crate::cluster::devices::{DeviceLists, Plugins};
 use crate::cluster::direct::Direct;
 use crate::cluster::kubelet::Runtime;
 use crate::cluster::objects::Objects;
@@ -216,7 +216,7 @@ impl Environment for Live {
         }
     }
 
-    fn lists(&mut self, node: &str) -> Vec<(String, Option<Vec<Device>>)> {
+    fn lists(&mut self, node: &str) -> DeviceLists {
         self.sockets.get(node).map(Sockets::take_lists).unwrap_or_default()
     }
 }

@@ -8,7 +8,7 @@ use super::story::{Act, Story};
 use super::trace::Trace;
 use super::workers::{Daemon, OperatorProcess, Plugin, Worker};
 use crate::cluster::cluster::{Cluster, Environment};
-use crate::cluster::devices::{self, Device, Plugins};
+use crate::cluster::devices::{self, DeviceLists, Plugins};
 use crate::cluster::direct::Direct;
 use crate::cluster::kubelet::{Container, Runtime};
 use crate::install;
@@ -69,7 +69,7 @@ pub struct Containers {
     ended: BTreeMap<String, (i32, String)>,
     alive: BTreeSet<String>,
     starting: Vec<Container>,
-    lists: BTreeMap<String, Vec<(String, Option<Vec<Device>>)>>,
+    lists: BTreeMap<String, DeviceLists>,
     /// The device plugin's container on each node.
     plugins: BTreeMap<String, String>,
     asked: String,
@@ -146,7 +146,7 @@ impl Environment for Containers {
         self
     }
 
-    fn lists(&mut self, node: &str) -> Vec<(String, Option<Vec<Device>>)> {
+    fn lists(&mut self, node: &str) -> DeviceLists {
         self.lists.remove(node).unwrap_or_default()
     }
 }

@@ -1,10 +1,10 @@
 //! Our three programs in the simulation, each around the same plain steps that its shell runs in production.
 
 use super::process::{Informer, News};
-use crate::cluster::devices::{Allocation, Device, Given, allocation_of};
+use crate::cluster::devices::{Allocation, Device, DeviceLists, Given, allocation_of};
 use crate::cluster::kubelet::Container;
 use crate::store::User;
-use api::custody::{Claims, Holder, Offer};
+use api::custody::{Holder, Offer};
 use api::wire::{Answer, ObjectKey, Write};
 use api::{Timestamp, files, names};
 use host::Host;
@@ -41,7 +41,7 @@ pub struct Taken {
     /// Time that the host's work took.
     pub spent: Duration,
     /// New device lists for the kubelet of a node.
-    pub lists: Option<(String, Vec<(String, Option<Vec<Device>>)>)>,
+    pub lists: Option<(String, DeviceLists)>,
     work: Option<Work>,
     look_again: Option<Timestamp>,
 }
@@ -379,8 +379,7 @@ impl Plugin {
         // Allocate reads the offer again.
         let offer = custody::read_offer(&self.host, &boot_id).good();
         let offer = offer.ok_or("there is no good offer on this node")?;
-        let claims =
-            custody::read_claims(&self.host, &boot_id).good().unwrap_or_else(Claims::default);
+        let claims = custody::read_claims(&self.host, &boot_id).good().unwrap_or_default();
         let mut known = BTreeMap::new();
         if let Some(offered) = offer.resources.get(resource) {
             for device in offered.devices.iter().filter(|d| ids.contains(&d.pci.to_string())) {
@@ -399,7 +398,7 @@ impl Plugin {
 }
 
 /// One list for each resource; a resource that is offered no more has its plugin taken away.
-fn lists(before: Option<&Offer>, now: &Offer) -> Vec<(String, Option<Vec<Device>>)> {
+fn lists(before: Option<&Offer>, now: &Offer) -> DeviceLists {
     let device = |device: &node::proto::v1beta1::Device| Device {
         id: device.id.clone(),
         healthy: device.health == "Healthy",
