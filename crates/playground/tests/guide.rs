@@ -1,5 +1,7 @@
 //! The guide on a live playground: it works, and when one link is broken the demo fails and names the step.
 
+#![allow(clippy::unwrap_used)] // a test stops at the first thing that is missing
+
 use host::sim::Fault;
 use playground::demo::{self, Report};
 use playground::live::{Options, Playground};
