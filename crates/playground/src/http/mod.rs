@@ -4,6 +4,7 @@
 //! containers (`logs`, `exec`), which a `PodShell` knows.
 
 mod exec;
+mod protobuf;
 mod route;
 mod tls;
 mod watch;

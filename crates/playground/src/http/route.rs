@@ -1,6 +1,6 @@
 //! One HTTP request: who asks, what the document says, and where the answer comes from.
 
-use super::{Shell, exec, status, watch};
+use super::{Shell, exec, protobuf, status, watch};
 use crate::store::{User, content_type};
 use api::wire::{Method, PatchType, Request};
 use axum::body::{Body, Bytes};
@@ -113,8 +113,7 @@ fn parse(content_type: &str, bytes: &Bytes) -> Result<Value, Refused> {
         (400, "BadRequest", format!("the object provided is unrecognized: {error}"))
     };
     if content_type.contains("protobuf") {
-        let message = "the playground reads JSON and YAML, and not protobuf".to_owned();
-        return Err((415, "UnsupportedMediaType", message));
+        return protobuf::document(bytes).map_err(|why| (415, "UnsupportedMediaType", why));
     }
     // Server-side apply sends JSON under the name of YAML.
     let json = serde_json::from_slice(bytes);
