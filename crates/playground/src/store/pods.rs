@@ -40,7 +40,8 @@ impl Store {
         let pod = self.target(&call)?;
         let name = object::name(&pod);
         let asked = request.query.get("container").map(String::as_str).unwrap_or_default();
-        let names = container_names(&pod);
+        let names = container_names(&pod, "containers");
+        let started_before = container_names(&pod, "initContainers");
         let container = match (asked, names.as_slice()) {
             ("", [only]) => (*only).to_owned(),
             ("", many) => default_container(&pod, many).ok_or_else(|| {
@@ -49,7 +50,9 @@ impl Store {
                     many.join(" ")
                 ))
             })?,
-            (asked, names) if names.contains(&asked) => asked.to_owned(),
+            (asked, names) if names.contains(&asked) || started_before.contains(&asked) => {
+                asked.to_owned()
+            }
             (asked, _) => {
                 let message = format!("container {asked} is not valid for pod {name}");
                 return Err(Refusal::bad_request(message));
@@ -69,10 +72,9 @@ impl Store {
     }
 }
 
-fn container_names(pod: &Value) -> Vec<&str> {
-    let lists = ["containers", "initContainers"];
-    let lists = lists.iter().filter_map(|list| at(pod, &["spec", list])?.as_array());
-    lists.flatten().map(|container| text(container, &["name"])).collect()
+fn container_names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
+    let containers = at(pod, &["spec", list]).and_then(Value::as_array).into_iter().flatten();
+    containers.map(|container| text(container, &["name"])).collect()
 }
 
 /// The container that the pod itself names as its default one.
