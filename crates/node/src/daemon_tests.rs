@@ -516,17 +516,8 @@ fn without_the_ledger_on_the_disk_there_is_no_reboot_and_a_sentence() {
         status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
         status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        status Failed, rdma shared, 0 vfs, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending
-        event SyncStatusChanged: Status changed from: Failed to: InProgress
         status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
         status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        status Failed, rdma shared, 0 vfs, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending
-        event SyncStatusChanged: Status changed from: Failed to: InProgress
-        status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
     "#]]);
     assert_eq!(life.machine_says().2, 1);
     life.host.machine().faults.clear();

@@ -82,6 +82,7 @@ async fn a_daemon_without_a_node_says_what_to_set() {
 #[test]
 fn the_help_teaches() {
     let help = Arguments::command().render_long_help().to_string();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in ["daemon", "device-plugin", "install-cni", "describe sriovnetworknodestate NODE"] {
         assert!(help.contains(part), "{part} is not in:\n{help}");
     }
