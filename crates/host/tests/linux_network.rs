@@ -328,7 +328,9 @@ fn a_device_without_devlink_is_no_such_device() {
 fn a_look_at_rdma_does_not_load_the_subsystem() {
     let Some(space) = private_space() else { return };
     if std::fs::exists("/sys/module/ib_core").unwrap() {
-        eprintln!("SKIPPED: ib_core is loaded here, so that a look cannot be seen not to load it");
+        support::say(
+            "SKIPPED: ib_core is loaded here, so that a look cannot be seen not to load it",
+        );
         return;
     }
     let host = space.host();

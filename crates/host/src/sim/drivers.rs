@@ -45,7 +45,8 @@ const ALL: VfRules = VfRules {
     spoof_check: false,
 };
 
-/// igb makes its VFs with spoof check on (lab), refuses link state (EOPNOTSUPP), a minimum rate (EINVAL) and 802.1ad (EPROTONOSUPPORT): lab.md section 2.
+/// igb makes its VFs with spoof check on (lab), and refuses link state (EOPNOTSUPP), a minimum rate (EINVAL) and
+/// 802.1ad (EPROTONOSUPPORT): lab.md section 2.
 const IGB: VfRules = VfRules {
     any: true,
     link_state: false,

@@ -10,6 +10,7 @@ use host::netlink::message::{CREATE, EXCLUSIVE, Request, replies};
 use host::netlink::{Body, rdma};
 use host::seam::{Host, LinkQuery, Namespace};
 use netlink_sys::{Socket, SocketAddr};
+use std::io::Write;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -33,10 +34,15 @@ pub fn private_space() -> Option<Space> {
                 !required.split(',').any(|word| word == "root"),
                 "cannot make a network namespace ({errno}), and IRONRAIL_REQUIRE asks for root"
             );
-            eprintln!("SKIPPED: cannot make a network namespace ({errno}); run as root");
+            say(&format!("SKIPPED: cannot make a network namespace ({errno}); run as root"));
             None
         }
     }
+}
+
+/// To standard error itself: the test harness swallows what `eprintln!` says.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl Space {

@@ -7,7 +7,7 @@ use api::Timestamp;
 use api::wire::{Method, Request};
 use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use futures::stream;
 use http::request::Parts;
@@ -175,7 +175,9 @@ async fn run(pods: Arc<dyn PodShell>, exec: Exec, mut socket: WebSocket) {
             }
         }
     }
-    let _ = socket.send(Message::Close(None)).await;
+    // Without a code kubectl takes the end of the connection for a failure.
+    let normal = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+    let _ = socket.send(Message::Close(Some(normal))).await;
 }
 
 fn closing(exit: i32) -> Value {
