@@ -2,6 +2,8 @@
 //!
 //! Skipped aloud where there is no kubectl; with `kubectl` among the words of `IRONRAIL_REQUIRE` that is a failure.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use api::Timestamp;
 use expect_test::{Expect, expect};
 use playground::live::{Options, Playground};
