@@ -8,7 +8,7 @@ use api::Timestamp;
 use expect_test::{Expect, expect};
 use playground::live::{Options, Playground};
 use playground::store::User;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -81,7 +81,8 @@ fn start() -> Option<Cluster> {
         let required = std::env::var("IRONRAIL_REQUIRE").unwrap_or_default();
         let required = required.split([',', ' ']).any(|word| word == "kubectl");
         assert!(!required, "there is no kubectl on this machine, and IRONRAIL_REQUIRE names it");
-        eprintln!("SKIPPED: there is no kubectl on this machine");
+        // To standard error itself: the test harness swallows what `eprintln!` says.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: there is no kubectl on this machine");
         return None;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();

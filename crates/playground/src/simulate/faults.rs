@@ -21,12 +21,10 @@ pub enum Fault {
     Outage,
     /// A machine loses its power.
     PowerCut,
-    /// A second operator runs at the same time.
-    TwoOperators,
 }
 
 impl Fault {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::CrashAtPrimitive,
         Self::CrashBetweenWrites,
         Self::LostWatch,
@@ -35,7 +33,6 @@ impl Fault {
         Self::LostAnswer,
         Self::Outage,
         Self::PowerCut,
-        Self::TwoOperators,
     ];
 }
 
@@ -50,7 +47,6 @@ impl fmt::Display for Fault {
             Self::LostAnswer => "lost answer",
             Self::Outage => "API outage",
             Self::PowerCut => "power cut",
-            Self::TwoOperators => "two operators",
         })
     }
 }
