@@ -86,6 +86,77 @@ fn a_pool_becomes_node_states_and_then_the_world_is_quiet() {
     check(Driver::new(&api, settings()).settle(&mut api), expect![[""]]);
 }
 
+/// The `Ready` condition of the pool, in each of its statuses in order.
+fn readiness(api: &Api) -> String {
+    let pools = api.log.iter().filter(|event| event.object["kind"] == "SriovNetworkPoolConfig");
+    let mut said = Vec::new();
+    for event in pools {
+        let conditions = event.object["status"]["conditions"].as_array().into_iter().flatten();
+        for ready in conditions.filter(|condition| condition["type"] == "Ready") {
+            let text = |name: &str| ready[name].as_str().unwrap().to_owned();
+            said.push(format!("{} {}: {}", text("status"), text("reason"), text("message")));
+        }
+    }
+    said.dedup();
+    said.join("\n")
+}
+
+/// The daemon did everything that the node state asks for now.
+fn finish(api: &mut Api, node: &str) {
+    api.edit(NODE_STATE, node, |state| {
+        let generation = state["metadata"]["generation"].clone();
+        state["status"]["syncStatus"] = "Succeeded".into();
+        state["status"]["observedGeneration"] = generation;
+    });
+}
+
+#[test]
+fn a_pool_is_not_ready_before_its_mode_has_reached_the_nodes() {
+    let mut api = Api::default();
+    api.put(config());
+    api.put(node("worker-0"));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    finish(&mut api, "worker-0");
+    driver.settle(&mut api);
+    // The node is at its goal, which is an older one, and the new one takes its time to get there.
+    api.forbid.insert(NODE_STATE.to_owned(), "not now".to_owned());
+    api.put(pool("rdma", json!({ "rdmaMode": "exclusive" })));
+    driver.settle(&mut api);
+    api.forbid.clear();
+    driver.wait(600);
+    driver.settle(&mut api);
+    finish(&mut api, "worker-0");
+    driver.settle(&mut api);
+    api.edit("SriovNetworkPoolConfig", "rdma", |pool| pool["spec"]["rdmaMode"] = "shared".into());
+    driver.settle(&mut api);
+    check(
+        readiness(&api),
+        expect![[r#"
+        False Progressing: 0 of 1 nodes are at their goal
+        True NodesReady: 1 of 1 nodes are at their goal
+        False Progressing: 0 of 1 nodes are at their goal"#]],
+    );
+}
+
+#[test]
+fn a_pool_is_not_ready_while_a_node_of_it_has_no_state_yet() {
+    let mut api = Api::default();
+    api.put(config());
+    api.put(pool("rdma", json!({ "rdmaMode": "exclusive" })));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    api.forbid.insert(NODE_STATE.to_owned(), "not now".to_owned());
+    api.put(node("worker-0"));
+    driver.settle(&mut api);
+    check(
+        readiness(&api),
+        expect![[r#"
+        True NoNodes: the node selector matches no node
+        False Progressing: 0 of 1 nodes are at their goal"#]],
+    );
+}
+
 #[test]
 fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
     let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));

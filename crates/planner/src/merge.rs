@@ -25,11 +25,16 @@ pub fn mode_wish(
     labels: &std::collections::BTreeMap<String, String>,
     pools: &[SriovNetworkPoolConfig],
 ) -> ModeWish {
-    match pools::membership(labels, pools) {
+    mode_of(&pools::membership(labels, pools), pools)
+}
+
+/// The same for a node whose pool is known.
+pub fn mode_of(membership: &Membership, pools: &[SriovNetworkPoolConfig]) -> ModeWish {
+    match membership {
         Membership::NoPool => ModeWish::Is(None),
         Membership::Several(_) => ModeWish::Keep,
         Membership::Pool(name) => {
-            let pool = pools.iter().find(|pool| pool.metadata.name == name);
+            let pool = pools.iter().find(|pool| pool.metadata.name == *name);
             match pool.map(pools::rdma_mode) {
                 Some(Ok(mode)) => ModeWish::Is(mode),
                 Some(Err(_)) | None => ModeWish::Keep,

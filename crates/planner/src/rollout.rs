@@ -5,11 +5,12 @@
 //! and cordoned by somebody else (taking it costs nothing), then by name.
 
 use crate::blocker::{self, Blocker};
+use crate::merge::{self, ModeWish};
 use crate::order::DrainRequest;
 use crate::pools::{self, Limit, Membership};
 use crate::reason::Problem;
-use api::Timestamp;
 use api::pool::{Grant, SriovNetworkPoolConfig, WaitingNode};
+use api::{RdmaMode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The cluster as the rollout sees it.
@@ -45,6 +46,9 @@ pub struct FleetNode {
     pub external_drainer: bool,
     /// The node state says `Succeeded` for its present generation.
     pub at_goal: bool,
+    /// The RDMA mode that the spec of the node state asks for. A pool's wish reaches it one write after the pool: until
+    /// then the node is at an older goal.
+    pub ordered_mode: Option<RdmaMode>,
 }
 
 /// How far the operator has come with a node: the node state's `current-state`.
@@ -210,7 +214,11 @@ fn count(
         if members.get(name.as_str()).is_some_and(&belongs) {
             next.nodes += 1;
             let undisturbed = node.request == DrainRequest::Idle && node.current == Progress::Idle;
-            next.ready_nodes += usize::from(node.at_goal && undisturbed);
+            let ordered = match merge::mode_of(&members[name.as_str()], &fleet.pools) {
+                ModeWish::Is(mode) => node.ordered_mode == mode,
+                ModeWish::Keep => true,
+            };
+            next.ready_nodes += usize::from(node.at_goal && ordered && undisturbed);
         }
     }
 }

@@ -47,6 +47,7 @@ fn pool<'a>(fleet: &mut Fleet, words: &mut impl Iterator<Item = &'a str>) {
                 selector.match_labels.insert(key.to_owned(), value.to_owned());
             }
             "granted" => pool.status.grants = grants(value),
+            "mode" => pool.spec.rdma_mode = value.to_owned(),
             "offload" => pool.spec.ovs_hardware_offload_config.name = value.to_owned(),
             other => panic!("no word about a pool: {other}"),
         }
@@ -78,6 +79,7 @@ fn node<'a>(words: impl Iterator<Item = &'a str>) -> FleetNode {
             "unmanaged" => node.managed = false,
             "external" => node.external_drainer = true,
             "done" => node.at_goal = true,
+            "ordered-exclusive" => node.ordered_mode = Some(api::RdmaMode::Exclusive),
             "control-plane" => {
                 node.labels.insert(api::label::CONTROL_PLANE.to_owned(), String::new());
             }
@@ -210,6 +212,27 @@ fn a_granted_node_keeps_its_grant_until_it_is_idle_and_uncordoned() {
           grant ends: w1 asks for nothing more and is uncordoned
           new grant: w2 for Reboot_Required
     "#]],
+    );
+}
+
+#[test]
+fn a_node_counts_only_when_its_order_carries_the_mode_that_the_pool_wants() {
+    check(
+        "pool fast mode exclusive on p=1
+         w1 p=1 done
+         w2 p=1 done ordered-exclusive",
+        expect![[r#"
+            pool fast: 1 of 2 nodes ready
+        "#]],
+    );
+    // The mode was taken back, and the order of w2 does not know it yet.
+    check(
+        "pool fast on p=1
+         w1 p=1 done
+         w2 p=1 done ordered-exclusive",
+        expect![[r#"
+            pool fast: 1 of 2 nodes ready
+        "#]],
     );
 }
 

@@ -110,6 +110,12 @@ pub(crate) fn managed_nodes(world: &World) -> Vec<(&Node, Option<&SriovNetworkNo
     managed.map(|node| (node, world.node_states.get(&node.metadata.name))).collect()
 }
 
+/// True when the operator config asks for a daemon on this node.
+pub(crate) fn is_managed(world: &World, node: &Node) -> bool {
+    let labels = world.config.as_ref().map(operatorconfig::managed_nodes);
+    labels.is_some_and(|labels| is_labelled(node, &labels))
+}
+
 pub(crate) fn is_labelled(node: &Node, labels: &BTreeMap<String, String>) -> bool {
     labels.iter().all(|(key, value)| node.metadata.labels.get(key) == Some(value))
 }

@@ -46,14 +46,16 @@ fn fleet_node(world: &World, node: &Node, state: Option<&SriovNetworkNodeState>)
         empty: node.unschedulable && !world.pods_on(name).any(would_move),
         ..FleetNode::default()
     };
+    // A node whose state is not made yet counts already: a pool without it would be Ready too early.
+    seen.managed = state.is_some() || super::is_managed(world, node);
     let Some(state) = state else { return seen };
     let DrainState { request, mirror, current } = drain_state(node, state);
-    seen.managed = true;
     // The daemon writes two annotations, one after the other; a request ends when both are back.
     seen.request = if request == DrainRequest::Idle { mirror } else { request };
     seen.current = current;
     seen.external_drainer = super::drain::has_external_drainer(state);
     seen.at_goal = super::is_at_goal(state);
+    seen.ordered_mode = state.spec.system.rdma_mode;
     match super::grant_of(world, name) {
         // A grant that started no drain yet, as far as this cache knows, is not over: the drain step closes it first.
         Some(grant) if !is_used(state, grant) && seen.request == DrainRequest::Idle => {
