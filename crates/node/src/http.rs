@@ -5,6 +5,12 @@ use api::wire::{Answer, Method, Request, Response};
 use kube::client::Body;
 use serde_json::Value;
 
+/// A client that asks once: kube's own repeats a refusal that the daemon must hear of.
+pub fn client(mut cluster: kube::Config) -> anyhow::Result<kube::Client> {
+    cluster.default_retry = false;
+    kube::Client::try_from(cluster).context("cannot make a client of the cluster's configuration")
+}
+
 /// Sends one request and reads its answer; no answer is an answer too.
 pub async fn send(client: &kube::Client, request: &Request) -> Answer {
     match exchange(client, request).await {

@@ -44,7 +44,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let process = Process {
             arguments: std::env::args().collect(),
-            client: client(arguments).await?,
+            cluster: cluster(arguments).await?,
             host: Arc::new(host),
             kubelet: PathBuf::from(or("KUBELET_DIRECTORY", KUBELET)),
             pace: Pace::Events,
@@ -57,15 +57,17 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     })
 }
 
-/// Only the daemon talks to the API server; the others get a client that reaches nobody.
-async fn client(arguments: &Arguments) -> anyhow::Result<kube::Client> {
+/// Only the daemon talks to the API server.
+async fn cluster(arguments: &Arguments) -> anyhow::Result<Option<kube::Config>> {
     match arguments.command {
-        Command::Daemon { .. } => kube::Client::try_default()
-            .await
-            .context("cannot reach a cluster: run inside one, or name one by KUBECONFIG"),
+        Command::Daemon { .. } => {
+            let cluster = kube::Config::infer()
+                .await
+                .context("cannot reach a cluster: run inside one, or name one by KUBECONFIG")?;
+            Ok(Some(cluster))
+        }
         Command::DevicePlugin { .. } | Command::InstallCni { .. } | Command::Boot { .. } => {
-            let nowhere = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
-            kube::Client::try_from(nowhere).context("cannot make a client")
+            Ok(None)
         }
     }
 }

@@ -26,7 +26,8 @@ pub struct Process {
     /// As in `argv`, the program's name first.
     pub arguments: Vec<String>,
     pub environment: BTreeMap<String, String>,
-    pub client: kube::Client,
+    /// How to reach the API server, for the command that talks to it.
+    pub cluster: Option<kube::Config>,
     pub host: Arc<dyn Host>,
     /// The kubelet's directory, `/var/lib/kubelet`, with `device-plugins` and `pod-resources` below it.
     pub kubelet: PathBuf,
@@ -100,7 +101,7 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let work = Work {
         command: arguments.command,
         environment: process.environment,
-        client: process.client,
+        cluster: process.cluster,
         host: process.host,
         kubelet: process.kubelet,
         pace: process.pace,
@@ -126,7 +127,7 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
 struct Work {
     command: Command,
     environment: BTreeMap<String, String>,
-    client: kube::Client,
+    cluster: Option<kube::Config>,
     host: Arc<dyn Host>,
     kubelet: PathBuf,
     pace: Pace,
@@ -138,10 +139,11 @@ impl Work {
         match &self.command {
             Command::Daemon { node_name } => {
                 let daemon = self.daemon(node_name.clone())?;
+                let cluster = self.cluster.context("the daemon needs a cluster to talk to")?;
                 tracing::info!(node = daemon.node, namespace = daemon.namespace, "daemon starts");
                 drive::run(drive::Settings {
                     daemon,
-                    client: self.client,
+                    client: crate::http::client(cluster)?,
                     host: self.host,
                     pod_resources: self.kubelet.join("pod-resources/kubelet.sock"),
                     pace: self.pace,

@@ -2,6 +2,7 @@
 //!
 //! It chooses nothing: what was asked is in the request, what it means is for the steps to say.
 
+use anyhow::Context;
 use api::wire::{Answer, Method, Request, Response};
 use kube::client::Body;
 use serde_json::Value;
@@ -49,6 +50,15 @@ fn encode(text: &str) -> String {
         }
         encoded
     })
+}
+
+/// A client that asks once.
+///
+/// kube's own repeats a 429 for as long as it takes, and the 429 of an eviction is the sentence that people wait for;
+/// when to ask again is for the steps to say.
+pub fn client(mut cluster: kube::Config) -> anyhow::Result<kube::Client> {
+    cluster.default_retry = false;
+    kube::Client::try_from(cluster).context("cannot make a client of the cluster's configuration")
 }
 
 /// Sends a request and reads the whole answer.

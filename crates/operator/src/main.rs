@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 fn start() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = kube::Client::try_default()
+        let cluster = kube::Config::infer()
             .await
             .context("cannot reach a cluster: run inside one, or name one by KUBECONFIG")?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -38,7 +38,7 @@ fn start() -> anyhow::Result<()> {
         process::run(Process {
             arguments: std::env::args().collect(),
             environment: std::env::vars().collect(),
-            client,
+            cluster,
             listen: None,
             log: Box::new(std::io::stdout()),
             stop: stopped,

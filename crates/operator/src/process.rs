@@ -22,7 +22,7 @@ pub struct Process {
     /// As in `argv`, the program's name first.
     pub arguments: Vec<String>,
     pub environment: BTreeMap<String, String>,
-    pub client: kube::Client,
+    pub cluster: kube::Config,
     /// In place of the address in the arguments, where several operators share one computer.
     pub listen: Option<SocketAddr>,
     pub log: Box<dyn io::Write + Send>,
@@ -62,7 +62,7 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let rest = Rest {
         arguments,
         environment: process.environment,
-        client: process.client,
+        client: http::client(process.cluster)?,
         listen: process.listen,
         stop: process.stop,
     };

@@ -40,8 +40,8 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// A client with the token of the pod's service account.
-    fn client(&self, container: &Container) -> anyhow::Result<kube::Config> {
+    /// How a container reaches the API server: with the token of the pod's service account.
+    fn cluster(&self, container: &Container) -> anyhow::Result<kube::Config> {
         let user = User::service_account(&container.namespace, &container.service_account);
         let token = self.shared.store().issue_token(&user);
         config(&self.server, self.authority.clone(), &token)
@@ -111,15 +111,14 @@ impl Containers {
         let log = Box::new(log);
         Ok(match program {
             Some("ironrail-operator") => {
-                let config = self.surroundings.client(container)?;
+                let cluster = self.surroundings.cluster(container)?;
                 let listen: Option<SocketAddr> = Some(format!("{}:0", container.pod_ip).parse()?);
                 Some(Box::new(move || {
                     Box::pin(async move {
-                        let client = kube::Client::try_from(config)?;
                         let process = operator::process::Process {
                             arguments,
                             environment,
-                            client,
+                            cluster,
                             listen,
                             log,
                             stop,
@@ -134,7 +133,7 @@ impl Containers {
                     !self.surroundings.missing.iter().any(|m| m == part),
                     "exec: no such program in the image"
                 );
-                let config = self.surroundings.client(container)?;
+                let cluster = self.surroundings.cluster(container)?;
                 let host =
                     self.surroundings.cluster_hosts.get(&container.node).map(SimHost::process);
                 let host =
@@ -142,13 +141,12 @@ impl Containers {
                 let kubelet = self.surroundings.directory.join(&container.node);
                 Some(Box::new(move || {
                     Box::pin(async move {
-                        let client = kube::Client::try_from(config)?;
                         let host = Arc::new(host);
                         let image = Box::new(image);
                         let process = node::process::Process {
                             arguments,
                             environment,
-                            client,
+                            cluster: Some(cluster),
                             host,
                             kubelet,
                             pace: PACE,
