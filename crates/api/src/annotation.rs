@@ -26,6 +26,9 @@ pub const CORDONED_BY_US: &str = "ironrail.dev/cordoned";
 /// On NodeState (ours): `since` of the grant under which the last drain was started; such a grant starts no other.
 pub const GRANT: &str = "ironrail.dev/grant";
 
+/// On Node (ours): each new value is a person's leave to ask once more for reboots that the ledger has closed.
+pub const RETRY_REBOOT: &str = "ironrail.dev/retry-reboot";
+
 pub const IDLE: &str = "Idle";
 pub const DRAIN_REQUIRED: &str = "Drain_Required";
 pub const REBOOT_REQUIRED: &str = "Reboot_Required";

@@ -161,6 +161,9 @@ pub struct RebootRecord {
     /// What was changed on the host so that the boot brings the goal.
     pub levers: Vec<String>,
     pub asked_at: Timestamp,
+    /// The node's `ironrail.dev/retry-reboot` when it was asked for: a new value opens a closed goal again.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub retry: String,
     pub outcome: RebootOutcome,
 }
 

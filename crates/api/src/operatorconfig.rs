@@ -23,6 +23,9 @@ pub struct OperatorConfigSpec {
     pub log_level: i64,
     #[serde(skip_serializing_if = "is_false")]
     pub disable_drain: bool,
+    /// Ours: nodes are drained and prepared, and a person reboots them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub disable_reboot: bool,
     #[serde(skip_serializing_if = "is_false")]
     pub enable_ovs_offload: bool,
     /// `daemon` or `systemd`.

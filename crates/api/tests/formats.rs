@@ -127,6 +127,7 @@ fn the_reboot_ledger_tells_what_was_tried_and_what_came() {
         boot_id_before: "b".into(),
         attempt: 1,
         levers: vec!["modprobe.d".into()],
+        retry: String::new(),
         asked_at: noon(),
         outcome,
     };

@@ -16,13 +16,17 @@ use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
 use host::{Host, Refusal, autoprobe};
-use planner::{Action, Desired, Lane, Permission, Plan, Step, Turn, audit};
+use planner::order::Leave;
+use planner::{Action, Blocker, Desired, Lane, Permission, Plan, Step, Turn, audit};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// Rounds of observe, plan, apply in one step. A card takes about four; more means that planner and host disagree.
 const ROUNDS: usize = 64;
 
+/// The two places where a reboot is booked.
+const LEDGER: &str = "the ledger on the host";
+const MIRROR: &str = "the node state's status";
 const NO_PODS: &str = "the kubelet's PodResources does not answer, so nobody knows which devices pods hold; nothing is changed";
 
 /// One node's daemon: who it is, and what it had better not try again at once.
@@ -46,6 +50,9 @@ struct Work<'a> {
     state: &'a SriovNetworkNodeState,
     desired: Desired,
     turn: Turn,
+    leave: Leave,
+    /// What the API refused of the last step's writes.
+    refused: Option<&'a str>,
     prefix: &'a str,
     now: Timestamp,
 }
@@ -90,6 +97,11 @@ impl Daemon {
             state,
             desired: Desired::parse(&state.spec),
             turn: Turn::of(world.desired_state(), world.current_state(), disabled),
+            leave: Leave {
+                by_person: world.config.spec.disable_reboot,
+                retry: world.retry_reboot().to_owned(),
+            },
+            refused: world.refused.as_deref(),
             prefix: &self.prefix,
             now,
         };
@@ -124,7 +136,11 @@ impl Work<'_> {
 
     /// One plan, and what of it may run now. None: something was done, so look again.
     fn round(&self, seen: Seen, failed: &mut Failed) -> Option<Report> {
-        let permission = Permission { turn: self.turn, offered: seen.offered.clone() };
+        let permission = Permission {
+            turn: self.turn,
+            offered: seen.offered.clone(),
+            reboots: self.leave.clone(),
+        };
         let plan = planner::plan(&self.desired, &seen.inventory, &permission, self.now);
         let findings = audit::plan(&self.desired, &seen.inventory, &permission, &plan);
         if !findings.is_empty() {
@@ -148,7 +164,9 @@ impl Work<'_> {
             }
             (false, Some((causes, attempt))) => {
                 let boot = &seen.inventory.boot_id;
-                let booked = planner::ledger::book(&plan.ledger, causes, attempt, boot, self.now);
+                let what = (causes, attempt);
+                let retry = &self.leave.retry;
+                let booked = planner::ledger::book(&plan.ledger, what, boot, retry, self.now);
                 return Some(self.reboot(seen, &plan, booked, failed));
             }
             (_, _) => run(self.host, &runnable, failed),
@@ -189,13 +207,26 @@ impl Work<'_> {
         failed: &mut Failed,
     ) -> Report {
         let is_mirrored = ledger::is_mirrored(&booked, &self.state.status.reboots);
-        if is_mirrored && let Err(error) = carry_out(self.host, &plan.steps, &booked) {
+        // Tried before the first lever, so that nothing is changed where no reboot can follow.
+        let unwritable = match is_mirrored.then(|| ledger::write(self.host, &plan.ledger)) {
+            Some(Ok(())) => None,
+            Some(Err(refusal)) => Some((LEDGER, refusal.to_string())),
+            None => self.refused.map(|why| (MIRROR, why.to_owned())),
+        };
+        let goes = is_mirrored && unwritable.is_none();
+        if goes && let Err(error) = carry_out(self.host, &plan.steps, &booked) {
             failed.insert(Lane::Node, error);
         }
         let mut report = self.report(seen, plan, failed);
-        report.rebooting = is_mirrored && !failed.contains_key(&Lane::Node);
-        report.first_tell = !is_mirrored;
-        if let Some(inventory) = &mut report.inventory {
+        let asked = plan.steps.iter().any(|step| matches!(step.action, Action::Reboot { .. }));
+        report.rebooting = goes && asked && !failed.contains_key(&Lane::Node);
+        report.first_tell = !is_mirrored || (goes && !asked);
+        if let Some((place, why)) = unwritable {
+            let blocker = Blocker::LedgerNotWritten { place, why };
+            tracing::warn!("{blocker}");
+            report.progress.blockers.push(blocker);
+        }
+        if let Some(inventory) = report.inventory.as_mut().filter(|_| goes || !is_mirrored) {
             inventory.reboots = booked;
         }
         report
@@ -266,7 +297,7 @@ fn run(host: &dyn Host, steps: &[&Step], failed: &mut Failed) {
 
 fn carry_out(host: &dyn Host, steps: &[Step], booked: &[RebootRecord]) -> Result<(), String> {
     for step in steps.iter().filter(|step| step.lane == Lane::Node) {
-        if matches!(step.action, Action::Reboot { .. }) {
+        if matches!(step.action, Action::Reboot { .. } | Action::LeaveReboot { .. }) {
             let refused = |refusal| {
                 format!("{refusal}; the node is not rebooted while the ledger cannot be written")
             };

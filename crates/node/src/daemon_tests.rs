@@ -468,14 +468,92 @@ fn a_reboot_that_did_not_help_is_not_asked_for_again() {
     life.told.drain(..life.told.iter().position(|line| line == "the machine boots").unwrap());
     life.tell(expect![[r#"
         the machine boots
-        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this
+        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 []
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 2));
+    life.assert_quiet();
+}
+
+#[test]
+fn a_person_may_have_a_closed_reboot_tried_once_more() {
+    let mut life = Life::worker()
+        .with(Fault::IgnoresKernelArgument)
+        .with(Fault::IgnoresModprobeOption)
+        .with(Fault::ServiceWithPrivateNetwork);
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    life.settle();
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 2));
+    // The person mends the cause, and says so.
+    life.host.machine().faults.remove(&Fault::IgnoresModprobeOption);
+    life.host.machine().faults.remove(&Fault::IgnoresKernelArgument);
+    life.told.clear();
+    life.node["metadata"]["annotations"][annotation::RETRY_REBOOT] = json!("mended");
+    life.deliver();
+    life.settle();
+    life.tell(expect![[r#"
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, reboot 1 didNotHelp
+        event SyncStatusChanged: Status changed from: Failed to: InProgress
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        operator: DrainComplete
+        status InProgress, rdma shared, 0 vfs, reboot 1 didNotHelp, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, reboot 1 didNotHelp, reboot 1 pending
+        event RebootNode: rebooting for RdmaMode exclusive
+        the machine boots
+        status Succeeded, rdma exclusive, 0 vfs, reboot 1 didNotHelp, reboot 1 helped
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+    "#]]);
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 0, 3));
+    life.assert_quiet();
+}
+
+#[test]
+fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
+    let mut life = Life::worker();
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.world.config.spec.disable_reboot = true;
+    life.wants("exclusive", 2);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 2 vfs
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, WaitingForReboot
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        plugin: offer 1 []
+        operator: DrainComplete
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, reboot 0 pending
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, reboot 0 pending
+        status Failed, rdma shared, 0 vfs, WaitingForReboot, RebootDisabled, reboot 0 pending, error: the node is drained and prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: the node is drained and prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
+    "#]]);
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 1));
+    life.assert_quiet();
+    life.host.machine().boot();
+    life.stop_plugin();
+    life.plugin = true;
+    life.settle();
+    life.tell(expect![[r#"
+        status Succeeded, rdma exclusive, 2 vfs, reboot 0 helped
+        event SyncStatusChanged: Status changed from: Failed to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 [ready ready]
+    "#]]);
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 2, 2));
     life.assert_quiet();
 }
 
@@ -513,11 +591,8 @@ fn without_the_ledger_on_the_disk_there_is_no_reboot_and_a_sentence() {
     }
     life.tell(expect![[r#"
         status InProgress, rdma shared, 0 vfs, reboot 1 pending
-        status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
-        status Failed, rdma shared, 0 vfs, reboot 1 pending, error: cannot write the option for RDMA mode exclusive: replace /etc/modprobe.d/sriov_network_operator_modules_config.conf: no space left on device
+        status Failed, rdma shared, 0 vfs, LedgerNotWritten, reboot 1 pending, error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device
     "#]]);
     assert_eq!(life.machine_says().2, 1);
     life.host.machine().faults.clear();

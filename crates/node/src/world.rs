@@ -120,6 +120,13 @@ impl NodeWorld {
         Some(node.annotations.get(annotation::NODE_STATE).map_or(annotation::IDLE, String::as_str))
     }
 
+    /// A person's leave to ask once more for what the ledger has closed.
+    pub fn retry_reboot(&self) -> &str {
+        let annotations = self.node.as_ref().map(|node| &node.annotations);
+        let value = annotations.and_then(|all| all.get(annotation::RETRY_REBOOT));
+        value.map_or("", String::as_str)
+    }
+
     fn state_annotation(&self, key: &str) -> &str {
         let annotations = self.state.as_ref().map(|state| &state.metadata.annotations);
         annotations.and_then(|all| all.get(key)).map_or(annotation::IDLE, String::as_str)

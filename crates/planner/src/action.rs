@@ -23,6 +23,8 @@ pub enum Action {
     SwitchRdmaMode { mode: RdmaMode },
     /// Boots the host anew. `pending` is booked for each cause, on disk and in the status, before it is asked for.
     Reboot { causes: Vec<RebootCause>, attempt: u32 },
+    /// Books `pending` for each cause and leaves the reboot to a person (`disableReboot`).
+    LeaveReboot { causes: Vec<RebootCause> },
 
     /// Writes upstream's PF store file, before the first change, so that a crash leaves the PF marked as ours.
     RememberFunction { interface: Box<Interface> },
@@ -149,6 +151,7 @@ impl Action {
             self,
             Self::SwitchRdmaMode { .. }
                 | Self::Reboot { .. }
+                | Self::LeaveReboot { .. }
                 | Self::SetVfCount { .. }
                 | Self::SetEswitchMode { .. }
         )
@@ -181,13 +184,14 @@ impl fmt::Display for Action {
             Self::RemoveKernelArgument { tool } => write!(f, "remove kernel argument by {tool}"),
             Self::SwitchRdmaMode { mode } => write!(f, "switch rdma mode to {mode}"),
             Self::Reboot { causes, attempt } => {
-                let causes: Vec<String> =
-                    causes.iter().map(|c| format!("{} {}", c.reason, c.goal)).collect();
-                write!(f, "reboot for {}", causes.join(" and "))?;
+                write!(f, "reboot for {}", in_words(causes))?;
                 match attempt {
                     1 => Ok(()),
                     n => write!(f, " (attempt {n})"),
                 }
+            }
+            Self::LeaveReboot { causes } => {
+                write!(f, "leave to a person the reboot for {}", in_words(causes))
             }
             Self::RememberFunction { interface } => {
                 write!(f, "remember {}", interface.pci_address)
@@ -210,6 +214,12 @@ impl fmt::Display for Action {
             Self::SetVfMtu { pf, vf, mtu } => write!(f, "set vf mtu {pf} vf {vf} {mtu}"),
         }
     }
+}
+
+/// `RdmaMode exclusive and Firmware …`.
+fn in_words(causes: &[RebootCause]) -> String {
+    let causes: Vec<String> = causes.iter().map(|c| format!("{} {}", c.reason, c.goal)).collect();
+    causes.join(" and ")
 }
 
 impl fmt::Display for Step {

@@ -3,7 +3,7 @@
 //! Run by tests, by the daemon before it acts, and by the CLI. A finding is a bug of ours: the plan must not be run.
 //! The checks look at plan, inventory and permission only, and are stupid on purpose.
 
-use crate::action::{Action, Disturbance, Step};
+use crate::action::{Action, Disturbance, RebootReason, Step};
 use crate::desired::Desired;
 use crate::ledger::ATTEMPTS;
 use crate::order::{DrainRequest, Permission, Plan, Turn};
@@ -34,7 +34,7 @@ pub fn plan(
     if !plan.later.is_empty() && plan.blockers.is_empty() {
         findings.push(format!("{} steps wait and nothing says why", plan.later.len()));
     }
-    findings.extend(reboots(inventory, plan));
+    findings.extend(reboots(inventory, permission, plan));
     findings.extend(functions(desired, inventory, plan));
     findings
 }
@@ -51,10 +51,10 @@ fn disturbs_only_by_right(step: &Step, permission: &Permission, held: bool) -> O
 }
 
 fn is_reboot(step: &Step) -> bool {
-    matches!(step.action, Action::Reboot { .. })
+    matches!(step.action, Action::Reboot { .. } | Action::LeaveReboot { .. })
 }
 
-fn reboots(inventory: &Inventory, plan: &Plan) -> Vec<String> {
+fn reboots(inventory: &Inventory, permission: &Permission, plan: &Plan) -> Vec<String> {
     let mut findings = vec![];
     let all: Vec<&Step> = plan.steps.iter().chain(&plan.later).collect();
     if all.iter().filter(|step| is_reboot(step)).count() > 1 {
@@ -67,14 +67,24 @@ fn reboots(inventory: &Inventory, plan: &Plan) -> Vec<String> {
     }
     for step in all {
         let Action::Reboot { causes, attempt } = &step.action else { continue };
+        if permission.reboots.by_person {
+            findings.push("a reboot that is left to a person".to_owned());
+        }
         if *attempt == 0 || *attempt > ATTEMPTS {
             findings.push(format!("attempt {attempt} of a reboot"));
         }
         for cause in causes {
-            let newest = inventory.reboots.iter().rev().find(|r| r.reason == cause.reason.as_str());
+            let card = |goal: &str| goal.split(' ').next().unwrap_or_default().to_owned();
+            let newest = inventory.reboots.iter().rev().find(|record| {
+                record.reason == cause.reason.as_str()
+                    && (cause.reason == RebootReason::RdmaMode
+                        || card(&record.goal) == card(&cause.goal))
+            });
+            let retry = &permission.reboots.retry;
             let closed = newest.is_some_and(|record| {
                 record.goal == cause.goal
                     && matches!(record.outcome, RebootOutcome::DidNotHelp { .. })
+                    && (retry.is_empty() || record.retry == *retry)
             });
             if closed {
                 findings.push(format!("a second reboot for {} {}", cause.reason, cause.goal));
@@ -134,7 +144,8 @@ fn target(action: &Action) -> Option<(PciAddress, Option<u32>)> {
         | Action::SetKernelArgument { .. }
         | Action::RemoveKernelArgument { .. }
         | Action::SwitchRdmaMode { .. }
-        | Action::Reboot { .. } => None,
+        | Action::Reboot { .. }
+        | Action::LeaveReboot { .. } => None,
         Action::RememberFunction { interface } => Some((interface.pci_address, None)),
         Action::ForgetFunction { pf }
         | Action::SetVfCount { pf, .. }

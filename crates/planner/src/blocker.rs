@@ -131,6 +131,16 @@ pub enum Blocker {
     TooManyReboots {
         count: usize,
     },
+    /// `SriovOperatorConfig.spec.disableReboot`: drained and prepared, the node waits for a person.
+    RebootDisabled {
+        reason: RebootReason,
+        goal: String,
+    },
+    /// What is booked before a reboot could not be written to `place`, so there is no reboot.
+    LedgerNotWritten {
+        place: &'static str,
+        why: String,
+    },
     /// Kernel lockdown forbids it; `what` names the action.
     Lockdown {
         what: String,
@@ -169,6 +179,8 @@ impl Blocker {
             Self::RebootDidNotHelp { .. } => Reason::RebootDidNotHelp,
             Self::RebootDidNotHappen { .. } => Reason::RebootDidNotHappen,
             Self::TooManyReboots { .. } => Reason::TooManyReboots,
+            Self::RebootDisabled { .. } => Reason::RebootDisabled,
+            Self::LedgerNotWritten { .. } => Reason::LedgerNotWritten,
             Self::Lockdown { .. } => Reason::Lockdown,
             Self::Unsupported { .. } => Reason::Unsupported,
         }
@@ -187,6 +199,11 @@ impl Blocker {
                 | Reason::WaitingForWithdrawal
                 | Reason::WaitingForReboot
         )
+    }
+
+    /// True when a reboot was asked for, of the host or of a person, and the boot has not come yet.
+    pub fn waits_for_a_boot(&self) -> bool {
+        matches!(self, Self::RebootUnderWay { .. } | Self::RebootDisabled { .. })
     }
 
     /// As the node state's status carries it.
@@ -281,13 +298,14 @@ impl fmt::Display for Blocker {
             ),
             Self::RebootDidNotHelp { reason, levers, expected, found } => write!(
                 f,
-                "a reboot did not bring {}: expected {expected}, found {found}, after {}; no further reboot for this",
+                "a reboot did not bring {}: expected {expected}, found {found}, after {}; no further reboot for this: {}, then {RETRY}",
                 goal_word(*reason),
-                list(levers)
+                list(levers),
+                cure(*reason)
             ),
             Self::RebootDidNotHappen { reason, goal, attempts } => write!(
                 f,
-                "cannot bring {} {goal}: a reboot was asked for {attempts} times and the node did not boot; reboot it by hand",
+                "cannot bring {} {goal}: a reboot was asked for {attempts} times and the node did not boot; reboot it by hand, or {RETRY}",
                 goal_word(*reason)
             ),
             Self::RebootUnderWay { reason, goal } => {
@@ -295,8 +313,17 @@ impl fmt::Display for Blocker {
             }
             Self::TooManyReboots { count } => write!(
                 f,
-                "cannot reboot: {count} reboots in the last 24 hours, and {} are the limit for all reasons together",
+                "cannot reboot: {count} reboots in the last 24 hours, and {} are the limit for all reasons together; find out why, then {RETRY}",
                 crate::ledger::REBOOTS_A_DAY
+            ),
+            Self::RebootDisabled { reason, goal } => write!(
+                f,
+                "the node is drained and prepared for {} {goal}, and disableReboot leaves the reboot to a person: reboot it",
+                goal_word(*reason)
+            ),
+            Self::LedgerNotWritten { place, why } => write!(
+                f,
+                "cannot reboot: the reboot must be booked in {place} first, and that was refused: {why}"
             ),
             Self::Lockdown { what } => write!(f, "cannot {what}: the kernel is locked down"),
             Self::Unsupported { object, what } => {
@@ -311,6 +338,21 @@ pub fn netns_mode(mode: RdmaMode) -> u8 {
     match mode {
         RdmaMode::Shared => 1,
         RdmaMode::Exclusive => 0,
+    }
+}
+
+/// The way out of a closed key.
+const RETRY: &str = "annotate the node with ironrail.dev/retry-reboot=<a new value>";
+
+/// What a person looks at when a boot brought the old value again.
+fn cure(reason: RebootReason) -> &'static str {
+    match reason {
+        RebootReason::RdmaMode => {
+            "look for another netns_mode in modprobe.d, the initramfs or the boot loader"
+        }
+        RebootReason::Firmware => {
+            "the server may need a cold power cycle (power off and on, not only a reboot)"
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::action::{RebootCause, RebootReason};
 use crate::blocker::Blocker;
+use crate::order::Leave;
 use api::Timestamp;
 use api::nodestate::{RebootOutcome, RebootRecord};
 
@@ -28,20 +29,42 @@ pub enum Verdict {
     No(Blocker),
 }
 
-/// Closes every pending record whose boot is over. `found` tells what is effective now for a reason, as text, or
-/// `None` where that cannot be seen yet; such a record stays pending.
+/// What is effective now of a goal that a reboot was to bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It cannot be seen yet; the record stays pending.
+    Unknown,
+    Reached,
+    Other(String),
+}
+
+/// May the node be rebooted for this goal?
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub reason: RebootReason,
+    pub goal: &'a str,
+    pub boot_id: &'a str,
+    /// Everything we could change for the goal is already as it should be: another boot would bring nothing new.
+    pub levers_in_place: bool,
+    pub leave: &'a Leave,
+    pub now: Timestamp,
+}
+
+/// Closes every pending record whose boot is over, by what `found` says of it.
 pub fn judge(
     records: &[RebootRecord],
     boot_id: &str,
-    found: impl Fn(&str) -> Option<String>,
+    found: impl Fn(&RebootRecord) -> Found,
 ) -> Vec<RebootRecord> {
     let judge_one = |record: &RebootRecord| {
-        let over = record.outcome == RebootOutcome::Pending && record.boot_id_before != boot_id;
         let mut judged = record.clone();
-        if let (true, Some(found)) = (over, found(&record.reason)) {
-            judged.outcome = match found == record.goal {
-                true => RebootOutcome::Helped,
-                false => RebootOutcome::DidNotHelp { expected: record.goal.clone(), found },
+        if record.outcome == RebootOutcome::Pending && record.boot_id_before != boot_id {
+            judged.outcome = match found(record) {
+                Found::Unknown => RebootOutcome::Pending,
+                Found::Reached => RebootOutcome::Helped,
+                Found::Other(found) => {
+                    RebootOutcome::DidNotHelp { expected: record.goal.clone(), found }
+                }
             };
         }
         judged
@@ -49,69 +72,84 @@ pub fn judge(
     records.iter().map(judge_one).collect()
 }
 
-/// The newest record for a reason: it alone decides, so that a new goal opens the key again.
-pub fn latest(records: &[RebootRecord], reason: RebootReason) -> Option<&RebootRecord> {
-    records.iter().rev().find(|record| record.reason == reason.as_str())
-}
-
-/// May the node be rebooted for this goal? `records` were judged. `levers_in_place` says that everything we could
-/// change for the goal is already as it should be, so that another boot would bring nothing new.
-pub fn verdict(
-    records: &[RebootRecord],
-    (reason, goal): (RebootReason, &str),
-    boot_id: &str,
-    levers_in_place: bool,
-    now: Timestamp,
-) -> Verdict {
-    let same_goal = latest(records, reason).filter(|record| record.goal == goal);
-    match same_goal.map(|record| (record, &record.outcome)) {
-        Some((record, RebootOutcome::Pending)) => ask_again(record, reason, boot_id, now),
-        Some((record, RebootOutcome::DidNotHelp { expected, found })) => {
-            Verdict::No(Blocker::RebootDidNotHelp {
-                reason,
-                levers: record.levers.clone(),
-                expected: expected.clone(),
-                found: found.clone(),
-            })
-        }
-        Some((record, RebootOutcome::Helped)) if levers_in_place => {
-            // It helped once and the goal is lost again although nothing of ours is missing: a boot is no cure.
-            Verdict::No(Blocker::RebootDidNotHelp {
-                reason,
-                levers: record.levers.clone(),
-                expected: goal.to_owned(),
-                found: "another value after a later boot".to_owned(),
-            })
-        }
-        Some((_, RebootOutcome::Helped)) | None => first_attempt(records, boot_id, now),
+/// What a goal is about: cards have goals of their own, which begin with the card's address; the node has one RDMA mode.
+pub fn subject<'a>(reason: &str, goal: &'a str) -> &'a str {
+    match reason == RebootReason::Firmware.as_str() {
+        true => goal.split_whitespace().next().unwrap_or_default(),
+        false => "",
     }
 }
 
-fn ask_again(
-    record: &RebootRecord,
+/// The newest record for a reason and the subject of this goal: it alone decides, so that a new goal opens the key.
+pub fn latest<'a>(
+    records: &'a [RebootRecord],
     reason: RebootReason,
-    boot_id: &str,
-    now: Timestamp,
-) -> Verdict {
-    let goal = record.goal.clone();
-    let waited = now.as_second() - record.asked_at.as_second();
+    goal: &str,
+) -> Option<&'a RebootRecord> {
+    let about = subject(reason.as_str(), goal);
+    let same = |record: &&RebootRecord| {
+        record.reason == reason.as_str() && subject(&record.reason, &record.goal) == about
+    };
+    records.iter().rev().find(same)
+}
+
+/// True when a person has set the annotation to a value under which this was not asked for yet.
+pub fn is_reopened(record: &RebootRecord, leave: &Leave) -> bool {
+    !leave.retry.is_empty() && record.retry != leave.retry
+}
+
+/// Judges one question by records that were judged.
+pub fn verdict(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
+    let Question { reason, goal, leave, .. } = *question;
+    let same_goal = latest(records, reason, goal).filter(|record| record.goal == goal);
+    let Some(record) = same_goal else { return first_attempt(records, question) };
+    let did_not_help = |expected: &str, found: &str| {
+        Verdict::No(Blocker::RebootDidNotHelp {
+            reason,
+            levers: record.levers.clone(),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        })
+    };
+    match &record.outcome {
+        RebootOutcome::Pending => ask_again(record, question),
+        _ if is_reopened(record, leave) => first_attempt(records, question),
+        RebootOutcome::DidNotHelp { expected, found } => did_not_help(expected, found),
+        // It helped once and the goal is lost again although nothing of ours is missing: a boot is no cure.
+        RebootOutcome::Helped if question.levers_in_place => {
+            did_not_help(goal, "another value after a later boot")
+        }
+        RebootOutcome::Helped => first_attempt(records, question),
+    }
+}
+
+fn ask_again(record: &RebootRecord, question: &Question<'_>) -> Verdict {
+    let (reason, goal) = (question.reason, record.goal.clone());
+    let waited = question.now.as_second() - record.asked_at.as_second();
     // A clock that was set back must not make us wait for ever.
     let patient = (0..PATIENCE_SECONDS).contains(&waited);
-    if record.boot_id_before != boot_id || patient {
+    let same_boot = record.boot_id_before == question.boot_id;
+    if same_boot && question.leave.by_person {
+        return Verdict::No(Blocker::RebootDisabled { reason, goal });
+    }
+    if !same_boot || (patient && record.attempt > 0) {
         return Verdict::No(Blocker::RebootUnderWay { reason, goal });
     }
     match record.attempt < ATTEMPTS {
         true => Verdict::Ask { attempt: record.attempt + 1 },
+        false if is_reopened(record, question.leave) => Verdict::Ask { attempt: 1 },
         false => {
             Verdict::No(Blocker::RebootDidNotHappen { reason, goal, attempts: record.attempt })
         }
     }
 }
 
-fn first_attempt(records: &[RebootRecord], boot_id: &str, now: Timestamp) -> Verdict {
+fn first_attempt(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
     let happened_lately = |record: &&RebootRecord| {
-        record.boot_id_before != boot_id
-            && now.as_second() - record.asked_at.as_second() < DAY_SECONDS
+        record.boot_id_before != question.boot_id
+            && question.now.as_second() - record.asked_at.as_second() < DAY_SECONDS
+            // A person who sets the annotation has seen those before it.
+            && !is_reopened(record, question.leave)
     };
     // One boot serves several causes: it counts once.
     let boots: std::collections::BTreeSet<&str> =
@@ -122,12 +160,12 @@ fn first_attempt(records: &[RebootRecord], boot_id: &str, now: Timestamp) -> Ver
     }
 }
 
-/// The ledger as it must stand, on disk and in the status, before this reboot is asked for.
+/// The ledger as it must stand, on disk and in the status, before this reboot is asked for. Attempt 0 is left to a person.
 pub fn book(
     records: &[RebootRecord],
-    causes: &[RebootCause],
-    attempt: u32,
+    (causes, attempt): (&[RebootCause], u32),
     boot_id: &str,
+    retry: &str,
     now: Timestamp,
 ) -> Vec<RebootRecord> {
     let mut ledger = records.to_vec();
@@ -154,6 +192,7 @@ pub fn book(
             attempt,
             levers,
             asked_at: now,
+            retry: retry.to_owned(),
             outcome: RebootOutcome::Pending,
         });
     }

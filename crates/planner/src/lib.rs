@@ -21,6 +21,7 @@ pub mod policy;
 pub mod pools;
 mod rdma;
 pub mod reason;
+mod reboots;
 pub mod render;
 pub mod rollout;
 pub mod select;

@@ -8,7 +8,8 @@
 use crate::action::{Action, Disturbance, Lane, Step};
 use crate::blocker::Blocker;
 use crate::desired::Desired;
-use crate::{functions, ledger, rdma};
+use crate::ledger::Found;
+use crate::{functions, ledger, rdma, reboots};
 use api::inventory::Inventory;
 use api::nodestate::RebootRecord;
 use api::{PciAddress, Timestamp, annotation};
@@ -95,6 +96,16 @@ pub struct Permission {
     /// Devices that the device plugin may still give away: ready in the last offer, or withdrawn without its
     /// acknowledgement. A device that was never offered is not here.
     pub offered: BTreeSet<PciAddress>,
+    pub reboots: Leave,
+}
+
+/// How far reboots are left to us.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// `SriovOperatorConfig.spec.disableReboot`: a person reboots.
+    pub by_person: bool,
+    /// The node's `ironrail.dev/retry-reboot`: a new value opens what the ledger has closed.
+    pub retry: String,
 }
 
 /// What to do on a node, what must wait, and why.
@@ -127,16 +138,23 @@ pub fn plan(
     permission: &Permission,
     now: Timestamp,
 ) -> Plan {
-    let effective = inventory.rdma.mode;
-    let records = ledger::judge(&inventory.reboots, &inventory.boot_id, |reason| match reason {
-        "RdmaMode" => effective.map(|mode| mode.to_string()),
-        _ => None,
+    let leave = &permission.reboots;
+    let records = ledger::judge(&inventory.reboots, &inventory.boot_id, |record| {
+        found(record, desired, inventory)
     });
-    let mode = rdma::plan(desired.rdma_mode, inventory, &records, now);
+    let mode = rdma::plan(desired.rdma_mode, inventory, &records, leave, now);
     let (on_functions, more_blockers) = functions::plan(desired, inventory);
     let mut gate = Gate::new(inventory, permission);
     let mode_stands = mode.steps.iter().all(|step| step.disturbs == Disturbance::Nothing);
     mode.steps.into_iter().for_each(|step| gate.pass(step));
+    // A second request while the first is under way would be lost; its reasons are seen again after the boot.
+    let under_way = |blocker: &Blocker| matches!(blocker, Blocker::RebootUnderWay { .. });
+    let mut wishes: Vec<reboots::Wish> = mode.reboot.into_iter().collect();
+    if mode.blockers.iter().any(under_way) {
+        wishes.clear();
+    }
+    let reboot_stands = wishes.is_empty();
+    reboots::fold(wishes, leave.by_person).into_iter().for_each(|step| gate.pass(step));
     match mode.coming {
         Some(mode) if !on_functions.is_empty() => {
             // VFs are made once, in the mode in which their pods will run.
@@ -145,11 +163,20 @@ pub fn plan(
         }
         _ => gate.pass_lanes(on_functions),
     }
-    let waits = mode.coming.is_some() && mode_stands;
+    let waits = mode.coming.is_some() && mode_stands && reboot_stands;
     mode.blockers.into_iter().chain(more_blockers).for_each(|blocker| gate.block(blocker));
     let mut plan = gate.finish(waits);
     plan.ledger = records;
     plan
+}
+
+/// What is effective of the goal of a reboot that took place.
+fn found(record: &RebootRecord, _desired: &Desired, inventory: &Inventory) -> Found {
+    match (record.reason.as_str(), inventory.rdma.mode) {
+        ("RdmaMode", Some(mode)) if mode.to_string() == record.goal => Found::Reached,
+        ("RdmaMode", Some(mode)) => Found::Other(mode.to_string()),
+        _ => Found::Unknown,
+    }
 }
 
 /// Sorts steps into those that may run now and those that wait.
@@ -297,10 +324,11 @@ impl<'a> Gate<'a> {
     }
 }
 
-/// The reboot among these steps, if there is one: what the daemon books before it asks.
+/// The reboot among these steps, if there is one: what the daemon books before it asks, and as which attempt.
 pub fn reboot_of(steps: &[Step]) -> Option<(&[crate::action::RebootCause], u32)> {
     steps.iter().find_map(|step| match &step.action {
         Action::Reboot { causes, attempt } => Some((causes.as_slice(), *attempt)),
+        Action::LeaveReboot { causes } => Some((causes.as_slice(), 0)),
         _ => None,
     })
 }

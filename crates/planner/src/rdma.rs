@@ -5,7 +5,9 @@
 
 use crate::action::{Action, Disturbance, Lane, RebootCause, RebootReason, Step};
 use crate::blocker::Blocker;
-use crate::ledger::{self, Verdict};
+use crate::ledger::{self, Question, Verdict};
+use crate::order::Leave;
+use crate::reboots::Wish;
 use api::inventory::Inventory;
 use api::nodestate::{RebootOutcome, RebootRecord};
 use api::{PciAddress, RdmaMode, Timestamp};
@@ -15,6 +17,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct ModePlan {
     pub steps: Vec<Step>,
+    /// The reboot rung.
+    pub reboot: Option<Wish>,
     pub blockers: Vec<Blocker>,
     /// The mode that the node is on its way to: VFs wait for it, since a boot forgets them.
     pub coming: Option<RdmaMode>,
@@ -55,6 +59,7 @@ pub(crate) fn plan(
     wanted: Option<RdmaMode>,
     inventory: &Inventory,
     records: &[RebootRecord],
+    leave: &Leave,
     now: Timestamp,
 ) -> ModePlan {
     let Some(goal) = goal(wanted, inventory, records) else { return ModePlan::default() };
@@ -69,7 +74,7 @@ pub(crate) fn plan(
     }
     match live_switch_is_possible(goal, inventory) {
         true => live_switch(goal, found, inventory),
-        false => reboot(goal, found, inventory, records, now),
+        false => reboot(goal, found, inventory, (records, leave), now),
     }
 }
 
@@ -84,7 +89,7 @@ fn goal(wanted: Option<RdmaMode>, inventory: &Inventory, records: &[RebootRecord
 
 /// True when our file is in place, or the last reboot that we asked for made the mode that is effective now.
 fn changed_by_us(inventory: &Inventory, records: &[RebootRecord]) -> bool {
-    let by_reboot = ledger::latest(records, RebootReason::RdmaMode).is_some_and(|record| {
+    let by_reboot = ledger::latest(records, RebootReason::RdmaMode, "").is_some_and(|record| {
         let reached = inventory.rdma.mode.is_some_and(|mode| mode.to_string() == record.goal);
         record.outcome == RebootOutcome::Pending || reached
     });
@@ -97,7 +102,7 @@ fn not_loaded(goal: Goal, inventory: &Inventory) -> ModePlan {
         Goal::Asked(mode) => vec![Blocker::RdmaNotLoaded { mode }],
         Goal::Restored(_) => vec![],
     };
-    ModePlan { steps: tidy(goal, inventory), blockers, coming: None }
+    ModePlan { steps: tidy(goal, inventory), blockers, ..ModePlan::default() }
 }
 
 /// Puts right what would undo the effective mode at the next boot. Disturbs nobody.
@@ -159,14 +164,14 @@ fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
     };
     let mut steps: Vec<Step> = modprobe_lever(goal, inventory).map(step).into_iter().collect();
     steps.push(step(Action::SwitchRdmaMode { mode: goal.mode() }));
-    ModePlan { steps, blockers: vec![], coming: Some(goal.mode()) }
+    ModePlan { steps, coming: Some(goal.mode()), ..ModePlan::default() }
 }
 
 fn reboot(
     goal: Goal,
     found: RdmaMode,
     inventory: &Inventory,
-    records: &[RebootRecord],
+    (records, leave): (&[RebootRecord], &Leave),
     now: Timestamp,
 ) -> ModePlan {
     let refuse = |blocker| ModePlan { blockers: vec![blocker], ..ModePlan::default() };
@@ -175,26 +180,28 @@ fn reboot(
     if let (Goal::Asked(mode), true) = (goal, levers.is_empty()) {
         return refuse(Blocker::NoLever { mode });
     }
-    let key = (RebootReason::RdmaMode, mode.to_string());
-    let in_place = levers_in_place(goal, inventory);
-    let verdict = ledger::verdict(records, (key.0, &key.1), &inventory.boot_id, in_place, now);
+    let text = mode.to_string();
+    let verdict = ledger::verdict(
+        records,
+        &Question {
+            reason: RebootReason::RdmaMode,
+            goal: &text,
+            boot_id: &inventory.boot_id,
+            levers_in_place: levers_in_place(goal, inventory),
+            leave,
+            now,
+        },
+    );
     let attempt = match verdict {
         Verdict::Ask { attempt } => attempt,
         Verdict::No(blocker) => {
-            let under_way = matches!(blocker, Blocker::RebootUnderWay { .. });
-            let coming = under_way.then_some(mode);
-            return ModePlan { steps: vec![], blockers: vec![blocker], coming };
+            let coming = blocker.waits_for_a_boot().then_some(mode);
+            return ModePlan { blockers: vec![blocker], coming, ..ModePlan::default() };
         }
     };
-    let because = goal.because(found);
-    let cause = RebootCause { reason: key.0, goal: key.1, levers };
-    let reboot = Action::Reboot { causes: vec![cause], attempt };
-    let steps = actions
-        .into_iter()
-        .chain([reboot])
-        .map(|action| node_step(action, Disturbance::Node, BTreeSet::new(), because.clone()))
-        .collect();
-    ModePlan { steps, blockers: vec![], coming: Some(mode) }
+    let cause = RebootCause { reason: RebootReason::RdmaMode, goal: text, levers };
+    let wish = Wish { levers: actions, cause, attempt, because: goal.because(found) };
+    ModePlan { reboot: Some(wish), coming: Some(mode), ..ModePlan::default() }
 }
 
 /// Every lever of this host: the actions still to take, and the names of all that serve the goal.

@@ -33,6 +33,8 @@ pub enum Reason {
     RebootDidNotHelp,
     RebootDidNotHappen,
     TooManyReboots,
+    RebootDisabled,
+    LedgerNotWritten,
     Unsupported,
     // What is wrong with an object.
     InvalidPolicy,
@@ -77,6 +79,8 @@ impl Reason {
             Self::RebootDidNotHelp => "RebootDidNotHelp",
             Self::RebootDidNotHappen => "RebootDidNotHappen",
             Self::TooManyReboots => "TooManyReboots",
+            Self::RebootDisabled => "RebootDisabled",
+            Self::LedgerNotWritten => "LedgerNotWritten",
             Self::Unsupported => "Unsupported",
             Self::InvalidPolicy => "InvalidPolicy",
             Self::InvalidPool => "InvalidPool",

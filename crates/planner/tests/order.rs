@@ -9,6 +9,7 @@ use api::{RdmaMode, Timestamp};
 use expect_test::{Expect, expect};
 use model::Machine;
 use planner::action::{RebootCause, RebootReason};
+use planner::order::Leave;
 use planner::{Desired, DrainRequest, Permission, Turn, audit, explain, ledger};
 
 fn machine() -> Machine {
@@ -64,7 +65,7 @@ fn wanted(mode: Option<RdmaMode>, buses: &[&str]) -> Desired {
 }
 
 fn check(machine: &Machine, desired: &Desired, turn: Turn, expected: Expect) {
-    let permission = Permission { turn, offered: machine.offered.clone() };
+    let permission = machine.permission(turn);
     let plan = planner::plan(desired, &machine.inventory, &permission, machine.now);
     assert_eq!(audit::plan(desired, &machine.inventory, &permission, &plan), Vec::<String>::new());
     expected.assert_eq(&explain::plan("worker-0", &plan));
@@ -212,7 +213,7 @@ fn while_the_node_is_drained_its_devices_are_withdrawn_and_nothing_is_touched() 
         .flat_map(|pf| pf.vfs.iter().map(|vf| vf.pci))
         .collect();
     let turn = Turn::Draining(DrainRequest::Drain);
-    let permission = Permission { turn, offered: machine.offered.clone() };
+    let permission = machine.permission(turn);
     let desired = wanted(None, &["3b", "5e"]);
     let plan = planner::plan(&desired, &machine.inventory, &permission, machine.now);
     assert_eq!(plan.steps, vec![]);
@@ -255,12 +256,13 @@ fn a_booked_reboot_is_one_record_with_every_lever_however_often_it_is_asked_for(
         goal: "exclusive".to_owned(),
         levers: levers.iter().map(|lever| (*lever).to_owned()).collect(),
     };
-    let first = ledger::book(&[], &[cause(&["modprobe.d"])], 1, "boot-0", now);
-    let again = ledger::book(&first, &[cause(&["kernel argument by grubby"])], 2, "boot-0", now);
+    let first = ledger::book(&[], (&[cause(&["modprobe.d"])], 1), "boot-0", "", now);
+    let again =
+        ledger::book(&first, (&[cause(&["kernel argument by grubby"])], 2), "boot-0", "", now);
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].attempt, 2);
     assert_eq!(again[0].levers, ["kernel argument by grubby", "modprobe.d"]);
-    let other_boot = ledger::book(&again, &[cause(&[])], 1, "boot-1", now);
+    let other_boot = ledger::book(&again, (&[cause(&[])], 1), "boot-1", "", now);
     assert_eq!(other_boot.len(), 2);
 }
 
@@ -277,13 +279,24 @@ fn of_two_books_the_one_that_knows_more_counts() {
     assert_eq!(ledger::union(ours, &[pending]), ours);
 }
 
+fn question(boot_id: &str, levers_in_place: bool, now: Timestamp) -> ledger::Question<'_> {
+    const LEAVE: &Leave = &Leave { by_person: false, retry: String::new() };
+    ledger::Question {
+        reason: RebootReason::RdmaMode,
+        goal: "exclusive",
+        boot_id,
+        levers_in_place,
+        leave: LEAVE,
+        now,
+    }
+}
+
 #[test]
 fn a_clock_that_was_set_back_does_not_keep_a_reboot_from_being_asked_for() {
     let mut record = model::record("exclusive", "boot-0", RebootOutcome::Pending);
     record.asked_at = Timestamp::from_second(2_000_000_000).unwrap();
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let key = (RebootReason::RdmaMode, "exclusive");
-    let verdict = ledger::verdict(&[record], key, "boot-0", false, now);
+    let verdict = ledger::verdict(&[record], &question("boot-0", false, now));
     assert_eq!(verdict, ledger::Verdict::Ask { attempt: 2 });
 }
 
@@ -291,10 +304,10 @@ fn a_clock_that_was_set_back_does_not_keep_a_reboot_from_being_asked_for() {
 fn a_helped_reboot_whose_levers_were_taken_away_may_be_repeated() {
     let record = model::record("exclusive", "boot-0", RebootOutcome::Helped);
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let key = (RebootReason::RdmaMode, "exclusive");
-    let verdict =
-        |in_place| ledger::verdict(std::slice::from_ref(&record), key, "boot-1", in_place, now);
+    let verdict = |in_place| {
+        ledger::verdict(std::slice::from_ref(&record), &question("boot-1", in_place, now))
+    };
     assert_eq!(verdict(false), ledger::Verdict::Ask { attempt: 1 });
     let ledger::Verdict::No(blocker) = verdict(true) else { panic!("a boot in vain") };
-    expect!["a reboot did not bring RDMA mode: expected exclusive, found another value after a later boot, after modprobe.d; no further reboot for this"].assert_eq(&blocker.to_string());
+    expect!["a reboot did not bring RDMA mode: expected exclusive, found another value after a later boot, after modprobe.d; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>"].assert_eq(&blocker.to_string());
 }

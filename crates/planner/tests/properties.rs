@@ -184,7 +184,7 @@ proptest! {
         let turn = if no_drain { Turn::DrainDisabled } else { Turn::NotYet };
         let (turn, findings) = drive(&mut machine, &desired, turn, &[], |_, _| {});
         prop_assert_eq!(findings, Vec::<String>::new());
-        let permission = Permission { turn, offered: machine.offered.clone() };
+        let permission = machine.permission(turn);
         let again = planner::plan(&desired, &machine.inventory, &permission, machine.now);
         prop_assert_eq!(&again.steps, &vec![]);
         prop_assert!(again.later.is_empty() || no_drain, "left over: {:?}", again);

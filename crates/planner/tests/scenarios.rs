@@ -17,7 +17,7 @@ use model::Machine;
 use model::drive::drive;
 use planner::merge::{mode_wish, node_state_spec};
 use planner::select::NodeFacts;
-use planner::{Desired, Permission, Turn, policy};
+use planner::{Desired, Turn, policy};
 use reader::Scenario;
 use std::fmt::Write as _;
 
@@ -73,7 +73,7 @@ fn closing(
     turn: Turn,
     findings: &[String],
 ) {
-    let permission = Permission { turn, offered: machine.offered.clone() };
+    let permission = machine.permission(turn);
     let again = planner::plan(desired, &machine.inventory, &permission, machine.now);
     for blocker in &again.blockers {
         writeln!(out, "waits: {} ({})", blocker, blocker.reason()).unwrap();

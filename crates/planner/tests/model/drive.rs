@@ -1,7 +1,7 @@
 //! The loop of daemon and operator around one machine: plan, audit, withdraw, drain, apply, observe again.
 
 use super::Machine;
-use planner::{Blocker, Desired, DrainRequest, Permission, Plan, Turn, audit};
+use planner::{Blocker, Desired, DrainRequest, Plan, Turn, audit};
 
 /// Drives a machine until nothing can be done any more, and tells each step: what, because.
 ///
@@ -16,7 +16,7 @@ pub fn drive(
 ) -> (Turn, Vec<String>) {
     let mut findings = vec![];
     for _round in 0..80 {
-        let permission = Permission { turn, offered: machine.offered.clone() };
+        let permission = machine.permission(turn);
         let plan = planner::plan(desired, &machine.inventory, &permission, machine.now);
         findings.extend(audit::plan(desired, &machine.inventory, &permission, &plan));
         machine.inventory.reboots.clone_from(&plan.ledger);
@@ -61,6 +61,12 @@ fn wait(
     if plan.blockers.iter().any(asked) {
         tell("let some minutes pass", &blockers(plan));
         machine.now = api::Timestamp::from_second(machine.now.as_second() + 600).unwrap();
+        return true;
+    }
+    let left = |blocker: &Blocker| matches!(blocker, Blocker::RebootDisabled { .. });
+    if machine.person_reboots && plan.blockers.iter().any(left) {
+        tell("a person reboots the node", &blockers(plan));
+        machine.boot();
         return true;
     }
     match (*turn, plan.request) {

@@ -8,7 +8,9 @@ use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
 use api::nodestate::{InterfaceStatus, RebootRecord};
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, Timestamp};
 use planner::Action;
-use planner::action::VfDriver;
+use planner::action::{RebootCause, VfDriver};
+use planner::order::Leave;
+use planner::{Permission, Turn};
 use std::collections::BTreeSet;
 
 /// One host. What a boot reads (the next command line) is not in the inventory, as on a real one.
@@ -21,6 +23,9 @@ pub struct Machine {
     pub ignores_levers: bool,
     /// The host does not go down when asked.
     pub ignores_reboot: bool,
+    /// Somebody reads the status and does what it says.
+    pub person_reboots: bool,
+    pub leave: Leave,
     /// VFs in resources that the device plugin may give away.
     pub offered: BTreeSet<PciAddress>,
     pub boots: u32,
@@ -119,18 +124,12 @@ impl Machine {
                 rdma.mode = Some(*mode);
             }
             Action::Reboot { causes, attempt } => {
-                let before = self.inventory.boot_id.clone();
-                self.inventory.reboots = planner::ledger::book(
-                    &self.inventory.reboots,
-                    causes,
-                    *attempt,
-                    &before,
-                    self.now,
-                );
+                self.book(causes, *attempt);
                 if !self.ignores_reboot {
                     self.boot();
                 }
             }
+            Action::LeaveReboot { causes } => self.book(causes, 0),
             Action::RememberFunction { interface } => {
                 let pci = interface.pci_address;
                 if !self.inventory.configured.contains(&pci) {
@@ -167,6 +166,17 @@ impl Machine {
             }
             Action::SetVfMtu { pf, vf, mtu } => self.vf(pf, *vf).1.mtu = Some(*mtu),
         }
+    }
+
+    pub fn permission(&self, turn: Turn) -> Permission {
+        Permission { turn, offered: self.offered.clone(), reboots: self.leave.clone() }
+    }
+
+    fn book(&mut self, causes: &[RebootCause], attempt: u32) {
+        let Inventory { reboots, boot_id, .. } = &self.inventory;
+        let what = (causes, attempt);
+        self.inventory.reboots =
+            planner::ledger::book(reboots, what, boot_id, &self.leave.retry, self.now);
     }
 
     pub fn boot(&mut self) {
@@ -234,6 +244,7 @@ pub fn record(goal: &str, boot: &str, outcome: api::nodestate::RebootOutcome) ->
         attempt: 1,
         levers: vec!["modprobe.d".to_owned()],
         asked_at: Timestamp::UNIX_EPOCH,
+        retry: String::new(),
         outcome,
     }
 }

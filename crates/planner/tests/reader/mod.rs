@@ -101,6 +101,9 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
             ["alone"] => rdma.other_namespaces = 0,
             ["ignores", "levers"] => machine.ignores_levers = true,
             ["ignores", "reboot"] => machine.ignores_reboot = true,
+            ["reboot", "disabled"] => machine.leave.by_person = true,
+            ["a", "person", "reboots"] => machine.person_reboots = true,
+            ["retry", value] => machine.leave.retry = (*value).to_owned(),
             ["drain", "disabled"] => scenario.drain_disabled = true,
             ["label", label] => {
                 let (key, value) = label.split_once('=').unwrap();
