@@ -3,16 +3,25 @@
 #![allow(clippy::unwrap_used)] // a test stops at the first thing that is missing
 
 use host::sim::Fault;
-use playground::demo::{self, Report};
+use playground::demo::{self, Report, Scenario};
 use playground::live::{Options, Playground};
 use serde_json::Value;
 use std::time::Duration;
 
 fn guide(options: Options, patience: u64) -> (Report, String) {
+    story(Scenario::Guide, options, patience)
+}
+
+fn story(scenario: Scenario, mut options: Options, patience: u64) -> (Report, String) {
+    scenario.prepare(&mut options);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let playground = runtime.block_on(Playground::start(options)).unwrap();
     let mut told = Vec::new();
-    let options = demo::Options { patience: Duration::from_secs(patience) };
+    let options = demo::Options {
+        scenario,
+        patience: Duration::from_secs(patience),
+        ..demo::Options::default()
+    };
     let report = runtime.block_on(async {
         let user = playground.admin().unwrap();
         demo::run(&user, &options, &mut told).await
@@ -22,7 +31,11 @@ fn guide(options: Options, patience: u64) -> (Report, String) {
 
 /// Breaks something and asserts which step fails, and that its sentence says what is wrong.
 fn breaks(options: Options, step: &str, sentence: &str) {
-    let (report, told) = guide(options, 12);
+    breaks_in(Scenario::Guide, options, step, sentence);
+}
+
+fn breaks_in(scenario: Scenario, options: Options, step: &str, sentence: &str) {
+    let (report, told) = story(scenario, options, 12);
     assert!(!report.ok(), "{told}");
     let failed = report.steps.last().unwrap();
     let problem = failed.problem.clone().unwrap_or_default();
@@ -85,4 +98,53 @@ fn an_operator_without_the_right_to_evict_fails_the_pool_step() {
         }
     };
     breaks(options, "pool", "node worker-0 is not in exclusive mode");
+}
+
+#[test]
+fn in_shared_mode_two_pods_of_one_node_have_their_char_devices_and_nothing_is_disturbed() {
+    let (report, told) = story(Scenario::Shared, two_nodes(), 60);
+    assert!(report.ok(), "{told}");
+    let json = report.to_json();
+    for node in json["nodes"].as_array().unwrap() {
+        let found = (&node["rdmaMode"], &node["drains"], &node["reboots"]);
+        assert_eq!(found, (&Value::from("shared"), &Value::from(0), &Value::from(0)), "{told}");
+    }
+    assert_eq!(json["pod"]["node"], json["morePods"][0]["node"]);
+    assert_ne!(json["pod"]["vf"], json["morePods"][0]["vf"]);
+    assert!(
+        told.contains("rdma plugin needs RDMA mode exclusive, and worker-0, worker-1 have shared"),
+        "{told}"
+    );
+}
+
+#[test]
+fn in_shared_mode_a_cni_plugin_that_moves_nothing_fails_the_devices_step() {
+    let mut options = two_nodes();
+    options.idle_cni_plugins = vec!["sriov".to_owned()];
+    breaks_in(Scenario::Shared, options, "devices", "pod rdma-app has no interface net1");
+}
+
+#[test]
+fn in_shared_mode_a_device_plugin_that_never_registers_fails_the_policy_step() {
+    let mut options = two_nodes();
+    options.missing_programs = vec!["device-plugin".to_owned()];
+    let sentence = "has 0 of openshift.io/rdma_exclusive_device allocatable, and not 4";
+    breaks_in(Scenario::Shared, options, "policy", sentence);
+}
+
+#[test]
+fn in_shared_mode_an_operator_that_may_not_write_the_networks_status_fails_the_mistake_step() {
+    let mut options = two_nodes();
+    options.amend = |document| {
+        if document["kind"] == "ClusterRole"
+            && let Some(rules) = document["rules"].as_array_mut()
+        {
+            for rule in rules {
+                if let Some(resources) = rule["resources"].as_array_mut() {
+                    resources.retain(|resource| resource != "sriovnetworks/status");
+                }
+            }
+        }
+    };
+    breaks_in(Scenario::Shared, options, "mistake", "names pool, node and mode");
 }

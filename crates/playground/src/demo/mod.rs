@@ -1,10 +1,73 @@
-//! The guide from start to finish, by a user who has only the API: four manifests as they stand in the guide's file, then
-//! its commands. What a step calls ok is read from the world: RDMA netlink through `exec`, boot counters, node status.
+//! The guide and other stories, told by a user who has only the API: manifests as they stand in the guide's file, then
+//! commands. What a step calls ok is read from the world: RDMA netlink and sysfs through `exec`, boot counters, node
+//! status, and the order of events as the API tells it to a watch.
 
 mod guide;
+mod manifests;
+mod record;
 mod report;
+mod scenario;
+mod scene;
+mod shared;
 mod user;
 
-pub use guide::{Options, run};
 pub use report::Report;
+pub use scenario::Scenario;
 pub use user::User;
+
+use scene::Scene;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// What a demo is run with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub scenario: Scenario,
+    /// How long any one step may take.
+    pub patience: Duration,
+    /// `maxUnavailable` of the pool, in place of the guide's 1: a number, or a percentage.
+    pub max_unavailable: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { scenario: Scenario::Guide, patience: Duration::from_secs(60), max_unavailable: None }
+    }
+}
+
+/// A story in steps; the first that fails is the last.
+trait Story {
+    const STEPS: &'static [&'static str];
+
+    /// The sentence of what went wrong, if something did.
+    async fn step(&mut self, scene: &mut Scene<'_>, name: &str) -> Result<(), String>;
+}
+
+/// Runs a story on a cluster where ironrail is installed, and reports what the world says.
+pub async fn run(user: &User, options: &Options, out: &mut dyn Write) -> Report {
+    let manifests = match manifests::Manifests::read(options.max_unavailable.as_deref()) {
+        Ok(manifests) => manifests,
+        Err(error) => return Report::broken("guide", format!("{error:#}")),
+    };
+    let mut scene = Scene::new(user, options, manifests, out);
+    match options.scenario {
+        Scenario::Guide => tell(guide::Guide, &mut scene).await,
+        Scenario::Shared => tell(shared::Shared, &mut scene).await,
+    }
+    scene.finish().await
+}
+
+async fn tell<S: Story>(mut story: S, scene: &mut Scene<'_>) {
+    for name in S::STEPS {
+        let start = Instant::now();
+        let result = story.step(scene, name).await;
+        if let Err(problem) = &result {
+            scene.tell.detail(&format!("FAILED: {problem}"));
+        }
+        let failed = result.is_err();
+        scene.report.note(name, result.err(), start.elapsed());
+        if failed {
+            return;
+        }
+    }
+}

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// One step of the guide.
+/// One step of a story.
 #[derive(Debug, Clone)]
 pub struct Step {
     pub name: &'static str,
@@ -19,9 +19,24 @@ pub struct Report {
     pub steps: Vec<Step>,
     pub nodes: Vec<Value>,
     pub pod: Value,
+    /// Pods beside the first.
+    pub more_pods: Vec<Value>,
+    /// The most nodes at a time that were disturbed, where a step counted them.
+    pub most_disturbed: Option<usize>,
 }
 
 impl Report {
+    /// A report of a story that did not begin.
+    pub fn broken(name: &'static str, problem: String) -> Self {
+        let mut report = Self::default();
+        report.note(name, Some(problem), Duration::ZERO);
+        report
+    }
+
+    pub fn note(&mut self, name: &'static str, problem: Option<String>, took: Duration) {
+        self.steps.push(Step { name, problem, seconds: took.as_secs_f64() });
+    }
+
     pub fn ok(&self) -> bool {
         !self.steps.is_empty() && self.steps.iter().all(|step| step.problem.is_none())
     }
@@ -37,10 +52,17 @@ impl Report {
             }
             json
         };
-        json!({
+        let mut json = json!({
             "ok": self.ok(), "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
             "nodes": self.nodes, "pod": self.pod,
-        })
+        });
+        if !self.more_pods.is_empty() {
+            json["morePods"] = self.more_pods.as_slice().into();
+        }
+        if let Some(most) = self.most_disturbed {
+            json["mostDisturbedAtATime"] = most.into();
+        }
+        json
     }
 }
 
@@ -55,7 +77,7 @@ impl<'a> Teller<'a> {
         Self { out, start: Instant::now() }
     }
 
-    /// A headline: a step of the guide.
+    /// A headline: a step of the story.
     pub fn headline(&mut self, text: &str) {
         self.line(&format!("\n{:>6.1}s  {text}", self.start.elapsed().as_secs_f64()));
     }
@@ -63,6 +85,13 @@ impl<'a> Teller<'a> {
     /// Something that happened in a step.
     pub fn detail(&mut self, text: &str) {
         self.line(&format!("{:>6.1}s    {text}", self.start.elapsed().as_secs_f64()));
+    }
+
+    /// What the reader should know about it, folded at the width of a terminal.
+    pub fn note(&mut self, text: &str) {
+        for line in folded(text, 100) {
+            self.line(&format!("        {line}"));
+        }
     }
 
     /// A command and its answer.
@@ -78,4 +107,21 @@ impl<'a> Teller<'a> {
         let _ = writeln!(self.out, "{text}");
         let _ = self.out.flush();
     }
+}
+
+fn folded(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let full = lines.last().is_some_and(|line| {
+            !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width
+        });
+        match lines.last_mut() {
+            Some(line) if !full => {
+                line.push_str(if line.is_empty() { "" } else { " " });
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
