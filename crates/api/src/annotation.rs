@@ -25,6 +25,10 @@ pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 pub const CORDONED_BY_US: &str = "ironrail.dev/cordoned";
 /// On NodeState (ours): `since` of the grant under which the last drain was started; such a grant starts no other.
 pub const GRANT: &str = "ironrail.dev/grant";
+/// On NodeState (ours): the same for the cluster-wide grant of a control-plane node.
+pub const CONTROL_PLANE_GRANT: &str = "ironrail.dev/control-plane-grant";
+/// On SriovNetworkPoolConfig (ours): a new value resumes a rollout that is halted or paused, and takes up skipped nodes.
+pub const RESUME: &str = "ironrail.dev/resume";
 
 /// On Node (ours): each new value is a person's leave to ask once more for reboots that the ledger has closed.
 pub const RETRY_REBOOT: &str = "ironrail.dev/retry-reboot";

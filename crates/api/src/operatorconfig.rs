@@ -3,6 +3,7 @@
 use crate::condition::Condition;
 use crate::crd::{Object, is_false, is_zero};
 use crate::pool::Grant;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -55,4 +56,14 @@ pub struct OperatorConfigStatus {
     /// Grants of nodes that are in no pool (ours).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<Grant>,
+    /// The one control-plane node of the cluster that may be disturbed, beside the grant of its pool (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane: Option<ControlPlaneGrant>,
+}
+
+/// The right to disturb a control-plane node: one in the whole cluster, whatever the pools say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPlaneGrant {
+    pub node: String,
+    pub since: Timestamp,
 }

@@ -209,6 +209,8 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             keys.push(Key::Pool(PoolKey::NoPool));
             if let Some(config) = &world.config {
                 keys.extend(drains(&config.status.grants));
+                let control_plane = config.status.control_plane.iter();
+                keys.extend(control_plane.map(|grant| Key::Drain(grant.node.clone())));
             }
             if intent {
                 keys.extend(node_states(world));
@@ -218,8 +220,16 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
         }
         names::POOL => {
             keys.push(Key::Pool(PoolKey::Named(name.clone())));
-            if let Some(pool) = world.pools.get(&name) {
-                keys.extend(drains(&pool.status.grants));
+            match world.pools.get(&name) {
+                Some(pool) => {
+                    keys.extend(drains(&pool.status.grants));
+                    // The cluster-wide grant of control-plane nodes follows those of the pools.
+                    if pool.status.grants.iter().any(|grant| is_control_plane(world, grant)) {
+                        keys.push(Key::Pool(PoolKey::NoPool));
+                    }
+                }
+                // The drains that were begun under its grants have to be undone.
+                None => keys.extend(draining(world)),
             }
             if intent {
                 keys.extend(pools(world));
@@ -275,6 +285,11 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
         _ => {}
     }
     keys
+}
+
+fn is_control_plane(world: &World, grant: &Grant) -> bool {
+    let node = world.nodes.get(&grant.node);
+    node.is_some_and(|node| planner::rollout::has_control_plane_role(&node.metadata.labels))
 }
 
 fn drains(grants: &[Grant]) -> impl Iterator<Item = Key> {

@@ -2,6 +2,7 @@
 //!
 //! A cluster of five thousand nodes has a hundred thousand pods: what is not read is not kept. Nothing is judged here.
 
+use api::Timestamp;
 use api::crd::{LabelSelector, Metadata};
 use serde::Deserialize;
 use serde_json::Value;
@@ -36,6 +37,8 @@ pub struct Node {
     /// The cordon.
     pub unschedulable: bool,
     pub ready: bool,
+    /// Since when it is not, where the API knows.
+    pub not_ready_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -90,15 +93,18 @@ fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value>
 
 impl Node {
     pub fn read(object: &Value) -> Result<Self, String> {
-        let ready = list(object, "/status/conditions")
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let condition =
+            list(object, "/status/conditions").find(|condition| condition["type"] == "Ready");
+        let ready = condition.is_some_and(|condition| condition["status"] == "True");
+        let turned = condition.and_then(|condition| condition["lastTransitionTime"].as_str());
+        let not_ready_since = turned.filter(|_| !ready).and_then(|time| time.parse().ok());
         let unschedulable = object.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
         let mut metadata = metadata(object)?;
         // Other controllers keep long texts in a node's annotations; only ours are read here.
         metadata.annotations.retain(|key, _| {
             [api::annotation::NODE_STATE, api::annotation::CORDONED_BY_US].contains(&key.as_str())
         });
-        Ok(Self { metadata, unschedulable, ready })
+        Ok(Self { metadata, unschedulable, ready, not_ready_since })
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Settings {
     /// `NAMESPACE`: where the operator lives; policies, pools and node states count only there.
     pub namespace: String,
+    /// `POD_NAME`: the operator's own pod, which moves first when its node is drained.
+    pub pod_name: String,
     /// `RESOURCE_PREFIX`.
     pub resource_prefix: String,
     /// `CLUSTER_TYPE`: `kubernetes` or `openshift`.
@@ -31,6 +33,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: names::NAMESPACE.to_owned(),
+            pod_name: String::new(),
             resource_prefix: names::RESOURCE_PREFIX.to_owned(),
             cluster_type: "kubernetes".to_owned(),
             daemon_image: String::new(),
@@ -72,6 +75,7 @@ impl Settings {
         let daemon_image = text("SRIOV_NETWORK_CONFIG_DAEMON_IMAGE");
         Ok(Self {
             namespace: or("NAMESPACE", defaults.namespace),
+            pod_name: text("POD_NAME"),
             resource_prefix,
             cluster_type,
             device_plugin_image: or("SRIOV_DEVICE_PLUGIN_IMAGE", daemon_image.clone()),

@@ -166,9 +166,9 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.1222Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.1222Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/app: the node is drained for a reboot]
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
@@ -193,10 +193,10 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is uncordoned and idle again
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Idle: no drain is asked for]
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:00.2444Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:00.2444Z"}],"nodes":2,"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
             event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: worker-0 asks for nothing more and is uncordoned
-            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.2444Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
             patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
@@ -222,9 +222,9 @@ fn a_drain_for_devices_moves_only_the_pods_that_have_or_want_one() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Drain_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Drain_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.1222Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.1222Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Drain_Required
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/wants: it asks for openshift.io/rdma]
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
@@ -260,9 +260,9 @@ fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_po
     check(
         driver.settle(&mut api),
         expect![[r#"
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
-            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Draining","ironrail.dev/grant":"2026-11-22T12:00:00.1222Z"}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.1222Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/a-guarded: the node is drained for a reboot; evicting pod default/b-free: the node is drained for a reboot]
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
@@ -270,9 +270,11 @@ fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_po
             evict Pod default/b-free
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.]
             event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
+            event Node worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
+            event Pod default/a-guarded DisruptionBudget: node worker-0 is being drained and cannot evict this pod: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"draining":1} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.]
             event SriovNetworkPoolConfig sriov-network-operator/rdma DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget."#]],
     );
@@ -300,7 +302,7 @@ fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_po
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]
-            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2,"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
             event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
     );
     check(
@@ -344,8 +346,8 @@ fn somebody_elses_drain_is_left_to_them() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"waiting":[{"node":"worker-0","because":"worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer"}],"nodes":1} [Ready=False ExternalDrainer: 0 of 1 nodes are at their goal; worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma ExternalDrainer: 0 of 1 nodes are at their goal; worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer"#]],
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1211Z","nodes":1,"canariesPassed":true},"nodes":1,"waiting":[{"node":"worker-0","because":"worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer"}]} [Ready=False ExternalDrainer: 0 of 1 nodes are at their goal; worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma ExternalDrainer: 0 of 1 nodes are at their goal; worker-0 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer"#]],
     );
     check(
         state(&api),

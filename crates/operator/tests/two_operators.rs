@@ -72,6 +72,7 @@ fn assert_limit(api: &Api, limit: usize, story: &str) {
     }
 }
 
+/// One pool over all nodes.
 fn run(seed: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1);
     let limit = 1 + dice.below(2);
@@ -82,20 +83,49 @@ fn run(seed: u64) {
         api.put(node(name));
         api.put(pod(&format!("app-{name}"), name, ""));
     }
-    let mut operators = vec![Driver::new(&api, settings())];
-    operators[0].settle(&mut api);
-    operators.push(Driver::new(&api, settings()));
+    play(seed, &mut dice, &mut api, &|api, story| assert_limit(api, limit, story));
+}
+
+/// Control-plane nodes in two pools and in none, each pool with room for all of its nodes.
+fn run_control_plane(seed: u64) {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1);
+    let mut api = Api::default();
+    api.put(config());
+    for name in ["rdma", "other"] {
+        let selector = json!({ "matchLabels": { "pool": name } });
+        let spec =
+            json!({ "rdmaMode": "exclusive", "maxUnavailable": 5, "nodeSelector": selector });
+        api.put(pool(name, spec));
+    }
+    for (index, name) in NODES.into_iter().enumerate() {
+        let mut node = node(name);
+        node["metadata"]["labels"]["pool"] = ["rdma", "other", "none"][index % 3].into();
+        node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = "".into();
+        api.put(node);
+    }
+    play(seed, &mut dice, &mut api, &|api, story| {
+        let current = |node: &str| api.annotation(NODE_STATE, node, annotation::CURRENT_STATE);
+        let busy = |node: &&str| !["", annotation::IDLE].contains(&current(node).as_str());
+        let disturbed: Vec<_> = NODES.into_iter().filter(busy).collect();
+        assert!(disturbed.len() <= 1, "{story}: {disturbed:?} are disturbed at one time");
+    });
+}
+
+fn play(seed: u64, dice: &mut Dice, api: &mut Api, check: &dyn Fn(&Api, &str)) {
+    let mut operators = vec![Driver::new(api, settings())];
+    operators[0].settle(api);
+    operators.push(Driver::new(api, settings()));
     let mut drains = BTreeMap::new();
     for step in 0..600 {
         let story = format!("seed {seed}, step {step}");
         let who = dice.below(2);
         match dice.below(8) {
-            0 => daemon(&mut api, NODES[dice.below(NODES.len())], &mut drains),
+            0 => daemon(api, NODES[dice.below(NODES.len())], &mut drains),
             // One watch delivers a little.
             1..=3 => {
                 let kind = KINDS[dice.below(KINDS.len())].kind;
                 for _ in 0..=dice.below(6) {
-                    operators[who].deliver_one(&api, kind);
+                    operators[who].deliver_one(api, kind);
                 }
             }
             _ => {
@@ -105,22 +135,22 @@ fn run(seed: u64) {
                 // Now and then it dies in the middle, and another starts with what the API has.
                 let dies = dice.below(12) == 0;
                 let most = if dies { dice.below(work.writes.len() + 1) } else { usize::MAX };
-                operator.carry_out(&mut api, work, most);
+                operator.carry_out(api, work, most);
                 if dies {
                     let now = operator.now;
-                    operators[who] = Driver::at(&api, settings(), now);
+                    operators[who] = Driver::at(api, settings(), now);
                 }
             }
         }
-        assert_limit(&api, limit, &story);
+        check(api, &story);
     }
     // Left alone, the rollout ends: every node was drained once, nothing is left behind.
-    let mut last = Driver::at(&api, settings(), operators.iter().map(|o| o.now).max().unwrap());
+    let mut last = Driver::at(api, settings(), operators.iter().map(|o| o.now).max().unwrap());
     for _ in 0..40 {
-        last.settle(&mut api);
-        assert_limit(&api, limit, &format!("seed {seed}, at the end"));
+        last.settle(api);
+        check(api, &format!("seed {seed}, at the end"));
         for node in NODES {
-            daemon(&mut api, node, &mut drains);
+            daemon(api, node, &mut drains);
         }
         last.wait(5);
     }
@@ -138,5 +168,12 @@ fn run(seed: u64) {
 fn the_limit_holds_with_two_leaders_stale_caches_and_deaths_in_between() {
     for seed in 0..12 {
         run(seed);
+    }
+}
+
+#[test]
+fn two_pools_with_control_plane_nodes_never_disturb_two_of_them() {
+    for seed in 0..12 {
+        run_control_plane(seed);
     }
 }

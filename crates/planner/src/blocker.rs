@@ -8,6 +8,7 @@ use crate::reason::Reason;
 use api::nodestate::BlockerStatus;
 use api::{PciAddress, RdmaMode};
 use std::fmt;
+use std::time::Duration;
 
 /// One thing that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,14 +18,55 @@ pub enum Blocker {
         device: PciAddress,
         pod: String,
     },
-    /// The eviction API refused; `message` is its sentence about the disruption budget.
+    /// The eviction API refused; `message` is its sentence about the disruption budget. `owner` is what made the pod.
     DisruptionBudget {
         pod: String,
+        owner: String,
         message: String,
     },
-    /// An evicted pod is still shutting down.
+    /// An evicted pod is still shutting down, or waits for those who set its finalizers.
     PodTerminating {
         pod: String,
+        finalizers: Vec<String>,
+    },
+    /// The drain takes longer than its pool allows, and the pool says to wait.
+    DrainDeadline {
+        node: String,
+        deadline: Duration,
+    },
+    /// `disableDrain`, and a pod holds a device.
+    DrainDisabled {
+        pod: String,
+        devices: Vec<String>,
+    },
+    /// The drain of this node was given up at its deadline.
+    DrainSkipped {
+        node: String,
+        pool: String,
+        because: String,
+    },
+    /// As many nodes came back worse as `haltAfterFailures` allows; `failed` names them.
+    RolloutHalted {
+        node: String,
+        pool: String,
+        failed: Vec<String>,
+    },
+    /// The canaries have not all reached their goal.
+    WaitingForCanary {
+        node: String,
+        pool: String,
+        canaries: Vec<String>,
+    },
+    /// They have, and the pool is to wait for a person then.
+    PausedAfterCanary {
+        node: String,
+        pool: String,
+    },
+    /// Nodes that nobody of us disturbs use up the limit too (`countUnavailable`); `names` says of each why.
+    PoolUsedUp {
+        node: String,
+        limit: usize,
+        names: Vec<String>,
     },
     /// As many nodes of the pool are disturbed as its `maxUnavailable` allows.
     /// `names` are the first few of the `busy` nodes.
@@ -159,7 +201,13 @@ impl Blocker {
             Self::DeviceHeld { .. } => Reason::DeviceHeld,
             Self::DisruptionBudget { .. } => Reason::DisruptionBudget,
             Self::PodTerminating { .. } => Reason::PodTerminating,
-            Self::PoolLimit { .. } => Reason::PoolLimit,
+            Self::DrainDeadline { .. } => Reason::DrainDeadline,
+            Self::DrainDisabled { .. } => Reason::DrainDisabled,
+            Self::DrainSkipped { .. } => Reason::DrainSkipped,
+            Self::RolloutHalted { .. } => Reason::RolloutHalted,
+            Self::WaitingForCanary { .. } => Reason::WaitingForCanary,
+            Self::PausedAfterCanary { .. } => Reason::PausedAfterCanary,
+            Self::PoolLimit { .. } | Self::PoolUsedUp { .. } => Reason::PoolLimit,
             Self::PoolPaused { .. } => Reason::Paused,
             Self::PoolInvalid { .. } => Reason::PoolInvalid,
             Self::TwoPools { .. } => Reason::TwoPools,
@@ -198,6 +246,7 @@ impl Blocker {
                 | Reason::WaitingForDrain
                 | Reason::WaitingForWithdrawal
                 | Reason::WaitingForReboot
+                | Reason::WaitingForCanary
         )
     }
 
@@ -219,10 +268,48 @@ impl fmt::Display for Blocker {
                 write!(f, "{device} was given to a pod that the kubelet does not name yet")
             }
             Self::DeviceHeld { device, pod } => write!(f, "pod {pod} holds {device}"),
-            Self::DisruptionBudget { pod, message } => {
-                write!(f, "cannot evict pod {pod}: {message}")
+            Self::DisruptionBudget { pod, owner, message } => {
+                write!(f, "cannot evict pod {pod}{}: {message}", of(owner))
             }
-            Self::PodTerminating { pod } => write!(f, "pod {pod} is still shutting down"),
+            Self::PodTerminating { pod, finalizers } if finalizers.is_empty() => {
+                write!(f, "pod {pod} is still shutting down")
+            }
+            Self::PodTerminating { pod, finalizers } => write!(
+                f,
+                "pod {pod} is still there: whoever set {} on it has not removed that yet",
+                finalizer_words(finalizers)
+            ),
+            Self::DrainDeadline { node, deadline } => write!(
+                f,
+                "{node} is not drained {} after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool",
+                crate::deadline::in_words(*deadline)
+            ),
+            Self::DrainDisabled { pod, devices } => write!(
+                f,
+                "pod {pod} holds {} and disableDrain is set: end the pod, take disableDrain back, or write force into spec.drain.onDeadline of the node's pool",
+                list(devices)
+            ),
+            Self::DrainSkipped { node, pool, because } => write!(
+                f,
+                "{node} waits: its drain was given up ({because}); {}",
+                resume(pool)
+            ),
+            Self::RolloutHalted { node, pool, failed } => {
+                let verb = if failed.len() == 1 { "is" } else { "are" };
+                write!(f, "{node} waits: the rollout is halted because {} {verb} worse than before; mend it, or {}", list(failed), resume(pool))
+            }
+            Self::WaitingForCanary { node, canaries, .. } => {
+                write!(f, "{node} waits until {} reached the goal: canaries go first", have(canaries))
+            }
+            Self::PausedAfterCanary { node, pool } => {
+                write!(f, "{node} waits: the canaries reached the goal and pauseAfterCanary is set; {}", resume(pool))
+            }
+            Self::PoolUsedUp { node, limit, names } => write!(
+                f,
+                "{node} waits: the {limit} allowed {} used up ({})",
+                if *limit == 1 { "node is" } else { "nodes are" },
+                list(names)
+            ),
             Self::PoolLimit { node, limit, busy, names } => {
                 let verb = if *busy == 1 { "is" } else { "are" };
                 let names = first_of(names, *busy);
@@ -361,6 +448,29 @@ fn goal_word(reason: RebootReason) -> &'static str {
         RebootReason::RdmaMode => "RDMA mode",
         RebootReason::Firmware => "firmware setting",
     }
+}
+
+/// ` of ReplicaSet web`, or nothing.
+fn of(owner: &str) -> String {
+    match owner {
+        "" => String::new(),
+        owner => format!(" of {owner}"),
+    }
+}
+
+fn finalizer_words(finalizers: &[String]) -> String {
+    let word = if finalizers.len() == 1 { "finalizer" } else { "finalizers" };
+    format!("{word} {}", list(finalizers))
+}
+
+fn have(names: &[String]) -> String {
+    let verb = if names.len() == 1 { "has" } else { "have" };
+    format!("{} {verb}", list(names))
+}
+
+/// The way out of what only a person ends.
+fn resume(pool: &str) -> String {
+    format!("give the annotation {} of pool {pool} a new value to go on", api::annotation::RESUME)
 }
 
 fn is_are(names: &[String]) -> String {

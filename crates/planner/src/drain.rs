@@ -4,6 +4,7 @@
 //! `kubectl drain --ignore-daemonsets` does it. Evicting itself, and what the API answers, is the operator's.
 
 use crate::blocker::Blocker;
+use crate::deadline::{DrainPolicy, OnDeadline};
 use crate::order::DrainRequest;
 use api::custody::Holder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,9 @@ pub struct DrainPod {
     pub mirror: bool,
     /// Has a deletion timestamp.
     pub terminating: bool,
+    pub finalizers: Vec<String>,
+    /// What made it: `ReplicaSet web`; empty for a pod that nobody makes again.
+    pub owner: String,
     /// Extended resources that its containers request, init containers included: `openshift.io/rdma`.
     pub resources: BTreeSet<String>,
 }
@@ -36,7 +40,16 @@ impl DrainPod {
 /// What is known about a node that is to be drained.
 #[derive(Debug, Clone, Default)]
 pub struct DrainFacts {
+    pub node: String,
     pub request: DrainRequest,
+    /// What the pool of the grant says.
+    pub policy: DrainPolicy,
+    /// The deadline is over.
+    pub overdue: bool,
+    /// `SriovOperatorConfig.spec.disableDrain`.
+    pub disabled: bool,
+    /// `namespace/name` of the operator's own pod, where it is known.
+    pub operator_pod: String,
     /// All pods on the node.
     pub pods: Vec<DrainPod>,
     /// `NodeState.status.holders`.
@@ -65,6 +78,8 @@ pub struct Drain {
     pub cordon: bool,
     /// Pods to evict now, by namespace and name. Refused ones are in here too: they are tried again.
     pub evict: Vec<Eviction>,
+    /// Pods to delete past their disruption budgets.
+    pub force: Vec<Eviction>,
     /// Pods that stay, each with why.
     pub stay: Vec<(String, String)>,
     pub blockers: Vec<Blocker>,
@@ -73,41 +88,98 @@ pub struct Drain {
 impl Drain {
     /// True when every pod that must go has gone.
     pub fn is_complete(&self) -> bool {
-        self.evict.is_empty() && self.blockers.is_empty()
+        self.evict.is_empty() && self.force.is_empty() && self.blockers.is_empty()
     }
 }
 
 /// Plans the drain of one node.
 pub fn plan(facts: &DrainFacts) -> Drain {
     let single = facts.nodes_in_cluster == 1;
-    if facts.request == DrainRequest::Idle || (single && facts.request == DrainRequest::Reboot) {
-        // On the only node there is no other place for its pods: the boot stops and starts them (upstream's rule).
+    if is_skipped(facts, single) {
         return Drain::default();
     }
-    let mut drain = Drain { cordon: !single, ..Drain::default() };
+    let mut drain = Drain { cordon: !single && !facts.disabled, ..Drain::default() };
     let mut pods: Vec<&DrainPod> = facts.pods.iter().filter(|pod| !pod.finished).collect();
     pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
     for pod in pods {
         match must_go(facts, pod) {
             Err(why) => drain.stay.push((pod.key(), why)),
-            Ok(_) if pod.terminating => {
-                drain.blockers.push(Blocker::PodTerminating { pod: pod.key() });
-            }
-            Ok(because) => {
-                if let Some(message) = facts.refusals.get(&pod.uid) {
-                    let message = message.clone();
-                    drain.blockers.push(Blocker::DisruptionBudget { pod: pod.key(), message });
-                }
-                drain.evict.push(Eviction {
-                    namespace: pod.namespace.clone(),
-                    pod: pod.name.clone(),
-                    uid: pod.uid.clone(),
-                    because,
-                });
-            }
+            Ok(because) => go(&mut drain, facts, pod, because),
         }
     }
+    operator_first(&mut drain, facts);
+    let stuck = !drain.evict.is_empty() || !drain.blockers.is_empty();
+    if facts.overdue && stuck && facts.policy.on_deadline == OnDeadline::Wait {
+        let (node, deadline) = (facts.node.clone(), facts.policy.deadline);
+        drain.blockers.insert(0, Blocker::DrainDeadline { node, deadline });
+    }
     drain
+}
+
+/// True where nobody has to go: nothing is asked for; the reboot of the only node, which has no other place for its
+/// pods, so that the boot stops and starts them (upstream's rule); or the reboot of a node whose pool wants force in
+/// a cluster without drains.
+fn is_skipped(facts: &DrainFacts, single: bool) -> bool {
+    match facts.request {
+        DrainRequest::Idle => true,
+        DrainRequest::Reboot => single || (facts.disabled && forces(facts)),
+        DrainRequest::Drain => false,
+    }
+}
+
+fn forces(facts: &DrainFacts) -> bool {
+    facts.policy.on_deadline == OnDeadline::Force
+}
+
+/// How a pod goes that must go: by eviction, by force, or not by us.
+fn go(drain: &mut Drain, facts: &DrainFacts, pod: &DrainPod, because: String) {
+    if pod.terminating {
+        let finalizers = pod.finalizers.clone();
+        drain.blockers.push(Blocker::PodTerminating { pod: pod.key(), finalizers });
+        return;
+    }
+    let eviction = Eviction {
+        namespace: pod.namespace.clone(),
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+        because,
+    };
+    let refusal = facts.refusals.get(&pod.uid);
+    if facts.disabled {
+        match forces(facts) {
+            true => drain.force.push(eviction),
+            false => drain
+                .blockers
+                .push(Blocker::DrainDisabled { pod: pod.key(), devices: held_by(facts, pod) }),
+        }
+    } else if refusal.is_some() && facts.overdue && forces(facts) {
+        drain.force.push(eviction);
+    } else {
+        if let Some(message) = refusal {
+            let (owner, message) = (pod.owner.clone(), message.clone());
+            drain.blockers.push(Blocker::DisruptionBudget { pod: pod.key(), owner, message });
+        }
+        drain.evict.push(eviction);
+    }
+}
+
+/// The operator moves before all others, so that it does not lose its own drain half-way: whoever leads next goes on
+/// with it from another node.
+fn operator_first(drain: &mut Drain, facts: &DrainFacts) {
+    let is_ours = |eviction: &Eviction| {
+        format!("{}/{}", eviction.namespace, eviction.pod) == facts.operator_pod
+    };
+    let leaving = |blocker: &Blocker| matches!(blocker, Blocker::PodTerminating { pod, .. } if *pod == facts.operator_pod);
+    if drain.blockers.iter().any(leaving) {
+        drain.evict.clear();
+        drain.force.clear();
+    } else if drain.evict.iter().any(is_ours) {
+        drain.evict.retain(is_ours);
+        drain.force.clear();
+        if let [ours] = drain.evict.as_mut_slice() {
+            ours.because = "it is the operator, which moves before it drains the rest".to_owned();
+        }
+    }
 }
 
 /// Why a pod must go, or why it may stay.
@@ -115,18 +187,16 @@ fn must_go(facts: &DrainFacts, pod: &DrainPod) -> Result<String, String> {
     if pod.mirror {
         return Err("it is a static pod, which the API cannot evict".to_owned());
     }
-    if facts.request == DrainRequest::Reboot {
+    let held = held_by(facts, pod);
+    if facts.disabled && held.is_empty() {
+        return Err("disableDrain is set, and it holds no device".to_owned());
+    }
+    if facts.request == DrainRequest::Reboot && !facts.disabled {
         return match pod.daemon_set {
             true => Err("its DaemonSet would make it again on this node".to_owned()),
             false => Ok("the node is drained for a reboot".to_owned()),
         };
     }
-    let held: Vec<String> = facts
-        .holders
-        .iter()
-        .filter(|holder| is_of(holder, pod))
-        .map(|holder| holder.device.clone())
-        .collect();
     if !held.is_empty() {
         return Ok(format!("it holds {}", crate::blocker::list(&held)));
     }
@@ -136,6 +206,11 @@ fn must_go(facts: &DrainFacts, pod: &DrainPod) -> Result<String, String> {
         Some(resource) => Ok(format!("it asks for {resource}")),
         None => Err("it holds no device".to_owned()),
     }
+}
+
+fn held_by(facts: &DrainFacts, pod: &DrainPod) -> Vec<String> {
+    let holders = facts.holders.iter().filter(|holder| is_of(holder, pod));
+    holders.map(|holder| holder.device.clone()).collect()
 }
 
 /// By uid where the daemon knows it, else by name: a name can be a new pod's, a uid never.

@@ -36,6 +36,10 @@ pub fn drain(node: &str, drain: &Drain) -> String {
         let (namespace, pod, because) = (&eviction.namespace, &eviction.pod, &eviction.because);
         line(&mut out, format_args!("  evict {namespace}/{pod}  because {because}"));
     }
+    for eviction in &drain.force {
+        let (namespace, pod, because) = (&eviction.namespace, &eviction.pod, &eviction.because);
+        line(&mut out, format_args!("  delete {namespace}/{pod}  because {because}"));
+    }
     for (pod, because) in &drain.stay {
         line(&mut out, format_args!("  leave {pod}  because {because}"));
     }
@@ -61,6 +65,9 @@ fn pool(out: &mut String, name: &str, next: &PoolRollout) {
         return;
     }
     line(out, format_args!("{name}: {} of {} nodes ready", next.ready_nodes, next.nodes));
+    if let Some(rollout) = &next.rollout {
+        line(out, format_args!("  {}", progress(rollout)));
+    }
     for (_, why) in &next.given_back {
         line(out, format_args!("  grant ends: {why}"));
     }
@@ -74,6 +81,25 @@ fn pool(out: &mut String, name: &str, next: &PoolRollout) {
     for problem in &next.problems {
         line(out, format_args!("  problem: {problem}"));
     }
+}
+
+/// How far a rollout is: `rolling, 2 of 9 nodes finished`.
+pub fn progress(rollout: &api::pool::RolloutStatus) -> String {
+    let phase = match rollout.phase.as_str() {
+        crate::waves::CANARY => "canaries first",
+        crate::waves::PAUSED => "paused after the canaries",
+        crate::waves::HALTED => "halted",
+        _ => "rolling",
+    };
+    let mut text = format!("{phase}, {} of {} nodes finished", rollout.finished, rollout.nodes);
+    if let Some(end) = rollout.estimated_end {
+        text.push_str(&format!(", ends about {end}"));
+    }
+    for failure in &rollout.failures {
+        let accepted = if failure.accepted { ", accepted" } else { "" };
+        text.push_str(&format!("; {} is worse{accepted}: {}", failure.node, failure.because));
+    }
+    text
 }
 
 fn waits(out: &mut String, blockers: &[Blocker]) {

@@ -7,6 +7,7 @@ pub mod action;
 pub mod audit;
 pub mod blocker;
 pub mod conflicts;
+pub mod deadline;
 pub mod desired;
 pub mod devices_config;
 pub mod drain;
@@ -25,6 +26,7 @@ mod reboots;
 pub mod render;
 pub mod rollout;
 pub mod select;
+mod waves;
 
 pub use action::{Action, Disturbance, Lane, Step};
 pub use blocker::Blocker;

@@ -134,6 +134,8 @@ pub fn problems(pool: &SriovNetworkPoolConfig) -> Vec<Problem> {
     if let Limit::Invalid(message) = limit(pool.spec.max_unavailable.as_ref(), 1) {
         problems.push(invalid(message));
     }
+    problems.extend(crate::deadline::problems(pool));
+    problems.extend(crate::waves::problems(pool));
     let expressions = pool.spec.node_selector.iter().flat_map(|s| &s.match_expressions);
     for expression in expressions {
         let operator = &expression.operator;

@@ -5,13 +5,19 @@
 //! and cordoned by somebody else (taking it costs nothing), then by name.
 
 use crate::blocker::{self, Blocker};
+use crate::deadline::{DrainPolicy, OnDeadline, in_words};
 use crate::merge::{self, ModeWish};
 use crate::order::DrainRequest;
 use crate::pools::{self, Limit, Membership};
 use crate::reason::Problem;
-use api::pool::{Grant, SriovNetworkPoolConfig, WaitingNode};
+use crate::waves::{self, Waves};
+use api::operatorconfig::ControlPlaneGrant;
+use api::pool::{Grant, RolloutStatus, SkippedNode, SriovNetworkPoolConfig, WaitingNode};
 use api::{RdmaMode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// `phase` of a rollout that waits because nodes came back worse.
+pub use crate::waves::HALTED;
 
 /// The cluster as the rollout sees it.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +26,9 @@ pub struct Fleet {
     pub pools: Vec<SriovNetworkPoolConfig>,
     /// Grants of nodes in no pool: the status of `SriovOperatorConfig/default`.
     pub grants_without_pool: Vec<Grant>,
+    /// The one control-plane node that may be disturbed: status of `SriovOperatorConfig/default` too, so that two pools
+    /// cannot each give one away.
+    pub control_plane: Option<ControlPlaneGrant>,
     /// All nodes of the cluster, by name.
     pub nodes: BTreeMap<String, FleetNode>,
 }
@@ -38,8 +47,10 @@ pub struct FleetNode {
     pub empty: bool,
     /// Has a node state: only such nodes are managed, ask for drains and count.
     pub managed: bool,
-    /// What the node asks for.
+    /// What the node asks for, as far as its grant still has to do with it.
     pub request: DrainRequest,
+    /// What the node asks for, whatever became of its grant.
+    pub wants: DrainRequest,
     /// `current-state` of the node state.
     pub current: Progress,
     /// Somebody else drains this node.
@@ -49,6 +60,16 @@ pub struct FleetNode {
     /// The RDMA mode that the spec of the node state asks for. A pool's wish reaches it one write after the pool: until
     /// then the node is at an older goal.
     pub ordered_mode: Option<RdmaMode>,
+    /// The error that the node reports, for the pool's list of failures.
+    pub failing: Option<String>,
+    /// Since when the node is not Ready.
+    pub not_ready_since: Option<Timestamp>,
+    /// A drain was started under the grant that the node has.
+    pub grant_used: bool,
+    /// A drain was started under the cluster-wide grant of control-plane nodes that the node has, or it was closed.
+    pub control_plane_used: bool,
+    /// What is in the way of the node's drain, in words; empty when nothing is.
+    pub in_the_way: String,
 }
 
 /// How far the operator has come with a node: the node state's `current-state`.
@@ -85,6 +106,8 @@ pub struct Rollout {
     /// By name of the pool.
     pub pools: BTreeMap<String, PoolRollout>,
     pub without_pool: PoolRollout,
+    /// The cluster-wide grant of control-plane nodes as it should read.
+    pub control_plane: Option<ControlPlaneGrant>,
 }
 
 impl Rollout {
@@ -119,6 +142,14 @@ pub struct PoolRollout {
     pub ready_nodes: usize,
     /// What is wrong with the pool, above all nodes that are in another pool too.
     pub problems: Vec<Problem>,
+    /// Nodes whose drain was given up at its deadline.
+    pub skipped: Vec<SkippedNode>,
+    /// How far the rollout is, if one is under way.
+    pub rollout: Option<RolloutStatus>,
+    /// The value of the annotation `resume` that was acted on.
+    pub resumed: String,
+    /// When time alone changes something here.
+    pub look_again: Option<Timestamp>,
 }
 
 impl Default for PoolRollout {
@@ -132,6 +163,10 @@ impl Default for PoolRollout {
             nodes: 0,
             ready_nodes: 0,
             problems: vec![],
+            skipped: vec![],
+            rollout: None,
+            resumed: String::new(),
+            look_again: None,
         }
     }
 }
@@ -168,16 +203,105 @@ pub fn next(fleet: &Fleet, now: Timestamp) -> Rollout {
         count(fleet, &members, in_pool, &mut next);
         next.limit = pools::limit(pool.spec.max_unavailable.as_ref(), next.nodes);
         next.problems = pool_problems(pool, fleet, &members);
+        next_wave(pool, fleet, &members, &mut next, now);
         rollout.pools.insert(name.clone(), next);
     }
     let mut next = keep(fleet, &fleet.grants_without_pool);
     count(fleet, &members, |membership| *membership == Membership::NoPool, &mut next);
     rollout.without_pool = next;
-    let mut deciding = Deciding::new(fleet, &members, rollout);
+    let mut deciding = Deciding::new(fleet, &members, rollout, now);
     for (name, membership) in in_order(fleet, &members) {
         deciding.ask(name, membership, now);
     }
+    deciding.rollout.control_plane = deciding.next_control_plane(now);
     deciding.rollout
+}
+
+/// The part of the decision that one pool makes before anybody is granted: who is skipped, and which wave it is.
+fn next_wave(
+    pool: &SriovNetworkPoolConfig,
+    fleet: &Fleet,
+    members: &BTreeMap<&str, Membership>,
+    next: &mut PoolRollout,
+    now: Timestamp,
+) {
+    let (value, resumed) = waves::resumed(pool);
+    next.resumed = value;
+    next.skipped = skipped(pool, fleet, &next.grants, resumed, now);
+    next.rollout = waves(pool, fleet, members, now).advance(next, resumed);
+    next.look_again = look_again(pool, fleet, next, now);
+}
+
+fn waves<'a>(
+    pool: &'a SriovNetworkPoolConfig,
+    fleet: &'a Fleet,
+    members: &BTreeMap<&'a str, Membership>,
+    now: Timestamp,
+) -> Waves<'a> {
+    let name = &pool.metadata.name;
+    let nodes = fleet.nodes.iter().filter(|(node, facts)| {
+        let membership = members.get(node.as_str());
+        facts.managed && matches!(membership, Some(Membership::Pool(one)) if one == name)
+    });
+    Waves { pool, members: nodes.map(|(name, node)| (name.as_str(), node)).collect(), now }
+}
+
+/// Nodes whose drain is given up: those that were, until somebody resumes or they need no drain any more, and those
+/// whose deadline is over. The grant of a new one stays until its drain is undone.
+fn skipped(
+    pool: &SriovNetworkPoolConfig,
+    fleet: &Fleet,
+    grants: &[Grant],
+    resumed: bool,
+    now: Timestamp,
+) -> Vec<SkippedNode> {
+    let policy = DrainPolicy::of(pool);
+    if policy.on_deadline != OnDeadline::SkipNode {
+        return Vec::new();
+    }
+    let still = |skipped: &&SkippedNode| {
+        let node = fleet.nodes.get(&skipped.node).filter(|node| node.managed);
+        node.is_some_and(|node| {
+            node.wants != DrainRequest::Idle && node.current != Progress::DrainComplete
+        })
+    };
+    let old = pool.status.skipped.iter().filter(|_| !resumed).filter(still);
+    let mut all: Vec<SkippedNode> = old.cloned().collect();
+    for grant in grants.iter().filter(|grant| policy.end_of(grant) <= now) {
+        let Some(node) = fleet.nodes.get(&grant.node) else { continue };
+        let known = all.iter().any(|skipped| skipped.node == grant.node);
+        if !known && node.current == Progress::Draining {
+            let late = format!("not drained after {}", in_words(policy.deadline));
+            let because = match node.in_the_way.as_str() {
+                "" => late,
+                message => format!("{late}: {message}"),
+            };
+            all.push(SkippedNode { node: grant.node.clone(), because, since: now });
+        }
+    }
+    all
+}
+
+/// The next deadline of a drain that would be skipped, or of a node that does not come back.
+fn look_again(
+    pool: &SriovNetworkPoolConfig,
+    fleet: &Fleet,
+    next: &PoolRollout,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let policy = DrainPolicy::of(pool);
+    let times = next.grants.iter().filter_map(|grant| {
+        let node = fleet.nodes.get(&grant.node)?;
+        match node.current {
+            Progress::Draining => {
+                (policy.on_deadline == OnDeadline::SkipNode).then(|| policy.end_of(grant))
+            }
+            Progress::Idle | Progress::DrainComplete => {
+                node.not_ready_since?.checked_add(waves::BACK_WITHIN).ok()
+            }
+        }
+    });
+    times.filter(|at| *at > now).min()
 }
 
 /// Grants that stand, and those that end. A grant of a node that moved to another pool stays where it was given.
@@ -200,8 +324,13 @@ fn ended(fleet: &Fleet, grant: &Grant) -> Option<String> {
         return Some(format!("{name} is no longer managed"));
     }
     let idle = node.request == DrainRequest::Idle && node.current == Progress::Idle;
-    (idle && !node.cordoned_by_us)
-        .then(|| format!("{name} asks for nothing more and is uncordoned"))
+    // Until it is Ready again it counts: the next node must not go while this one is not back.
+    (idle && !node.cordoned_by_us && node.ready).then(|| match node.wants {
+        DrainRequest::Idle => format!("{name} asks for nothing more and is uncordoned"),
+        DrainRequest::Drain | DrainRequest::Reboot => {
+            format!("the drain of {name} was undone; it waits for another turn")
+        }
+    })
 }
 
 fn count(
@@ -257,7 +386,7 @@ fn in_order<'a>(
         .map(|(name, node)| (name.as_str(), node))
         .collect();
     asking.sort_by_key(|(name, node)| {
-        let free = node.empty && node.unschedulable;
+        let free = node.empty && node.unschedulable && !node.cordoned_by_us;
         (node.current == Progress::Idle, !free, *name)
     });
     asking.into_iter().map(|(name, _)| (name, &members[name])).collect()
@@ -266,6 +395,9 @@ fn in_order<'a>(
 /// The decision in the making, with what would else be counted anew for each node.
 struct Deciding<'a> {
     fleet: &'a Fleet,
+    waves: BTreeMap<&'a str, Waves<'a>>,
+    /// By pool with `countUnavailable`: the nodes that somebody else disturbs, and how.
+    unavailable: BTreeMap<&'a str, Vec<(&'a str, &'static str)>>,
     rollout: Rollout,
     /// Nodes with a grant, wherever it was given.
     granted: BTreeSet<String>,
@@ -276,7 +408,12 @@ struct Deciding<'a> {
 }
 
 impl<'a> Deciding<'a> {
-    fn new(fleet: &'a Fleet, members: &BTreeMap<&str, Membership>, rollout: Rollout) -> Self {
+    fn new(
+        fleet: &'a Fleet,
+        members: &BTreeMap<&'a str, Membership>,
+        rollout: Rollout,
+        now: Timestamp,
+    ) -> Self {
         let mut granted = BTreeSet::new();
         let mut busy: BTreeMap<Membership, BTreeSet<String>> = BTreeMap::new();
         let pools = rollout.pools.iter().map(|(name, pool)| (Membership::Pool(name.clone()), pool));
@@ -290,7 +427,16 @@ impl<'a> Deciding<'a> {
         }
         let named = fleet.nodes.iter().map(|(name, node)| (name.as_str(), node));
         let control_plane = named.filter(|(_, node)| is_control_plane(node)).collect();
-        Self { fleet, rollout, granted, busy, control_plane }
+        let waves = fleet
+            .pools
+            .iter()
+            .map(|pool| (pool.metadata.name.as_str(), waves(pool, fleet, members, now)));
+        let waves: BTreeMap<&str, Waves> = waves.collect();
+        let counting = waves.iter().filter(|(_, waves)| {
+            waves.pool.spec.rollout.as_ref().is_some_and(|spec| spec.count_unavailable)
+        });
+        let unavailable = counting.map(|(pool, waves)| (*pool, waves.unavailable())).collect();
+        Self { fleet, waves, unavailable, rollout, granted, busy, control_plane }
     }
 
     /// One node's request: granted, or waiting with why.
@@ -301,12 +447,15 @@ impl<'a> Deciding<'a> {
         match self.refusal(name, membership) {
             Some(blocker) => self.wait(name, membership, &blocker),
             None => {
-                let reason = self.fleet.nodes[name].request.as_str().to_owned();
+                let facts = &self.fleet.nodes[name];
+                let reason = facts.request.as_str().to_owned();
+                let failing = facts.failing.is_some();
                 self.granted.insert(name.to_owned());
                 self.busy.entry(membership.clone()).or_default().insert(name.to_owned());
                 let pool = self.pool_mut(membership);
                 pool.added.push(name.to_owned());
-                pool.grants.push(Grant { node: name.to_owned(), reason, since: now });
+                waves::granted(pool, name);
+                pool.grants.push(Grant { node: name.to_owned(), reason, since: now, failing });
             }
         }
     }
@@ -361,6 +510,16 @@ impl<'a> Deciding<'a> {
         if !facts.ready && facts.current == Progress::Idle {
             return Some(Blocker::NodeNotReady { node });
         }
+        let wave = match facts.current {
+            Progress::Idle => self.waves.get(pool.as_str()),
+            Progress::Draining | Progress::DrainComplete => None,
+        };
+        if let Some(blocker) = wave.and_then(|wave| wave.refusal(self.pool(membership), name)) {
+            return Some(blocker);
+        }
+        if let Some(blocker) = self.used_up(name, &pool, limit) {
+            return Some(blocker);
+        }
         let others = self.busy.get(membership).into_iter().flatten().filter(|busy| *busy != name);
         let busy = others.clone().count();
         if busy >= limit {
@@ -368,6 +527,47 @@ impl<'a> Deciding<'a> {
             return Some(Blocker::PoolLimit { node, limit, busy, names });
         }
         is_control_plane(facts).then(|| self.control_plane_refusal(name)).flatten()
+    }
+
+    /// `countUnavailable`: nodes that somebody else disturbs use up the limit too.
+    fn used_up(&self, name: &str, pool: &str, limit: usize) -> Option<Blocker> {
+        let unavailable = self.unavailable.get(pool)?;
+        let busy = self.busy.get(&Membership::Pool(pool.to_owned()));
+        let ours = busy.into_iter().flatten().map(|other| (other.as_str(), "is draining"));
+        let theirs = unavailable.iter().copied();
+        let theirs = theirs.filter(|(other, _)| !busy.is_some_and(|busy| busy.contains(*other)));
+        let all = ours.chain(theirs).filter(|(other, _)| *other != name);
+        let names: Vec<String> = all.map(|(other, why)| format!("{other} {why}")).collect();
+        let node = name.to_owned();
+        (names.len() >= limit).then_some(Blocker::PoolUsedUp { node, limit, names })
+    }
+
+    /// The cluster-wide grant of control-plane nodes: kept until its drain is over, else given to the first
+    /// control-plane node whose own grant was seen stored, while all the others are Ready and at rest.
+    fn next_control_plane(&self, now: Timestamp) -> Option<ControlPlaneGrant> {
+        if let Some(grant) = &self.fleet.control_plane {
+            let held = self.control_plane.iter().find(|(name, _)| *name == grant.node);
+            let over = |node: &FleetNode| {
+                !node.managed
+                    || (node.control_plane_used && node.current == Progress::Idle && node.ready)
+            };
+            if held.is_some_and(|(_, node)| !over(node)) {
+                return Some(grant.clone());
+            }
+        }
+        let pools = self.fleet.pools.iter().flat_map(|pool| &pool.status.grants);
+        let stored: BTreeSet<&str> =
+            pools.chain(&self.fleet.grants_without_pool).map(|g| g.node.as_str()).collect();
+        let waiting = self.control_plane.iter().filter(|(name, node)| {
+            stored.contains(name) && self.granted.contains(*name) && node.managed
+        });
+        let others_rest = |name: &str| {
+            let mut others = self.control_plane.iter().filter(|(other, _)| *other != name);
+            others.all(|(_, node)| node.ready && node.current == Progress::Idle)
+        };
+        let (name, _) =
+            waiting.filter(|(_, node)| !node.grant_used).find(|(name, _)| others_rest(name))?;
+        Some(ControlPlaneGrant { node: (*name).to_owned(), since: now })
     }
 
     /// Control-plane nodes go one at a time in the whole cluster, and only while all the others are Ready.
@@ -385,7 +585,12 @@ impl<'a> Deciding<'a> {
 }
 
 fn is_control_plane(node: &FleetNode) -> bool {
+    has_control_plane_role(&node.labels)
+}
+
+/// True for a node with a control-plane role.
+pub fn has_control_plane_role(labels: &BTreeMap<String, String>) -> bool {
     // The older label is still what some distributions set.
-    node.labels.contains_key(api::label::CONTROL_PLANE)
-        || node.labels.contains_key("node-role.kubernetes.io/master")
+    labels.contains_key(api::label::CONTROL_PLANE)
+        || labels.contains_key("node-role.kubernetes.io/master")
 }

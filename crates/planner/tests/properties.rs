@@ -224,7 +224,7 @@ proptest! {
             let name = format!("node-{index}");
             if let (true, Some(pool)) = (flags[3], fleet.pools.get_mut(pool)) {
                 let (node, reason) = (name.clone(), String::new());
-                pool.status.grants.push(Grant { node, reason, since: Timestamp::UNIX_EPOCH });
+                pool.status.grants.push(Grant { node, reason, since: Timestamp::UNIX_EPOCH, failing: false });
             }
             fleet.nodes.insert(name, node);
         }

@@ -2,95 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod fleet;
+
 use api::Timestamp;
 use api::custody::Holder;
-use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::primitives::IntOrString;
 use expect_test::{Expect, expect};
+use fleet::fleet;
 use planner::drain::{DrainFacts, DrainPod};
 use planner::pools::limit;
-use planner::rollout::{Fleet, FleetNode, Progress, next};
+use planner::rollout::next;
 use planner::{DrainRequest, explain};
-
-/// Lines: `pool fast max 2 on pool=fast granted w1,w2` and `w1 pool=fast asks reboot draining cordoned …`.
-fn fleet(text: &str) -> Fleet {
-    let mut fleet = Fleet::default();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let mut words = line.split_whitespace();
-        let name = words.next().unwrap();
-        match name {
-            "pool" => pool(&mut fleet, &mut words),
-            "granted" => fleet.grants_without_pool = grants(words.next().unwrap()),
-            name => {
-                fleet.nodes.insert(name.to_owned(), node(words));
-            }
-        }
-    }
-    fleet
-}
-
-fn pool<'a>(fleet: &mut Fleet, words: &mut impl Iterator<Item = &'a str>) {
-    let mut pool = SriovNetworkPoolConfig::default();
-    pool.metadata.name = words.next().unwrap().to_owned();
-    while let Some(word) = words.next() {
-        let value = words.next().unwrap();
-        match word {
-            "max" => {
-                pool.spec.max_unavailable = Some(match value.parse() {
-                    Ok(number) => IntOrString::Int(number),
-                    Err(_) => IntOrString::String(value.to_owned()),
-                });
-            }
-            "on" => {
-                let (key, value) = value.split_once('=').unwrap();
-                let selector = pool.spec.node_selector.get_or_insert_default();
-                selector.match_labels.insert(key.to_owned(), value.to_owned());
-            }
-            "granted" => pool.status.grants = grants(value),
-            "mode" => pool.spec.rdma_mode = value.to_owned(),
-            "offload" => pool.spec.ovs_hardware_offload_config.name = value.to_owned(),
-            other => panic!("no word about a pool: {other}"),
-        }
-    }
-    fleet.pools.push(pool);
-}
-
-fn grants(names: &str) -> Vec<Grant> {
-    let grant = |name: &str| Grant {
-        node: name.to_owned(),
-        reason: DrainRequest::Reboot.as_str().to_owned(),
-        since: Timestamp::UNIX_EPOCH,
-    };
-    names.split(',').map(grant).collect()
-}
-
-fn node<'a>(words: impl Iterator<Item = &'a str>) -> FleetNode {
-    let mut node = FleetNode { ready: true, managed: true, ..FleetNode::default() };
-    for word in words {
-        match word {
-            "asks" => node.request = DrainRequest::Reboot,
-            "asks-drain" => node.request = DrainRequest::Drain,
-            "draining" => node.current = Progress::Draining,
-            "drained" => node.current = Progress::DrainComplete,
-            "cordoned" => node.unschedulable = true,
-            "cordoned-by-us" => (node.unschedulable, node.cordoned_by_us) = (true, true),
-            "empty" => node.empty = true,
-            "notready" => node.ready = false,
-            "unmanaged" => node.managed = false,
-            "external" => node.external_drainer = true,
-            "done" => node.at_goal = true,
-            "ordered-exclusive" => node.ordered_mode = Some(api::RdmaMode::Exclusive),
-            "control-plane" => {
-                node.labels.insert(api::label::CONTROL_PLANE.to_owned(), String::new());
-            }
-            label => {
-                let (key, value) = label.split_once('=').unwrap();
-                node.labels.insert(key.to_owned(), value.to_owned());
-            }
-        }
-    }
-    node
-}
 
 fn check(text: &str, expected: Expect) {
     let fleet = fleet(text);
@@ -163,10 +85,11 @@ fn one_at_a_time_when_nothing_is_said() {
     check(
         "pool fast on p=1\n w1 p=1 asks\n w2 p=1 asks\n w3 p=1 done",
         expect![[r#"
-        pool fast: 1 of 3 nodes ready
-          new grant: w1 for Reboot_Required
-          w2 waits: 1 of 1 allowed nodes (w1) is draining
-    "#]],
+            pool fast: 1 of 3 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+        "#]],
     );
 }
 
@@ -175,11 +98,12 @@ fn two_in_parallel_and_the_third_waits() {
     check(
         "pool fast max 2 on p=1\n w1 p=1 asks\n w2 p=1 asks-drain\n w3 p=1 asks",
         expect![[r#"
-        pool fast: 0 of 3 nodes ready
-          new grant: w1 for Reboot_Required
-          new grant: w2 for Drain_Required
-          w3 waits: 2 of 2 allowed nodes (w1, w2) are draining
-    "#]],
+            pool fast: 0 of 3 nodes ready
+              rolling, 0 of 3 nodes finished
+              new grant: w1 for Reboot_Required
+              new grant: w2 for Drain_Required
+              w3 waits: 2 of 2 allowed nodes (w1, w2) are draining
+        "#]],
     );
 }
 
@@ -191,6 +115,7 @@ fn a_granted_node_keeps_its_grant_until_it_is_idle_and_uncordoned() {
          w2 p=1 asks",
         expect![[r#"
             pool fast: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
               grant: w1 for Reboot_Required
               w2 waits: 1 of 1 allowed nodes (w1) is draining
         "#]],
@@ -201,6 +126,7 @@ fn a_granted_node_keeps_its_grant_until_it_is_idle_and_uncordoned() {
          w2 p=1 asks",
         expect![[r#"
             pool fast: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
               grant: w1 for Reboot_Required
               w2 waits: 1 of 1 allowed nodes (w1) is draining
         "#]],
@@ -208,10 +134,11 @@ fn a_granted_node_keeps_its_grant_until_it_is_idle_and_uncordoned() {
     check(
         "pool fast max 1 on p=1 granted w1\n w1 p=1 done\n w2 p=1 asks",
         expect![[r#"
-        pool fast: 1 of 2 nodes ready
-          grant ends: w1 asks for nothing more and is uncordoned
-          new grant: w2 for Reboot_Required
-    "#]],
+            pool fast: 1 of 2 nodes ready
+              rolling, 1 of 2 nodes finished, ends about 1970-01-01T00:00:00Z
+              grant ends: w1 asks for nothing more and is uncordoned
+              new grant: w2 for Reboot_Required
+        "#]],
     );
 }
 
@@ -241,10 +168,11 @@ fn a_node_that_is_gone_gives_its_grant_back() {
     check(
         "pool fast max 1 on p=1 granted gone\n w2 p=1 asks",
         expect![[r#"
-        pool fast: 0 of 1 nodes ready
-          grant ends: gone is gone
-          new grant: w2 for Reboot_Required
-    "#]],
+            pool fast: 0 of 1 nodes ready
+              rolling, 0 of 1 nodes finished
+              grant ends: gone is gone
+              new grant: w2 for Reboot_Required
+        "#]],
     );
 }
 
@@ -253,9 +181,10 @@ fn zero_is_paused() {
     check(
         "pool fast max 0 on p=1\n w1 p=1 asks",
         expect![[r#"
-        pool fast: 0 of 1 nodes ready
-          w1 waits: pool fast is paused by maxUnavailable: 0
-    "#]],
+            pool fast: 0 of 1 nodes ready
+              rolling, 0 of 1 nodes finished
+              w1 waits: pool fast is paused by maxUnavailable: 0
+        "#]],
     );
 }
 
@@ -264,10 +193,11 @@ fn a_limit_that_nobody_understands_disturbs_nobody() {
     check(
         "pool fast max bla on p=1\n w1 p=1 asks",
         expect![[r#"
-        pool fast: 0 of 1 nodes ready
-          w1 waits: pool fast: maxUnavailable "bla" is no limit; write a number of nodes, or a percentage from 1% to 100%
-          problem: pool fast: maxUnavailable "bla" is no limit; write a number of nodes, or a percentage from 1% to 100%
-    "#]],
+            pool fast: 0 of 1 nodes ready
+              rolling, 0 of 1 nodes finished
+              w1 waits: pool fast: maxUnavailable "bla" is no limit; write a number of nodes, or a percentage from 1% to 100%
+              problem: pool fast: maxUnavailable "bla" is no limit; write a number of nodes, or a percentage from 1% to 100%
+        "#]],
     );
 }
 
@@ -280,6 +210,7 @@ fn a_lowered_limit_takes_nothing_away_and_adds_nothing() {
          w3 p=1 asks",
         expect![[r#"
             pool fast: 0 of 3 nodes ready
+              rolling, 0 of 3 nodes finished
               grant: w1 for Reboot_Required
               grant: w2 for Reboot_Required
               w3 waits: 2 of 1 allowed nodes (w1, w2) are draining
@@ -293,6 +224,7 @@ fn a_node_in_two_pools_waits_and_both_say_so() {
         "pool one max 5 on p=1\n pool two max 5 on q=1\n w1 p=1 q=1 asks\n w2 p=1 asks",
         expect![[r#"
             pool one: 0 of 2 nodes ready
+              rolling, 0 of 1 nodes finished
               new grant: w2 for Reboot_Required
               w1 waits: it is in 2 pools (one, two); change the node selectors so that one is left
               problem: pool one: w1 waits: it is in 2 pools (one, two); change the node selectors so that one is left
@@ -308,12 +240,13 @@ fn nodes_without_a_pool_go_one_at_a_time_and_pools_are_independent() {
     check(
         "pool fast max 1 on p=1\n w1 p=1 asks\n w2 asks\n w3 asks",
         expect![[r#"
-        pool fast: 0 of 1 nodes ready
-          new grant: w1 for Reboot_Required
-        nodes without a pool: 0 of 2 nodes ready
-          new grant: w2 for Reboot_Required
-          w3 waits: 1 of 1 allowed nodes (w2) is draining
-    "#]],
+            pool fast: 0 of 1 nodes ready
+              rolling, 0 of 1 nodes finished
+              new grant: w1 for Reboot_Required
+            nodes without a pool: 0 of 2 nodes ready
+              new grant: w2 for Reboot_Required
+              w3 waits: 1 of 1 allowed nodes (w2) is draining
+        "#]],
     );
 }
 
@@ -322,10 +255,11 @@ fn an_empty_selector_takes_all_nodes() {
     check(
         "pool all max 2\n w1 asks\n w2 asks\n w3 unmanaged",
         expect![[r#"
-        pool all: 0 of 2 nodes ready
-          new grant: w1 for Reboot_Required
-          new grant: w2 for Reboot_Required
-    "#]],
+            pool all: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              new grant: w2 for Reboot_Required
+        "#]],
     );
 }
 
@@ -345,10 +279,11 @@ fn an_empty_cordoned_node_is_taken_first() {
     check(
         "pool fast max 1 on p=1\n w1 p=1 asks\n w2 p=1 asks cordoned empty",
         expect![[r#"
-        pool fast: 0 of 2 nodes ready
-          new grant: w2 for Reboot_Required
-          w1 waits: 1 of 1 allowed nodes (w2) is draining
-    "#]],
+            pool fast: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w2 for Reboot_Required
+              w1 waits: 1 of 1 allowed nodes (w2) is draining
+        "#]],
     );
 }
 
@@ -357,10 +292,11 @@ fn a_node_that_upstream_was_draining_is_adopted_first() {
     check(
         "pool fast max 1 on p=1\n w1 p=1 asks\n w2 p=1 asks draining",
         expect![[r#"
-        pool fast: 0 of 2 nodes ready
-          new grant: w2 for Reboot_Required
-          w1 waits: 1 of 1 allowed nodes (w2) is draining
-    "#]],
+            pool fast: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w2 for Reboot_Required
+              w1 waits: 1 of 1 allowed nodes (w2) is draining
+        "#]],
     );
 }
 
@@ -369,10 +305,11 @@ fn a_node_that_is_not_ready_is_skipped_and_listed() {
     check(
         "pool fast max 1 on p=1\n w1 p=1 asks notready\n w2 p=1 asks",
         expect![[r#"
-        pool fast: 0 of 2 nodes ready
-          new grant: w2 for Reboot_Required
-          w1 waits: it is not Ready
-    "#]],
+            pool fast: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w2 for Reboot_Required
+              w1 waits: it is not Ready
+        "#]],
     );
 }
 
@@ -381,10 +318,11 @@ fn a_foreign_drainer_keeps_its_node() {
     check(
         "pool fast max 2 on p=1\n w1 p=1 asks external\n w2 p=1 asks",
         expect![[r#"
-        pool fast: 0 of 2 nodes ready
-          new grant: w2 for Reboot_Required
-          w1 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer
-    "#]],
+            pool fast: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w2 for Reboot_Required
+              w1 waits for somebody else's drain: its node state has sriovnetwork.openshift.io/use-external-drainer
+        "#]],
     );
 }
 
@@ -397,8 +335,10 @@ fn control_plane_nodes_go_one_at_a_time_whatever_the_pools_say() {
          c3 q=1 control-plane done",
         expect![[r#"
             pool one: 0 of 1 nodes ready
+              rolling, 0 of 1 nodes finished
               new grant: c1 for Reboot_Required
             pool two: 1 of 2 nodes ready
+              rolling, 0 of 1 nodes finished
               c2 waits: control-plane nodes go one at a time, and c1 is draining
         "#]],
     );
@@ -408,6 +348,7 @@ fn control_plane_nodes_go_one_at_a_time_whatever_the_pools_say() {
          c2 control-plane unmanaged notready",
         expect![[r#"
             pool one: 0 of 1 nodes ready
+              rolling, 0 of 1 nodes finished
               c1 waits: control-plane nodes go only while the others are Ready, and c2 is not
         "#]],
     );
@@ -446,6 +387,9 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
                 "mirror" => pod.mirror = true,
                 "finished" => pod.finished = true,
                 "terminating" => pod.terminating = true,
+                "finalizer" => pod.finalizers.push(words.next().unwrap().to_owned()),
+                "of" => pod.owner = format!("ReplicaSet {}", words.next().unwrap()),
+                "operator" => facts.operator_pod = pod.key(),
                 "refused" => {
                     let sentence: Vec<&str> = words.by_ref().collect();
                     facts.refusals.insert(pod.uid.clone(), sentence.join(" "));

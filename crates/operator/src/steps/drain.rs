@@ -3,7 +3,10 @@
 //! Which pods go is `planner::drain`'s choice, whether the node may be disturbed at all `planner::rollout`'s. The
 //! order of the writes is the promise: nothing is cordoned before the grant was seen stored and Draining was written.
 
-use super::{DrainState, drain_state, grant_of, is_used, key_of_state, patch_if_unchanged};
+use super::{
+    DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
+    key_of_state, patch_if_unchanged, pool_of_grant,
+};
 use crate::conditions::{self, Status, Verdict};
 use crate::kinds;
 use crate::objects::{Node, Pod};
@@ -11,12 +14,14 @@ use crate::queue::{Key, later};
 use crate::world::World;
 use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
-use api::pool::Grant;
+use api::operatorconfig::ControlPlaneGrant;
+use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
-use planner::DrainRequest;
-use planner::drain::{Drain, DrainFacts, DrainPod};
+use planner::deadline::DrainPolicy;
+use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
 use planner::rollout::Progress;
+use planner::{DrainRequest, Reason};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -26,12 +31,16 @@ pub const DRAINED: &str = "Drained";
 /// When evictions are tried again that a budget refused, as upstream.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
+/// How many pods get an event when a drain is blocked.
+const TOLD_PODS: usize = 5;
+
 /// Reason of the condition when the API refuses the operator itself.
 const REFUSED: &str = "Refused";
 
 /// True for the reasons that a person has to do something about.
 pub(crate) fn is_blocked(reason: &str) -> bool {
-    reason == REFUSED || reason == planner::Reason::DisruptionBudget.as_str()
+    let blocked = [Reason::DisruptionBudget, Reason::DrainDeadline, Reason::DrainDisabled];
+    reason == REFUSED || blocked.iter().any(|one| one.as_str() == reason)
 }
 
 struct Observed<'a> {
@@ -39,12 +48,16 @@ struct Observed<'a> {
     state: &'a SriovNetworkNodeState,
     drain: DrainState,
     grant: Option<&'a Grant>,
+    /// A control-plane node needs a second grant, of which the cluster has one.
+    control_plane: Option<&'a ControlPlaneGrant>,
+    /// The drain must be undone, because of what it says.
+    abandoned: Option<String>,
     facts: DrainFacts,
     /// What the last try was refused with, budgets aside: a right that is missing, for one.
     refused: Option<String>,
 }
 
-fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
+fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<'a>> {
     let node = world.nodes.get(name)?;
     let state = world.node_states.get(name)?;
     let drain = drain_state(node, state);
@@ -66,13 +79,16 @@ fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
         Some((pod.metadata.uid.clone(), sentence))
     });
     let disabled = world.config.as_ref().is_some_and(|config| config.spec.disable_drain);
+    let grant = grant_of(world, name);
+    let pool = pool_of_grant(world, name);
+    let policy = pool.map(DrainPolicy::of).unwrap_or_default();
     let facts = DrainFacts {
-        // Without drains only those go that hold what is about to change: taking a device from under a running pod
-        // is never what was meant.
-        request: match drain.request {
-            DrainRequest::Reboot if disabled => DrainRequest::Drain,
-            asked => asked,
-        },
+        node: name.to_owned(),
+        request: drain.request,
+        policy,
+        overdue: grant.is_some_and(|grant| policy.end_of(grant) <= now),
+        disabled,
+        operator_pod: format!("{}/{}", world.settings.namespace, world.settings.pod_name),
         pods: world.pods_on(name).map(drain_pod).collect(),
         holders: state.status.holders.clone(),
         resource_prefix: world.settings.resource_prefix.clone(),
@@ -84,7 +100,42 @@ fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
         let verb = if answered.evict { "evict" } else { "write" };
         format!("cannot {verb} {}: {}", answered.target, answered.answer)
     });
-    Some(Observed { node, state, drain, grant: grant_of(world, name), facts, refused })
+    let control_plane = control_plane_grant_of(world, name);
+    let abandoned = abandoned(world, node, state, pool, grant);
+    Some(Observed { node, state, drain, grant, control_plane, abandoned, facts, refused })
+}
+
+/// Why a drain that was begun must be undone: it was given up at its deadline, or the pool under whose limit it was
+/// begun is gone, or no longer the node's.
+fn abandoned(
+    world: &World,
+    node: &Node,
+    state: &SriovNetworkNodeState,
+    pool: Option<&SriovNetworkPoolConfig>,
+    grant: Option<&Grant>,
+) -> Option<String> {
+    let name = &node.metadata.name;
+    match (pool, grant) {
+        (Some(pool), _) => {
+            let pool_name = &pool.metadata.name;
+            let skipped = pool.status.skipped.iter().find(|skipped| skipped.node == *name);
+            if let Some(skipped) = skipped {
+                return Some(format!("{}; the node is skipped", skipped.because));
+            }
+            let labels = &node.metadata.labels;
+            let left = !planner::pools::selects(pool.spec.node_selector.as_ref(), labels);
+            left.then(|| format!("the node has left pool {pool_name}"))
+        }
+        (None, Some(_)) => None,
+        // A pool that cannot be read may hold the grant.
+        (None, None) if world.has_problem_of(names::POOL) => None,
+        // One that upstream began has no grant either, and is adopted.
+        (None, None) => state
+            .metadata
+            .annotations
+            .contains_key(annotation::GRANT)
+            .then(|| "the pool under whose limit it was begun is gone".to_owned()),
+    }
 }
 
 fn drain_pod(pod: &Pod) -> DrainPod {
@@ -96,12 +147,14 @@ fn drain_pod(pod: &Pod) -> DrainPod {
         daemon_set: pod.controller().is_some_and(|(kind, _)| kind == "DaemonSet"),
         mirror: pod.is_mirror(),
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        finalizers: pod.metadata.finalizers.clone(),
+        owner: pod.controller().map(|(kind, name)| format!("{kind} {name}")).unwrap_or_default(),
         resources: pod.requests.clone(),
     }
 }
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
-    let Some(seen) = observe(world, name) else { return Outcome::default() };
+    let Some(mut seen) = observe(world, name, now) else { return Outcome::default() };
     if has_external_drainer(seen.state) {
         return Outcome::default();
     }
@@ -116,8 +169,15 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     }
     match (idle, seen.drain.current) {
         (true, Progress::Idle) => rest(&seen, now),
-        (true, Progress::Draining | Progress::DrainComplete) => finish(&seen, now),
+        (true, Progress::Draining | Progress::DrainComplete) => {
+            seen.abandoned = None;
+            finish(&seen, "node is uncordoned and idle again", now)
+        }
         (false, Progress::Idle) => start(&seen, now),
+        (false, Progress::Draining) if seen.abandoned.is_some() => {
+            let why = seen.abandoned.as_deref().unwrap_or_default();
+            finish(&seen, &format!("the drain is undone: {why}"), now)
+        }
         (false, Progress::Draining) => commit(&seen, &planner::drain::plan(&seen.facts), now),
         // The daemon's turn.
         (false, Progress::DrainComplete) => Outcome {
@@ -157,9 +217,9 @@ fn missing_annotations(seen: &Observed) -> Option<Vec<Write>> {
 /// Nothing is asked for. What a dead operator left behind is put right: its cordon, and a grant that was never used.
 fn rest(seen: &Observed, now: Timestamp) -> Outcome {
     let mut writes = Vec::from_iter(uncordon(seen.node));
-    if let Some(grant) = seen.grant.filter(|grant| !is_used(seen.state, grant)) {
-        let patch = json!({ "metadata": { "annotations": { annotation::GRANT: grant.since.to_string() } } });
-        writes.push(patch_state(seen, patch));
+    let marks = marks(seen);
+    if !marks.is_empty() {
+        writes.push(patch_state(seen, json!({ "metadata": { "annotations": marks } })));
     }
     if seen.state.status.conditions.iter().any(|c| c.kind == DRAINED && c.reason != "Idle") {
         writes.extend(condition(seen, &idle(), now));
@@ -167,25 +227,44 @@ fn rest(seen: &Observed, now: Timestamp) -> Outcome {
     Outcome { writes, look_again: None }
 }
 
-/// The daemon is done, or has withdrawn its request: the node is given back to the scheduler.
-fn finish(seen: &Observed, now: Timestamp) -> Outcome {
+/// The marks by which the grants that the node holds are used: from then on they start no drain.
+fn marks(seen: &Observed) -> serde_json::Map<String, Value> {
+    let mut marks = serde_json::Map::new();
+    if let Some(grant) = seen.grant.filter(|grant| !is_used(seen.state, grant)) {
+        marks.insert(annotation::GRANT.to_owned(), grant.since.to_string().into());
+    }
+    let unused = |grant: &&ControlPlaneGrant| !is_used_for_control_plane(seen.state, grant);
+    if let Some(grant) = seen.control_plane.filter(unused) {
+        marks.insert(annotation::CONTROL_PLANE_GRANT.to_owned(), grant.since.to_string().into());
+    }
+    marks
+}
+
+/// The daemon is done, or has withdrawn its request, or the drain is given up: the node goes back to the scheduler.
+fn finish(seen: &Observed, why: &str, now: Timestamp) -> Outcome {
     let mut writes = Vec::from_iter(uncordon(seen.node));
     let patch =
         json!({ "metadata": { "annotations": { annotation::CURRENT_STATE: annotation::IDLE } } });
     writes.push(patch_state(seen, patch));
-    writes.push(event(seen, "node is uncordoned and idle again", now));
+    writes.push(event(seen, why, now));
+    if seen.abandoned.is_some() {
+        let message = why.to_owned();
+        let undone = Verdict { kind: DRAINED, status: Status::False, reason: "Undone", message };
+        writes.extend(condition(seen, &undone, now));
+    }
     Outcome { writes, look_again: None }
 }
 
 /// A drain starts only under a grant that is stored and that no drain was started under before.
 fn start(seen: &Observed, now: Timestamp) -> Outcome {
-    let Some(grant) = seen.grant.filter(|grant| !is_used(seen.state, grant)) else {
+    let mut annotations = marks(seen);
+    let may = annotations.contains_key(annotation::GRANT);
+    let needs_both = planner::rollout::has_control_plane_role(&seen.node.metadata.labels);
+    if !may || (needs_both && !annotations.contains_key(annotation::CONTROL_PLANE_GRANT)) {
         return Outcome::default();
-    };
-    let patch = json!({ "metadata": { "annotations": {
-        annotation::CURRENT_STATE: annotation::DRAINING,
-        annotation::GRANT: grant.since.to_string(),
-    } } });
+    }
+    annotations.insert(annotation::CURRENT_STATE.to_owned(), annotation::DRAINING.into());
+    let patch = json!({ "metadata": { "annotations": annotations } });
     let message = format!("draining: the node asks for {}", seen.drain.request.as_str());
     Outcome { writes: vec![patch_state(seen, patch), event(seen, &message, now)], look_again: None }
 }
@@ -216,7 +295,39 @@ fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
         pod: eviction.pod.clone(),
         uid: eviction.uid.clone(),
     }));
+    for (index, pod) in plan.force.iter().enumerate() {
+        writes.extend(force(seen, pod, later(now, Duration::from_micros(index as u64))));
+    }
     Outcome { writes, look_again: Some(later(now, TRY_AGAIN)) }
+}
+
+/// Deletes a pod past its disruption budget, as its pool wants it, and says so on the pod and on the node.
+fn force(seen: &Observed, pod: &Eviction, now: Timestamp) -> [Write; 3] {
+    let key = ObjectKey::new("v1", kinds::POD, &pod.namespace, &pod.pod);
+    let message = format!(
+        "deleting pod {}/{} past its disruption budget, as spec.drain.onDeadline: force says: {}",
+        pod.namespace, pod.pod, pod.because
+    );
+    let on_node = ObjectKey::new("v1", kinds::NODE, "", &seen.node.metadata.name);
+    let node_uid = seen.node.metadata.uid.as_str();
+    let tell = |regarding, uid: &str| warn(regarding, uid, "DrainForced", &message, now);
+    [
+        tell(key.clone(), &pod.uid),
+        tell(on_node, node_uid),
+        Write::Delete { key, uid: pod.uid.clone(), resource_version: String::new() },
+    ]
+}
+
+fn warn(regarding: ObjectKey, uid: &str, reason: &str, message: &str, at: Timestamp) -> Write {
+    Write::Event(Event {
+        regarding,
+        uid: uid.to_owned(),
+        warning: true,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        component: names::OPERATOR,
+        at,
+    })
 }
 
 /// What a drain's plan says to people. A budget that refuses comes first: it is what a person can do something about.
@@ -229,22 +340,33 @@ fn judge(seen: &Observed, plan: &Drain) -> Verdict {
     if let Some(message) = &seen.refused {
         return verdict(Status::False, REFUSED, message.clone());
     }
-    let budget = planner::Reason::DisruptionBudget;
-    let refused = plan.blockers.iter().filter(|blocker| blocker.reason() == budget);
-    let refused: Vec<String> = refused.map(ToString::to_string).collect();
-    if !refused.is_empty() {
-        return verdict(Status::False, budget.as_str(), refused.join("; "));
+    // The deadline first: with it goes everything that is in the way.
+    for reason in [Reason::DrainDeadline, Reason::DrainDisabled, Reason::DisruptionBudget] {
+        let all = reason == Reason::DrainDeadline;
+        let found = plan.blockers.iter().any(|blocker| blocker.reason() == reason);
+        let said = plan.blockers.iter().filter(|blocker| all || blocker.reason() == reason);
+        if found {
+            let said: Vec<String> = said.map(ToString::to_string).collect();
+            return verdict(Status::False, reason.as_str(), some_of(&said));
+        }
     }
+    let forced = plan.force.iter().map(|pod| {
+        format!("deleting pod {}/{} past its budget: {}", pod.namespace, pod.pod, pod.because)
+    });
     let going = plan.evict.iter().map(|eviction| {
         format!("evicting pod {}/{}: {}", eviction.namespace, eviction.pod, eviction.because)
     });
     let ending = plan.blockers.iter().map(ToString::to_string);
-    let all: Vec<String> = going.chain(ending).collect();
-    let message = match all.len() {
-        0..=3 => all.join("; "),
-        more => format!("{}; and {} more pods", all[..3].join("; "), more - 3),
-    };
-    verdict(Status::False, "Draining", message)
+    let all: Vec<String> = forced.chain(going).chain(ending).collect();
+    verdict(Status::False, "Draining", some_of(&all))
+}
+
+/// At most four sentences, then how many more: a node has hundreds of pods.
+fn some_of(all: &[String]) -> String {
+    match all.len() {
+        0..=4 => all.join("; "),
+        more => format!("{}; and {} more pods", all[..4].join("; "), more - 4),
+    }
 }
 
 fn idle() -> Verdict {
@@ -275,6 +397,25 @@ fn condition(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
     // Start and end have their own events; what is in the way is worth one.
     if turned && is_blocked(verdict.reason) {
         writes.push(conditions::event(key_of_state(seen.state), &metadata.uid, verdict, now));
+        writes.extend(tell_node_and_pods(seen, verdict, now));
+    }
+    writes
+}
+
+/// The same on the node and on the pods that are in the way: whoever owns one of them looks there. A few pods only,
+/// since a node has hundreds.
+fn tell_node_and_pods(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
+    let node = &seen.node.metadata;
+    let key = ObjectKey::new("v1", kinds::NODE, "", &node.name);
+    let mut writes = vec![warn(key, &node.uid, verdict.reason, &verdict.message, now)];
+    let pods = seen.facts.pods.iter().filter(|pod| seen.facts.refusals.contains_key(&pod.uid));
+    for pod in pods.take(TOLD_PODS) {
+        let key = ObjectKey::new("v1", kinds::POD, &pod.namespace, &pod.name);
+        let message = format!(
+            "node {} is being drained and cannot evict this pod: {}",
+            node.name, seen.facts.refusals[&pod.uid]
+        );
+        writes.push(warn(key, &pod.uid, verdict.reason, &message, now));
     }
     writes
 }

@@ -8,6 +8,7 @@ pub mod networks;
 pub mod nodestates;
 pub mod operatorconfig;
 pub mod policies;
+mod pool_verdict;
 pub mod pools;
 
 use crate::objects::Node;
@@ -15,8 +16,8 @@ use crate::world::World;
 use api::annotation;
 use api::crd::OwnerReference;
 use api::nodestate::SriovNetworkNodeState;
-use api::operatorconfig::{OperatorConfigStatus, SriovOperatorConfig};
-use api::pool::Grant;
+use api::operatorconfig::{ControlPlaneGrant, OperatorConfigStatus, SriovOperatorConfig};
+use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{ObjectKey, PatchType, Write};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -55,6 +56,32 @@ pub(crate) fn grant_of<'a>(world: &'a World, node: &str) -> Option<&'a Grant> {
 /// could take a node that has not started yet for one that is done.
 pub(crate) fn is_used(state: &SriovNetworkNodeState, grant: &Grant) -> bool {
     state.metadata.annotations.get(annotation::GRANT) == Some(&grant.since.to_string())
+}
+
+/// The cluster-wide grant of control-plane nodes, where this node holds it.
+pub(crate) fn control_plane_grant_of<'a>(
+    world: &'a World,
+    node: &str,
+) -> Option<&'a ControlPlaneGrant> {
+    let grant = world.config.as_ref().and_then(|config| config.status.control_plane.as_ref());
+    grant.filter(|grant| grant.node == node)
+}
+
+/// As `is_used`, for that grant.
+pub(crate) fn is_used_for_control_plane(
+    state: &SriovNetworkNodeState,
+    grant: &ControlPlaneGrant,
+) -> bool {
+    let mark = state.metadata.annotations.get(annotation::CONTROL_PLANE_GRANT);
+    mark == Some(&grant.since.to_string())
+}
+
+/// The pool in which a node's grant was given; None for one that was given to a node without a pool.
+pub(crate) fn pool_of_grant<'a>(
+    world: &'a World,
+    node: &str,
+) -> Option<&'a SriovNetworkPoolConfig> {
+    world.pools.values().find(|pool| pool.status.grants.iter().any(|grant| grant.node == node))
 }
 
 pub(crate) fn key_of_state(state: &SriovNetworkNodeState) -> ObjectKey {

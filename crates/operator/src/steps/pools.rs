@@ -4,20 +4,19 @@
 //! was decided on: if anybody wrote in between, nothing is granted and the next step looks again.
 
 use super::{DrainState, drain_state, is_used, status_of_config, version};
-use crate::conditions::{self, Status, Verdict};
+use crate::conditions::{self, Verdict};
 use crate::objects::{Node, Pod};
 use crate::queue::PoolKey;
 use crate::steps::drain::{DRAINED, is_blocked};
+use crate::steps::pool_verdict::{degraded, judge};
 use crate::world::{Problem, World};
-use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
 use api::pool::{PoolStatus, SriovNetworkPoolConfig};
 use api::wire::{Event, ObjectKey, Outcome, Write};
-use api::{Timestamp, annotation, label, names};
-use planner::DrainRequest;
-use planner::blocker::Blocker;
+use api::{Timestamp, annotation, names};
 use planner::pools::Limit;
 use planner::rollout::{self, Fleet, FleetNode, PoolRollout, Progress};
+use planner::{DrainRequest, Reason};
 use serde_json::json;
 
 /// The whole cluster, since one node's labels can be in two pools and control planes go one at a time.
@@ -32,6 +31,7 @@ fn observe(world: &World) -> Fleet {
             Some(config) => config.status.grants.clone(),
             None => Vec::new(),
         },
+        control_plane: world.config.as_ref().and_then(|c| c.status.control_plane.clone()),
         nodes: nodes.collect(),
     }
 }
@@ -44,6 +44,7 @@ fn fleet_node(world: &World, node: &Node, state: Option<&SriovNetworkNodeState>)
         unschedulable: node.unschedulable,
         cordoned_by_us: node.metadata.annotations.contains_key(annotation::CORDONED_BY_US),
         empty: node.unschedulable && !world.pods_on(name).any(would_move),
+        not_ready_since: node.not_ready_since,
         ..FleetNode::default()
     };
     // A node whose state is not made yet counts already: a pool without it would be Ready too early.
@@ -52,11 +53,18 @@ fn fleet_node(world: &World, node: &Node, state: Option<&SriovNetworkNodeState>)
     let DrainState { request, mirror, current } = drain_state(node, state);
     // The daemon writes two annotations, one after the other; a request ends when both are back.
     seen.request = if request == DrainRequest::Idle { mirror } else { request };
+    seen.wants = seen.request;
     seen.current = current;
+    seen.failing = failing(state);
+    seen.in_the_way = in_the_way(state);
+    seen.control_plane_used = super::control_plane_grant_of(world, name)
+        .is_some_and(|grant| super::is_used_for_control_plane(state, grant));
     seen.external_drainer = super::drain::has_external_drainer(state);
     seen.at_goal = super::is_at_goal(state);
     seen.ordered_mode = state.spec.system.rdma_mode;
-    match super::grant_of(world, name) {
+    let grant = super::grant_of(world, name);
+    seen.grant_used = grant.is_some_and(|grant| is_used(state, grant));
+    match grant {
         // A grant that started no drain yet, as far as this cache knows, is not over: the drain step closes it first.
         Some(grant) if !is_used(state, grant) && seen.request == DrainRequest::Idle => {
             seen.request = DrainRequest::read(&grant.reason);
@@ -71,6 +79,31 @@ fn fleet_node(world: &World, node: &Node, state: Option<&SriovNetworkNodeState>)
     seen
 }
 
+/// The error that a node reports of its own: that its daemon failed, or that a reboot is of no use any more.
+fn failing(state: &SriovNetworkNodeState) -> Option<String> {
+    let status = &state.status;
+    let hopeless = |reason: &str| {
+        [Reason::RebootDidNotHelp, Reason::RebootDidNotHappen, Reason::TooManyReboots]
+            .iter()
+            .any(|one| one.as_str() == reason)
+    };
+    if status.observed_generation != state.metadata.generation {
+        return None;
+    }
+    let blocker = status.blockers.iter().find(|blocker| hopeless(&blocker.reason));
+    match blocker {
+        Some(blocker) => Some(blocker.message.clone()),
+        None => (status.sync_status == "Failed").then(|| status.last_sync_error.clone()),
+    }
+}
+
+/// What the drain step wrote about a drain that is blocked.
+fn in_the_way(state: &SriovNetworkNodeState) -> String {
+    let mut conditions = state.status.conditions.iter();
+    let drained = conditions.find(|c| c.kind == DRAINED && is_blocked(&c.reason));
+    drained.map(|condition| condition.message.clone()).unwrap_or_default()
+}
+
 fn would_move(pod: &Pod) -> bool {
     let stays = pod.controller().is_some_and(|(kind, _)| kind == "DaemonSet") || pod.is_mirror();
     !stays && !pod.is_finished()
@@ -80,7 +113,7 @@ pub fn reconcile(world: &World, key: &PoolKey, now: Timestamp) -> Outcome {
     let fleet = observe(world);
     let mut rollout = rollout::next(&fleet, now);
     match key {
-        PoolKey::NoPool => commit_without_pool(world, &rollout.without_pool, now),
+        PoolKey::NoPool => commit_without_pool(world, &rollout, now),
         // Grants that cannot be read are not known to be none.
         PoolKey::Named(name) if problem(world, name).is_some() => unreadable(world, name, now),
         PoolKey::Named(name) => match (world.pools.get(name), rollout.pools.remove(name)) {
@@ -97,7 +130,7 @@ fn unreadable(world: &World, name: &str, now: Timestamp) -> Outcome {
     let namespace = &world.settings.namespace;
     let Some(problem) = problem(world, name) else { return Outcome::default() };
     let mut conditions = problem.conditions.clone();
-    let verdict = Verdict::not_ready(planner::Reason::InvalidPool.as_str(), &problem.message);
+    let verdict = Verdict::not_ready(Reason::InvalidPool.as_str(), &problem.message);
     conditions::set(&mut conditions, &verdict, problem.metadata.generation, now);
     if conditions == problem.conditions {
         return Outcome::default();
@@ -130,9 +163,18 @@ fn commit(
         nodes: i64::try_from(next.nodes).unwrap_or(i64::MAX),
         ready_nodes: i64::try_from(next.ready_nodes).unwrap_or(i64::MAX),
         waiting: next.waiting_status(),
+        draining: i64::try_from(next.grants.len()).unwrap_or(i64::MAX),
+        skipped: next.skipped.clone(),
+        rollout: next.rollout.clone(),
+        resumed: next.resumed.clone(),
     };
-    let verdict = judge(world, pool, next);
-    let turned = conditions::set(&mut status.conditions, &verdict, pool.metadata.generation, now);
+    let mut verdicts = vec![judge(world, pool, next)];
+    // Said once there is something to say, and from then on also that it is over.
+    let said = pool.status.conditions.iter().any(|condition| condition.kind == "Degraded");
+    let degraded = degraded(world, next);
+    verdicts.extend(Some(degraded).filter(|v| said || v.status == conditions::Status::True));
+    let generation = pool.metadata.generation;
+    verdicts.retain(|verdict| conditions::set(&mut status.conditions, verdict, generation, now));
     let mut writes = Vec::new();
     if status != pool.status {
         let object = json!({
@@ -144,25 +186,29 @@ fn commit(
         let key =
             ObjectKey::new(names::API_VERSION, names::POOL, &metadata.namespace, &metadata.name);
         writes.extend(events(&key, &metadata.uid, next, now));
-        if turned {
-            writes.push(conditions::event(key, &metadata.uid, &verdict, now));
-        }
+        writes.extend(verdicts.iter().enumerate().map(|(index, verdict)| {
+            let at = apart(now, 1_000_000 * index);
+            conditions::event(key.clone(), &metadata.uid, verdict, at)
+        }));
     }
-    Outcome { writes, look_again: None }
+    Outcome { writes, look_again: next.look_again }
 }
 
-fn commit_without_pool(world: &World, next: &PoolRollout, now: Timestamp) -> Outcome {
+fn commit_without_pool(world: &World, rollout: &rollout::Rollout, now: Timestamp) -> Outcome {
+    let next = &rollout.without_pool;
     // Without the config there is no place to write a grant, and nothing is deployed that would ask for one.
     let Some(config) = &world.config else { return Outcome::default() };
     let metadata = &config.metadata;
     if world.problem(names::OPERATOR_CONFIG, &metadata.namespace, &metadata.name).is_some() {
         return Outcome::default();
     }
-    if config.status.grants == next.grants {
+    let (old, control_plane) = (&config.status, &rollout.control_plane);
+    if old.grants == next.grants && old.control_plane == *control_plane {
         return Outcome::default();
     }
     let mut status = config.status.clone();
     status.grants.clone_from(&next.grants);
+    status.control_plane.clone_from(control_plane);
     let metadata = &config.metadata;
     let key = ObjectKey::new(
         names::API_VERSION,
@@ -205,93 +251,5 @@ fn limit(next: &PoolRollout) -> String {
         Limit::Nodes(nodes) => format!("{nodes} allowed"),
         Limit::Paused => "a paused pool".to_owned(),
         Limit::Invalid(_) => "no valid limit".to_owned(),
-    }
-}
-
-/// Ready when every node is at its goal. Otherwise what holds the pool up most: first what a person must mend, then
-/// a drain that is blocked, then plain progress.
-fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRollout) -> Verdict {
-    if let Some(first) = next.problems.first() {
-        let messages: Vec<String> = next.problems.iter().map(|p| p.message.clone()).collect();
-        return Verdict::not_ready(first.reason.as_str(), some_of(&messages));
-    }
-    let progress = format!("{} of {} nodes are at their goal", next.ready_nodes, next.nodes);
-    if next.ready_nodes == next.nodes {
-        return match next.nodes {
-            0 => Verdict::ready("NoNodes", no_nodes(world, pool)),
-            _ => Verdict::ready("NodesReady", progress),
-        };
-    }
-    let stuck = next.waiting.iter().find(|(_, blocker)| !blocker.ends_by_itself());
-    let blocked = blocked_drain(world, next);
-    let draining = next.grants.iter().map(|grant| grant.node.clone()).collect::<Vec<_>>();
-    let (reason, rest) = match (&blocked, stuck) {
-        (Some(condition), _) => ("DrainBlocked", condition.message.clone()),
-        (None, Some((_, blocker))) => (blocker.reason().as_str(), blocker.to_string()),
-        (None, None) if !draining.is_empty() => {
-            ("Progressing", format!("draining {}", list(&draining)))
-        }
-        (None, None) => match next.waiting.first() {
-            Some((_, blocker)) => (Blocker::reason(blocker).as_str(), blocker.to_string()),
-            None => ("Progressing", troubled(world, pool)),
-        },
-    };
-    let message = [progress, rest].into_iter().filter(|part| !part.is_empty());
-    Verdict {
-        kind: "Ready",
-        status: Status::False,
-        reason,
-        message: message.collect::<Vec<_>>().join("; "),
-    }
-}
-
-/// What stands in the way of a granted node's drain, as the drain step wrote it into the node state.
-fn blocked_drain<'a>(world: &'a World, next: &PoolRollout) -> Option<&'a Condition> {
-    let states = next.grants.iter().filter_map(|grant| world.node_states.get(&grant.node));
-    let mut conditions = states.flat_map(|state| &state.status.conditions);
-    conditions.find(|condition| condition.kind == DRAINED && is_blocked(&condition.reason))
-}
-
-/// Names nodes that report an error of their own.
-fn troubled(world: &World, pool: &SriovNetworkPoolConfig) -> String {
-    let selector = pool.spec.node_selector.as_ref();
-    let failed = world.node_states.iter().filter(|(name, state)| {
-        let node = world.nodes.get(*name);
-        state.status.sync_status == "Failed"
-            && node.is_some_and(|n| planner::pools::selects(selector, &n.metadata.labels))
-    });
-    let messages: Vec<String> =
-        failed.map(|(name, state)| format!("{name}: {}", state.status.last_sync_error)).collect();
-    some_of(&messages)
-}
-
-fn no_nodes(world: &World, pool: &SriovNetworkPoolConfig) -> String {
-    let selector = pool.spec.node_selector.as_ref();
-    let matching = world.nodes.values();
-    let unmanaged =
-        matching.filter(|node| planner::pools::selects(selector, &node.metadata.labels)).count();
-    match unmanaged {
-        0 => "the node selector matches no node".to_owned(),
-        count => format!(
-            "the node selector matches {count} nodes, none of which ironrail manages; managed are \
-             Linux nodes with label {}, or those of configDaemonNodeSelector",
-            label::WORKER
-        ),
-    }
-}
-
-/// At most five names, then how many more.
-fn list(names: &[String]) -> String {
-    match names.len() {
-        0..=5 => names.join(", "),
-        more => format!("{} and {} more", names[..5].join(", "), more - 5),
-    }
-}
-
-/// At most three sentences, then how many more.
-fn some_of(texts: &[String]) -> String {
-    match texts.len() {
-        0..=3 => texts.join("; "),
-        more => format!("{}; and {} more", texts[..3].join("; "), more - 3),
     }
 }

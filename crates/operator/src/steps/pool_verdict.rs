@@ -1,0 +1,130 @@
+//! What a pool's conditions say: `Ready` with the progress, `Degraded` with what only a person ends.
+//!
+//! Sentences only; who is granted, skipped or halted is decided before.
+
+use crate::conditions::{Status, Verdict};
+use crate::steps::drain::{DRAINED, is_blocked};
+use crate::world::World;
+use api::condition::Condition;
+use api::label;
+use api::pool::SriovNetworkPoolConfig;
+use planner::Reason;
+use planner::blocker::Blocker;
+use planner::rollout::PoolRollout;
+
+/// Ready when every node is at its goal. Otherwise what holds the pool up most: first what a person must mend, then
+/// a drain that is blocked, then plain progress.
+pub(crate) fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRollout) -> Verdict {
+    if let Some(first) = next.problems.first() {
+        let messages: Vec<String> = next.problems.iter().map(|p| p.message.clone()).collect();
+        return Verdict::not_ready(first.reason.as_str(), some_of(&messages));
+    }
+    let progress = format!("{} of {} nodes are at their goal", next.ready_nodes, next.nodes);
+    if next.ready_nodes == next.nodes {
+        return match next.nodes {
+            0 => Verdict::ready("NoNodes", no_nodes(world, pool)),
+            _ => Verdict::ready("NodesReady", progress),
+        };
+    }
+    let stuck = next.waiting.iter().find(|(_, blocker)| !blocker.ends_by_itself());
+    let blocked = blocked_drain(world, next);
+    let draining = next.grants.iter().map(|grant| grant.node.clone()).collect::<Vec<_>>();
+    let (reason, rest) = match (&blocked, stuck) {
+        (Some(condition), _) => ("DrainBlocked", condition.message.clone()),
+        (None, Some((_, blocker))) => (blocker.reason().as_str(), blocker.to_string()),
+        (None, None) if !draining.is_empty() => {
+            ("Progressing", format!("draining {}", list(&draining)))
+        }
+        (None, None) => match next.waiting.first() {
+            Some((_, blocker)) => (Blocker::reason(blocker).as_str(), blocker.to_string()),
+            None => ("Progressing", troubled(world, pool)),
+        },
+    };
+    let message = [progress, rest].into_iter().filter(|part| !part.is_empty());
+    Verdict {
+        kind: "Ready",
+        status: Status::False,
+        reason,
+        message: message.collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// True when nothing goes on, or something was left out, until a person acts: loud, and apart from the progress.
+pub(crate) fn degraded(world: &World, next: &PoolRollout) -> Verdict {
+    let verdict = |status, reason, message| Verdict { kind: "Degraded", status, reason, message };
+    let rollout = next.rollout.as_ref();
+    let failures = rollout.iter().flat_map(|rollout| &rollout.failures);
+    let failures: Vec<String> =
+        failures.map(|failure| format!("{} is worse: {}", failure.node, failure.because)).collect();
+    if rollout.is_some_and(|rollout| rollout.phase == planner::rollout::HALTED) {
+        return verdict(Status::True, Reason::RolloutHalted.as_str(), some_of(&failures));
+    }
+    let late = Reason::DrainDeadline.as_str();
+    if let Some(condition) = blocked_drain(world, next).filter(|c| c.reason == late) {
+        return verdict(Status::True, late, condition.message.clone());
+    }
+    let skipped = next.skipped.iter().map(|node| format!("{}: {}", node.node, node.because));
+    let skipped: Vec<String> = skipped.collect();
+    if !skipped.is_empty() {
+        return verdict(Status::True, Reason::DrainSkipped.as_str(), some_of(&skipped));
+    }
+    if !failures.is_empty() {
+        return verdict(Status::True, "NodesWorse", some_of(&failures));
+    }
+    verdict(
+        Status::False,
+        "AsExpected",
+        "no drain is overdue and no node came back worse".to_owned(),
+    )
+}
+
+/// What stands in the way of a granted node's drain, as the drain step wrote it into the node state.
+fn blocked_drain<'a>(world: &'a World, next: &PoolRollout) -> Option<&'a Condition> {
+    let states = next.grants.iter().filter_map(|grant| world.node_states.get(&grant.node));
+    let mut conditions = states.flat_map(|state| &state.status.conditions);
+    conditions.find(|condition| condition.kind == DRAINED && is_blocked(&condition.reason))
+}
+
+/// Names nodes that report an error of their own.
+fn troubled(world: &World, pool: &SriovNetworkPoolConfig) -> String {
+    let selector = pool.spec.node_selector.as_ref();
+    let failed = world.node_states.iter().filter(|(name, state)| {
+        let node = world.nodes.get(*name);
+        state.status.sync_status == "Failed"
+            && node.is_some_and(|n| planner::pools::selects(selector, &n.metadata.labels))
+    });
+    let messages: Vec<String> =
+        failed.map(|(name, state)| format!("{name}: {}", state.status.last_sync_error)).collect();
+    some_of(&messages)
+}
+
+fn no_nodes(world: &World, pool: &SriovNetworkPoolConfig) -> String {
+    let selector = pool.spec.node_selector.as_ref();
+    let matching = world.nodes.values();
+    let unmanaged =
+        matching.filter(|node| planner::pools::selects(selector, &node.metadata.labels)).count();
+    match unmanaged {
+        0 => "the node selector matches no node".to_owned(),
+        count => format!(
+            "the node selector matches {count} nodes, none of which ironrail manages; managed are \
+             Linux nodes with label {}, or those of configDaemonNodeSelector",
+            label::WORKER
+        ),
+    }
+}
+
+/// At most five names, then how many more.
+fn list(names: &[String]) -> String {
+    match names.len() {
+        0..=5 => names.join(", "),
+        more => format!("{} and {} more", names[..5].join(", "), more - 5),
+    }
+}
+
+/// At most three sentences, then how many more.
+fn some_of(texts: &[String]) -> String {
+    match texts.len() {
+        0..=3 => texts.join("; "),
+        more => format!("{}; and {} more", texts[..3].join("; "), more - 3),
+    }
+}

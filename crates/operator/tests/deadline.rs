@@ -1,0 +1,423 @@
+//! Drains that take too long, are undone, or are somebody else's: what is written, and what is left behind.
+
+#![allow(clippy::unwrap_used)] // A test that cannot find its object has failed.
+
+mod fake;
+
+use api::annotation;
+use expect_test::{Expect, expect};
+use fake::{Api, Driver, config, node, pod, pool, settings};
+use serde_json::{Value, json};
+
+const NODE_STATE: &str = "SriovNetworkNodeState";
+const POOL: &str = "SriovNetworkPoolConfig";
+
+/// Two nodes of a pool with this `spec.drain`; a budget guards the pod of worker-0, which asks for a reboot.
+fn guarded(drain: Value) -> (Api, Driver) {
+    let mut api = Api::default();
+    api.put(config());
+    api.put(node("worker-0"));
+    api.put(node("worker-1"));
+    let selector = json!({ "matchLabels": { "rdma-capable": "true" } });
+    let spec = json!({ "nodeSelector": selector, "rdmaMode": "exclusive", "drain": drain });
+    api.put(pool("rdma", spec));
+    let mut web = pod("web-0", "worker-0", "");
+    web["metadata"]["labels"] = json!({ "app": "web" });
+    web["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "s", "controller": true,
+    }]);
+    api.put(web);
+    api.put(json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": { "name": "web", "namespace": "default" },
+        "spec": { "selector": { "matchLabels": { "app": "web" } } },
+        "status": { "disruptionsAllowed": 0 },
+    }));
+    api.refuse_evictions.insert("web-0".into(), "The budget says no.".into());
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    for name in ["worker-0", "worker-1"] {
+        ask(&mut api, name, annotation::REBOOT_REQUIRED);
+    }
+    driver.settle(&mut api);
+    driver.wait(5);
+    driver.settle(&mut api);
+    (api, driver)
+}
+
+fn ask(api: &mut Api, node: &str, what: &str) {
+    api.annotate(NODE_STATE, node, annotation::DESIRED_STATE, what);
+    api.annotate("Node", node, annotation::NODE_STATE, what);
+}
+
+fn check(text: &str, expected: Expect) {
+    expected.assert_eq(text);
+}
+
+/// Nodes, grants and conditions, as a person sees them.
+fn state(api: &Api) -> String {
+    let mut lines = Vec::new();
+    for (key, object) in api.objects.iter().filter(|(key, _)| key.kind == "Node") {
+        let current = api.annotation(NODE_STATE, &key.name, annotation::CURRENT_STATE);
+        let cordon = if object["spec"]["unschedulable"] == true { " cordoned" } else { "" };
+        lines.push(format!("{}: {current}{cordon}", key.name));
+    }
+    let mut say = |kind: &str, name: &str| {
+        let Some(object) = api.get(kind, name) else { return };
+        for condition in object["status"]["conditions"].as_array().into_iter().flatten() {
+            let text = |field: &str| condition[field].as_str().unwrap().to_owned();
+            lines.push(format!(
+                "{name} {}={} {}: {}",
+                text("type"),
+                text("status"),
+                text("reason"),
+                text("message")
+            ));
+        }
+    };
+    say(NODE_STATE, "worker-0");
+    say(POOL, "rdma");
+    lines.join("\n")
+}
+
+#[test]
+fn a_drain_that_is_not_over_at_its_deadline_is_said_loudly_everywhere_and_waits() {
+    let (mut api, mut driver) = guarded(json!({ "deadline": "10m" }));
+    driver.wait(600);
+    check(
+        &driver.settle(&mut api),
+        expect![[r#"
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        event Node worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        event Pod default/web-0 DrainDeadline: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        evict Pod default/web-0 -> The budget says no.
+        evict Pod default/web-0 -> The budget says no.
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions. | Degraded=True DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        evict Pod default/web-0 -> The budget says no."#]],
+    );
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Draining cordoned
+        worker-1: Idle
+        worker-0 Drained=False DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        rdma Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        rdma Degraded=True DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions."#]],
+    );
+    // Said once; the eviction is tried on.
+    driver.wait(5);
+    check(&driver.settle(&mut api), expect!["evict Pod default/web-0 -> The budget says no."]);
+}
+
+#[test]
+fn force_deletes_the_pod_past_its_budget_after_the_deadline_and_says_so_on_pod_and_node() {
+    let (mut api, mut driver) = guarded(json!({ "deadline": "10m", "onDeadline": "force" }));
+    driver.wait(300);
+    driver.settle(&mut api);
+    assert!(api.get("Pod", "web-0").is_some(), "not before the deadline");
+    driver.wait(300);
+    check(
+        &driver.settle(&mut api),
+        expect![[r#"
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: deleting pod default/web-0 past its budget: the node is drained for a reboot]
+        event Pod default/web-0 DrainForced: deleting pod default/web-0 past its disruption budget, as spec.drain.onDeadline: force says: the node is drained for a reboot
+        event Node worker-0 DrainForced: deleting pod default/web-0 past its disruption budget, as spec.drain.onDeadline: force says: the node is drained for a reboot
+        delete Pod default/web-0
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
+    );
+    assert!(api.get("Pod", "web-0").is_none());
+}
+
+#[test]
+fn skip_node_undoes_the_drain_gives_the_turn_to_another_node_and_lists_the_skipped_one() {
+    let (mut api, mut driver) = guarded(json!({ "deadline": "10m", "onDeadline": "skipNode" }));
+    driver.wait(600);
+    check(
+        &driver.settle(&mut api),
+        expect![[r#"
+        evict Pod default/web-0 -> The budget says no.
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions. | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.; the node is skipped
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.; the node is skipped]
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:10:05.2444Z"}],"nodes":2,"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1 | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
+        event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: the drain of worker-0 was undone; it waits for another turn
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-1
+        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:10:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
+        patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: node is drained
+        apply SriovNetworkNodeState sriov-network-operator/worker-1 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:10:05.2444Z"}],"nodes":2,"waiting":[{"node":"worker-0","because":"worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on"}],"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on"#]],
+    );
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Idle
+        worker-1: DrainComplete cordoned
+        worker-0 Drained=False Undone: the drain is undone: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.; the node is skipped
+        rdma Ready=False DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on
+        rdma Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions."#]],
+    );
+    // The other node is done; a person lets the skipped one be tried again.
+    ask(&mut api, "worker-1", annotation::IDLE);
+    driver.settle(&mut api);
+    driver.wait(60);
+    check(&driver.settle(&mut api), expect![[""]]);
+    api.annotate(POOL, "rdma", annotation::RESUME, "once more");
+    api.refuse_evictions.clear();
+    driver.settle(&mut api);
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: DrainComplete cordoned
+        worker-1: Idle
+        worker-0 Drained=True DrainComplete: every pod that had to go has gone
+        rdma Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0
+        rdma Degraded=False AsExpected: no drain is overdue and no node came back worse"#]],
+    );
+}
+
+#[test]
+fn the_pool_is_deleted_while_a_budget_blocks_and_the_cordon_goes_with_it() {
+    let (mut api, mut driver) = guarded(json!({}));
+    let key = api.objects.keys().find(|key| key.kind == POOL).cloned();
+    api.remove(&key.unwrap());
+    check(
+        &driver.settle(&mut api),
+        expect![[r#"
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
+        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
+        apply SriovNetworkNodeState sriov-network-operator/worker-1 {"bridges":{},"system":{}}
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the pool under whose limit it was begun is gone
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the pool under whose limit it was begun is gone]
+        update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
+        event SriovOperatorConfig sriov-network-operator/default Granted: worker-0 may be drained: 1 of 1 allowed
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+        evict Pod default/web-0 -> The budget says no.
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        event Node worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        event Pod default/web-0 DisruptionBudget: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        evict Pod default/web-0 -> The budget says no.
+        evict Pod default/web-0 -> The budget says no."#]],
+    );
+    // The node has nothing to wish for any more.
+    ask(&mut api, "worker-0", annotation::IDLE);
+    ask(&mut api, "worker-1", annotation::IDLE);
+    driver.settle(&mut api);
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Idle
+        worker-1: Idle
+        worker-0 Drained=False Idle: no drain is asked for"#]],
+    );
+}
+
+#[test]
+fn a_node_that_leaves_the_pool_while_it_is_drained_is_uncordoned_and_its_turn_goes_on() {
+    let (mut api, mut driver) = guarded(json!({}));
+    api.edit("Node", "worker-0", |node| {
+        node["metadata"]["labels"].as_object_mut().unwrap().remove("rdma-capable");
+    });
+    check(
+        &driver.settle(&mut api),
+        expect![[r#"
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the node has left pool rdma
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the node has left pool rdma]
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}],"nodes":1,"draining":1} [Ready=False Progressing: 0 of 1 nodes are at their goal; draining worker-1]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
+        event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: the drain of worker-0 was undone; it waits for another turn
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 1 nodes are at their goal; draining worker-1
+        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
+        patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: node is drained
+        apply SriovNetworkNodeState sriov-network-operator/worker-1 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+        update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2646Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
+        event SriovOperatorConfig sriov-network-operator/default Granted: worker-0 may be drained: 1 of 1 allowed
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2646Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+        evict Pod default/web-0 -> The budget says no.
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        event Node worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        event Pod default/web-0 DisruptionBudget: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+        evict Pod default/web-0 -> The budget says no.
+        evict Pod default/web-0 -> The budget says no."#]],
+    );
+}
+
+#[test]
+fn a_wish_that_is_withdrawn_undoes_the_drain_and_an_administrators_cordon_stays() {
+    let (mut api, mut driver) = guarded(json!({}));
+    ask(&mut api, "worker-0", annotation::IDLE);
+    ask(&mut api, "worker-1", annotation::IDLE);
+    driver.settle(&mut api);
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Idle
+        worker-1: Idle
+        worker-0 Drained=False Idle: no drain is asked for
+        rdma Ready=False Progressing: 0 of 2 nodes are at their goal"#]],
+    );
+    api.edit("Node", "worker-0", |node| node["spec"]["unschedulable"] = true.into());
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    driver.settle(&mut api);
+    ask(&mut api, "worker-0", annotation::IDLE);
+    driver.settle(&mut api);
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Idle cordoned
+        worker-1: Idle
+        worker-0 Drained=False Idle: no drain is asked for
+        rdma Ready=False Progressing: 0 of 2 nodes are at their goal"#]],
+    );
+}
+
+#[test]
+fn a_finalizer_that_nobody_removes_is_named() {
+    let (mut api, mut driver) = guarded(json!({}));
+    api.edit("Pod", "web-0", |pod| {
+        pod["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z".into();
+        pod["metadata"]["finalizers"] = json!(["example.com/backup"]);
+    });
+    driver.settle(&mut api);
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Draining cordoned
+        worker-1: Idle
+        worker-0 Drained=False Draining: pod default/web-0 is still there: whoever set finalizer example.com/backup on it has not removed that yet
+        rdma Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
+    );
+}
+
+#[test]
+fn the_operators_own_pod_moves_before_the_rest_of_its_node() {
+    let (mut api, _) = guarded(json!({}));
+    api.refuse_evictions.clear();
+    let mut own = pod("operator-1", "worker-0", "");
+    own["metadata"]["namespace"] = "sriov-network-operator".into();
+    api.put(own);
+    let named = operator::settings::Settings { pod_name: "operator-1".into(), ..settings() };
+    let mut first = Driver::new(&api, named);
+    for _ in 0..20 {
+        first.step(&mut api);
+    }
+    let evictions = first.trace.iter().filter(|line| line.starts_with("evict"));
+    check(
+        &evictions.cloned().collect::<Vec<_>>().join("\n"),
+        expect![[r#"
+        evict Pod sriov-network-operator/operator-1
+        evict Pod sriov-network-operator/operator-1 -> Pod sriov-network-operator/operator-1 not found
+        evict Pod sriov-network-operator/operator-1 -> Pod sriov-network-operator/operator-1 not found"#]],
+    );
+}
+
+#[test]
+fn the_drain_goes_on_under_the_next_leader_when_the_operator_dies_with_its_own_pod() {
+    let (mut api, _) = guarded(json!({}));
+    api.refuse_evictions.clear();
+    let mut own = pod("operator-1", "worker-0", "");
+    own["metadata"]["namespace"] = "sriov-network-operator".into();
+    api.put(own);
+    let named = |name: &str| operator::settings::Settings { pod_name: name.into(), ..settings() };
+    let mut first = Driver::new(&api, named("operator-1"));
+    while api.get("Pod", "operator-1").is_some() {
+        assert!(first.step(&mut api), "the operator's pod is moved");
+    }
+    assert!(api.get("Pod", "web-0").is_some(), "nothing else has gone yet");
+    // Its pod is gone, and it with it; the next one starts on another node.
+    let mut next = Driver::at(&api, named("operator-2"), first.now);
+    check(
+        &next.settle(&mut api),
+        expect![[r#"
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
+        evict Pod default/web-0
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
+        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
+    );
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: DrainComplete cordoned
+        worker-1: Idle
+        worker-0 Drained=True DrainComplete: every pod that had to go has gone
+        rdma Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
+    );
+}
+
+#[test]
+fn without_drains_a_pod_that_holds_a_device_is_named_and_let_alone() {
+    let (mut api, mut driver) = guarded(json!({}));
+    hold(&mut api);
+    api.edit("SriovOperatorConfig", "default", |c| c["spec"]["disableDrain"] = true.into());
+    driver.settle(&mut api);
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Draining cordoned
+        worker-1: Idle
+        worker-0 Drained=False DrainDisabled: pod default/web-0 holds 0000:3b:00.2 and disableDrain is set: end the pod, take disableDrain back, or write force into spec.drain.onDeadline of the node's pool
+        rdma Ready=False DrainBlocked: 0 of 2 nodes are at their goal; pod default/web-0 holds 0000:3b:00.2 and disableDrain is set: end the pod, take disableDrain back, or write force into spec.drain.onDeadline of the node's pool"#]],
+    );
+    assert!(api.get("Pod", "web-0").is_some());
+}
+
+#[test]
+fn without_drains_and_with_force_a_reboot_takes_nobody_away_and_a_change_takes_only_the_holders() {
+    for request in [annotation::REBOOT_REQUIRED, annotation::DRAIN_REQUIRED] {
+        let (mut api, mut driver) = guarded(json!({ "onDeadline": "force" }));
+        hold(&mut api);
+        api.put(pod("bystander", "worker-0", ""));
+        api.edit("SriovOperatorConfig", "default", |c| c["spec"]["disableDrain"] = true.into());
+        ask(&mut api, "worker-0", request);
+        driver.settle(&mut api);
+        assert!(api.get("Pod", "bystander").is_some());
+        assert_eq!(api.get("Pod", "web-0").is_some(), request == annotation::REBOOT_REQUIRED);
+        let current = api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE);
+        assert_eq!(current, annotation::DRAIN_COMPLETE);
+    }
+}
+
+/// The guarded pod holds a device.
+fn hold(api: &mut Api) {
+    let uid = api.get("Pod", "web-0").unwrap()["metadata"]["uid"].clone();
+    api.edit(NODE_STATE, "worker-0", |state| {
+        state["status"]["holders"] = json!([{
+            "device": "0000:3b:00.2", "resource": "openshift.io/rdma", "namespace": "default",
+            "pod": "web-0", "uid": uid,
+        }]);
+    });
+}
