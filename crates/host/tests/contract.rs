@@ -2,6 +2,8 @@
 
 #[path = "contract/cases.rs"]
 mod cases;
+#[path = "contract/operations.rs"]
+mod operations;
 #[path = "contract/simulated.rs"]
 mod simulated;
 
@@ -10,7 +12,7 @@ use expect_test::expect_file;
 #[test]
 fn the_simulation_answers_as_written_and_as_the_kernel_does_in_the_lab() {
     let mut text = String::new();
-    for case in &cases::CASES {
+    for case in cases::CASES.iter().chain(&operations::CASES) {
         text.push_str(&format!("# {}\n{}\n\n", case.0, simulated::lines(case)));
     }
     expect_file!["contract/lines.txt"].assert_eq(&text);

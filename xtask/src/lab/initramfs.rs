@@ -1,16 +1,23 @@
 //! The machine's root: an archive that the kernel unpacks into memory, written here entry by entry (cpio, "newc").
 
+use super::Program;
 use super::kernel::Kernel;
 use super::packages::Packages;
-use anyhow::Context;
+use crate::tools;
+use anyhow::{Context, bail};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Programs that busybox stands for.
 const BUSYBOX: [&str; 8] = ["sh", "mount", "mkdir", "ln", "cat", "sync", "poweroff", "sleep"];
 /// Programs that kmod stands for: the real ones, since our cases are about what they do.
 const KMOD: [&str; 4] = ["modprobe", "rmmod", "insmod", "lsmod"];
-const DIRECTORIES: [&str; 17] = [
+const DIRECTORIES: [&str; 20] = [
+    "opt",
+    "opt/cni",
+    "opt/cni/bin",
     "proc",
     "sys",
     "dev",
@@ -35,7 +42,7 @@ const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
 /// Puts the machine's root together and returns where it is.
-pub fn make(packages: &Packages, kernel: &Kernel, program: &Path) -> anyhow::Result<PathBuf> {
+pub fn make(packages: &Packages, kernel: &Kernel, programs: &[Program]) -> anyhow::Result<PathBuf> {
     let mut archive = Archive::default();
     for directory in DIRECTORIES {
         archive.add(directory, DIRECTORY | 0o755, b"");
@@ -50,39 +57,66 @@ pub fn make(packages: &Packages, kernel: &Kernel, program: &Path) -> anyhow::Res
     for name in BUSYBOX {
         archive.link(&format!("usr/bin/{name}"), "busybox");
     }
-    add_kmod(&mut archive, packages)?;
-    archive.tree(&kernel.modules.join("usr/lib/modules"), "usr/lib/modules")?;
-    archive.add("init", FILE | 0o755, include_bytes!("../../../lab/init"));
-    let program = std::fs::read(program).context("the lab program was not built")?;
-    archive.add("usr/bin/lab", FILE | 0o755, &program);
-    let path = super::directory().join("initramfs.cpio");
-    super::write_whole(&path, &archive.finish())?;
-    Ok(path)
-}
-
-/// kmod with the libraries that its loader names.
-fn add_kmod(archive: &mut Archive, packages: &Packages) -> anyhow::Result<()> {
+    let mut libraries = Libraries { packages, known: BTreeSet::new() };
     let kmod = packages.userland.join("usr/bin/kmod");
     archive.add("usr/bin/kmod", FILE | 0o755, &std::fs::read(&kmod)?);
     for name in KMOD {
         archive.link(&format!("usr/sbin/{name}"), "../bin/kmod");
     }
-    let libraries = packages.userland.join("usr/lib/x86_64-linux-gnu");
-    let loader = libraries.join("ld-linux-x86-64.so.2");
-    let mut list = std::process::Command::new(&loader);
-    let output = list.arg("--library-path").arg(&libraries).arg("--list").arg(&kmod).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let paths = text.lines().filter_map(|line| line.split_once("=> ")?.1.split(' ').next());
-    for path in paths.filter(|path| path.starts_with('/')) {
-        let name = Path::new(path).file_name().context("a library has a name")?.to_string_lossy();
-        archive.add(
-            &format!("usr/lib/x86_64-linux-gnu/{name}"),
-            FILE | 0o755,
-            &std::fs::read(path)?,
-        );
+    libraries.add(&mut archive, &kmod)?;
+    for program in programs {
+        archive.add(program.place, FILE | 0o755, &without_debug(&program.path)?);
+        libraries.add(&mut archive, &program.path)?;
     }
-    archive.add("usr/lib64/ld-linux-x86-64.so.2", FILE | 0o755, &std::fs::read(&loader)?);
-    Ok(())
+    archive.add("usr/lib64/ld-linux-x86-64.so.2", FILE | 0o755, &std::fs::read(packages.loader())?);
+    archive.tree(&kernel.modules.join("usr/lib/modules"), "usr/lib/modules")?;
+    archive.add("init", FILE | 0o755, include_bytes!("../../../lab/init"));
+    let path = super::directory().join("initramfs.cpio");
+    super::write_whole(&path, &archive.finish())?;
+    Ok(path)
+}
+
+/// A program without what only a debugger reads: the machine's root lies in its memory.
+fn without_debug(program: &Path) -> anyhow::Result<Vec<u8>> {
+    let stripped = super::directory().join("stripped");
+    let mut strip = Command::new("strip");
+    tools::run(strip.args(["--strip-debug", "-o"]).arg(&stripped).arg(program))
+        .context("cannot make a program small; strip comes with the linker (binutils)")?;
+    Ok(std::fs::read(&stripped)?)
+}
+
+/// The shared libraries in the machine: the release's own, which are newer than what our programs were linked with.
+struct Libraries<'a> {
+    packages: &'a Packages,
+    known: BTreeSet<String>,
+}
+
+impl Libraries<'_> {
+    /// Adds what the loader names for a program.
+    fn add(&mut self, archive: &mut Archive, program: &Path) -> anyhow::Result<()> {
+        let directory = self.packages.userland.join("usr/lib/x86_64-linux-gnu");
+        let mut list = Command::new(self.packages.loader());
+        let output =
+            list.arg("--library-path").arg(&directory).arg("--list").arg(program).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            bail!(
+                "{} cannot run on the lab's C library, which is older than this computer's: {why}",
+                program.display()
+            )
+        }
+        let paths = text.lines().filter_map(|line| line.split_once("=> ")?.1.split(' ').next());
+        for path in paths.filter(|path| path.starts_with('/')) {
+            let name = Path::new(path).file_name().context("a library has a name")?;
+            let name = name.to_string_lossy().into_owned();
+            if self.known.insert(name.clone()) {
+                let place = format!("usr/lib/x86_64-linux-gnu/{name}");
+                archive.add(&place, FILE | 0o755, &std::fs::read(path)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]

@@ -26,10 +26,36 @@ pub struct Packages {
 }
 
 impl Packages {
+    /// The release's program loader.
+    pub fn loader(&self) -> PathBuf {
+        self.userland.join("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
+    }
+
+    /// Unpacks tools with all that they need, and the kernel's headers, into a tree; returns the kernel's source.
+    pub fn builder(&self, tools: &[&str], tree: &Path) -> anyhow::Result<PathBuf> {
+        let apt = Apt::new(&super::directory().join("builder-packages"))?;
+        apt.update()?;
+        let track: Vec<&str> = self.version.split('.').take(2).collect();
+        let source = format!("linux-source-{}", track.join("."));
+        let headers = format!("linux-headers-{}", self.version);
+        let wanted: Vec<&str> = tools.iter().copied().chain([headers.as_str()]).collect();
+        let mut fetched = apt.install(&wanted)?;
+        // Alone: the packages that a kernel's source needs are for people who configure one.
+        fetched.extend(apt.download(&source)?);
+        if tree.exists() {
+            std::fs::remove_dir_all(tree)?;
+        }
+        std::fs::create_dir_all(tree)?;
+        for package in &fetched {
+            extract(package, tree)?;
+        }
+        Ok(tree.join("usr/src").join(format!("{source}.tar.xz")))
+    }
+
     /// A program of the userland, called `name`, started by the loader that belongs to its libraries.
     pub fn program(&self, name: &str, path: &str) -> Command {
         let libraries = self.userland.join("usr/lib/x86_64-linux-gnu");
-        let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        let mut command = Command::new(self.loader());
         command.arg("--argv0").arg(name).arg("--library-path").arg(libraries);
         command.arg(self.userland.join(path));
         command
@@ -44,10 +70,11 @@ pub fn ready() -> anyhow::Result<Packages> {
     if let Ok(version) = std::fs::read_to_string(&note) {
         return Ok(Packages { userland, kernel, version });
     }
-    let apt = Apt::new(&lab)?;
+    let apt = Apt::new(&lab.join("apt"))?;
     apt.update()?;
     let image = apt.kernel_package()?;
-    let fetched = apt.fetch(&image)?;
+    let mut fetched = apt.install(&WANTED)?;
+    fetched.extend(apt.download(&image)?);
     for directory in [&userland, &kernel] {
         if directory.exists() {
             std::fs::remove_dir_all(directory)?;
@@ -57,15 +84,19 @@ pub fn ready() -> anyhow::Result<Packages> {
     for package in &fetched {
         let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let place = if name.starts_with("linux-image-") { &kernel } else { &userland };
-        let mut unpack = Command::new("dpkg-deb");
-        let status = unpack.arg("--extract").arg(package).arg(place).status();
-        if !status.context("cannot start dpkg-deb")?.success() {
-            bail!("cannot unpack {}", package.display());
-        }
+        extract(package, place)?;
     }
     let version = image.trim_start_matches("linux-image-").to_owned();
     super::write_whole(&note, version.as_bytes())?;
     Ok(Packages { userland, kernel, version })
+}
+
+fn extract(package: &Path, place: &Path) -> anyhow::Result<()> {
+    let status = Command::new("dpkg-deb").arg("--extract").arg(package).arg(place).status();
+    if !status.context("cannot start dpkg-deb")?.success() {
+        bail!("cannot unpack {}", package.display());
+    }
+    Ok(())
 }
 
 /// apt with a state of its own.
@@ -74,8 +105,8 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(lab: &Path) -> anyhow::Result<Self> {
-        let directory = lab.join("apt");
+    fn new(directory: &Path) -> anyhow::Result<Self> {
+        let directory = directory.to_owned();
         std::fs::create_dir_all(directory.join("lists/partial"))?;
         std::fs::create_dir_all(directory.join("cache/archives/partial"))?;
         // Nothing is installed: every library comes along.
@@ -116,14 +147,25 @@ impl Apt {
         Ok(name.with_context(|| format!("{SUITE} has no kernel package: {text:?}"))?.to_owned())
     }
 
-    fn fetch(&self, image: &str) -> anyhow::Result<Vec<PathBuf>> {
-        let archives = self.directory.join("cache/archives");
+    /// Fetches packages with all that they need, and returns the files.
+    fn install(&self, wanted: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         let mut install = self.command("apt-get");
         install.args(["install", "--yes", "--no-install-recommends", "--download-only"]);
-        tools::run(install.args(WANTED))?;
-        tools::run(self.command("apt-get").current_dir(&archives).args(["download", image]))?;
+        tools::run(install.args(wanted))?;
+        self.archives("cache/archives")
+    }
+
+    /// Fetches one package alone.
+    fn download(&self, package: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let place = self.directory.join("alone");
+        std::fs::create_dir_all(&place)?;
+        tools::run(self.command("apt-get").current_dir(&place).args(["download", package]))?;
+        self.archives("alone")
+    }
+
+    fn archives(&self, below: &str) -> anyhow::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(&archives)? {
+        for entry in std::fs::read_dir(self.directory.join(below))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "deb") {
                 found.push(path);

@@ -1,6 +1,7 @@
 //! What only a kernel can show: discovery across NUMA nodes, events, module options, soft RDMA devices.
 
 use super::cases::Pods;
+use super::report::{Outcome, equal};
 use super::support::{Space, soft_rdma};
 use api::{PciAddress, RdmaMode};
 use host::linux::LinuxHost;
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use std::fmt::Debug;
 use std::time::Duration;
 
-type Outcome = Result<(), String>;
+type Done = Result<(), String>;
 
 /// Runs one case under its name.
 pub type Runner<'a> = &'a mut dyn FnMut(&str, &mut dyn FnMut() -> Outcome);
@@ -34,19 +35,11 @@ pub fn run(host: &LinuxHost, pods: &dyn Pods, pf: PciAddress, other: PciAddress,
     });
 }
 
-fn equal<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Outcome {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(format!("{what}: found {found:?}, expected {expected:?}"))
-    }
-}
-
 fn said<T>(what: &str, outcome: Result<T, Refusal>) -> Result<T, String> {
     outcome.map_err(|refusal| format!("{what}: {refusal}"))
 }
 
-fn refused<T: Debug>(what: &str, outcome: Result<T, Refusal>, errno: Errno) -> Outcome {
+fn refused<T: Debug>(what: &str, outcome: Result<T, Refusal>, errno: Errno) -> Done {
     match outcome {
         Err(refusal) if refusal.errno == errno => Ok(()),
         Err(refusal) => Err(format!("{what}: {refusal}, expected {}", words(errno))),
@@ -82,7 +75,7 @@ fn vf(host: &LinuxHost, pf: PciAddress, index: u32) -> Result<PciAddress, String
     target.rsplit('/').next().unwrap_or_default().parse().map_err(|error| format!("{error}"))
 }
 
-fn set_vfs(host: &LinuxHost, pf: PciAddress, count: &str) -> Outcome {
+fn set_vfs(host: &LinuxHost, pf: PciAddress, count: &str) -> Done {
     said("vf count", host.write(&pf.file("sriov_numvfs"), count))
 }
 
@@ -100,7 +93,8 @@ fn modprobe(host: &LinuxHost, arguments: &[&str]) -> Result<Output, String> {
 pub fn look_at_rdma(host: &LinuxHost) -> Outcome {
     refused("mode", host.rdma_mode(), Errno::PROTONOSUPPORT)?;
     refused("devices", host.rdma_devices(&HOME), Errno::PROTONOSUPPORT)?;
-    refused("ib_core", host.list("/sys/module/ib_core"), Errno::NOENT)
+    refused("ib_core", host.list("/sys/module/ib_core"), Errno::NOENT)?;
+    Ok("mode and devices were asked for, and ib_core is still not loaded".to_owned())
 }
 
 fn numa(host: &LinuxHost, pf: PciAddress, other: PciAddress) -> Outcome {
@@ -110,7 +104,7 @@ fn numa(host: &LinuxHost, pf: PciAddress, other: PciAddress) -> Outcome {
         equal("node of a vf", read(host, &vf(host, card, 1)?.file("numa_node"))?.as_str(), node)?;
         set_vfs(host, card, "0")?;
     }
-    Ok(())
+    Ok(format!("{pf} with its VFs on node 0, {other} with its VFs on node 1"))
 }
 
 /// QEMU's NVMe controller has the SR-IOV capability; the class tells that it is no network function.
@@ -123,7 +117,12 @@ fn disks(host: &LinuxHost) -> Outcome {
         }
     }
     classes.sort();
-    equal("classes of what has VFs", classes, ["0x01", "0x02", "0x02"].map(str::to_owned).to_vec())
+    equal(
+        "classes of what has VFs",
+        classes,
+        ["0x01", "0x02", "0x02"].map(str::to_owned).to_vec(),
+    )?;
+    Ok("three functions have the capability, two of them are of the network's class".to_owned())
 }
 
 fn announcements(host: &LinuxHost, pf: PciAddress) -> Outcome {
@@ -135,7 +134,7 @@ fn announcements(host: &LinuxHost, pf: PciAddress) -> Outcome {
         equal("woken", host.wait(&interests, LATE), Woken::ByEvent)?;
         set_vfs(host, pf, "0")?;
     }
-    Ok(())
+    Ok("a uevent and a link message each ended a wait".to_owned())
 }
 
 fn admin_mac(host: &LinuxHost, pf: PciAddress) -> Outcome {
@@ -154,11 +153,12 @@ fn admin_mac(host: &LinuxHost, pf: PciAddress) -> Outcome {
         said(file, host.write(&path, &address.to_string()))?;
     }
     equal("mac", netdev(host, address)?.address, mac.to_vec())?;
-    set_vfs(host, pf, "0")
+    set_vfs(host, pf, "0")?;
+    Ok(format!("{address} has the address that its card was told"))
 }
 
 /// Takes the RDMA core away, as no program does it at once (spec/lab.md, section 3: the order).
-fn unload(host: &LinuxHost) -> Outcome {
+fn unload(host: &LinuxHost) -> Done {
     const ORDER: [&str; 9] = [
         "rdma_ucm",
         "rdma_cm",
@@ -189,7 +189,8 @@ fn option_of_core(host: &LinuxHost, pods: &dyn Pods) -> Outcome {
     pods.end();
     said("options", host.remove(OPTIONS))?;
     unload(host)?;
-    equal("mode", mode, RdmaMode::Exclusive)
+    equal("mode", mode, RdmaMode::Exclusive)?;
+    Ok("netns_mode=0 in modprobe.d: exclusive".to_owned())
 }
 
 /// Both levers at odds. kmod reads `/proc/cmdline`, so another file in its place is as good as another boot.
@@ -210,7 +211,8 @@ fn command_line(host: &LinuxHost) -> Outcome {
     loaded?;
     let mode = said("mode", mode)?;
     unload(host)?;
-    equal("mode", mode, RdmaMode::Exclusive)
+    equal("mode", mode, RdmaMode::Exclusive)?;
+    Ok("modprobe.d said shared, the command line exclusive: exclusive".to_owned())
 }
 
 fn device(host: &LinuxHost, space: &Namespace, name: &str) -> Result<Option<RdmaDevice>, String> {
@@ -250,7 +252,8 @@ fn soft_device(host: &LinuxHost, pf: PciAddress) -> Outcome {
     drop(space);
     set_vfs(host, pf, "0")?;
     equal("gone with its interface", device(host, &HOME, "rdma0")?, None)?;
-    unload(host)
+    unload(host)?;
+    Ok("found by its VF's interface, renamed, and refused to move in either mode".to_owned())
 }
 
 /// Namespaces end in their own time after their last holder, so a switch right after may find one.

@@ -70,7 +70,7 @@ pub fn run(
 }
 
 impl Stage<'_> {
-    fn say(&mut self, what: &str, outcome: Result<impl Display, Refusal>) {
+    pub fn say(&mut self, what: &str, outcome: Result<impl Display, Refusal>) {
         let outcome = match outcome {
             Ok(value) => value.to_string(),
             Err(refusal) => words(refusal.errno),
@@ -80,7 +80,7 @@ impl Stage<'_> {
     }
 
     /// The address of a VF by the kernel's rule: the first at an offset from the card, each next a stride further.
-    fn vf(&self, index: u32) -> PciAddress {
+    pub fn vf(&self, index: u32) -> PciAddress {
         let number = |name: &str| {
             self.read(name).ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0)
         };
@@ -97,7 +97,7 @@ impl Stage<'_> {
     }
 
     /// Text with what differs from slot to slot replaced by its role.
-    fn roles(&self, text: &str) -> String {
+    pub fn roles(&self, text: &str) -> String {
         let mut text = text.replace(&self.pf.to_string(), "PF");
         for index in 0..7 {
             text = text.replace(&self.vf(index).to_string(), &format!("VF{index}"));
@@ -106,11 +106,11 @@ impl Stage<'_> {
     }
 
     /// A file of the card.
-    fn read(&self, name: &str) -> Result<String, Refusal> {
+    pub fn read(&self, name: &str) -> Result<String, Refusal> {
         self.read_of(self.pf, name)
     }
 
-    fn read_of(&self, device: PciAddress, name: &str) -> Result<String, Refusal> {
+    pub fn read_of(&self, device: PciAddress, name: &str) -> Result<String, Refusal> {
         let content = self.host.read(&device.file(name))?;
         Ok(String::from_utf8_lossy(&content).trim().to_owned())
     }
@@ -133,7 +133,7 @@ impl Stage<'_> {
     }
 
     /// The interface of a function in a namespace, as netlink knows it.
-    fn netdev(&self, space: &Namespace, device: PciAddress) -> Option<Link> {
+    pub fn netdev(&self, space: &Namespace, device: PciAddress) -> Option<Link> {
         let links = self.host.links(space, &LinkQuery::default()).ok()?;
         links.into_iter().find(|link| link.parent == Some(device.to_string()))
     }
@@ -425,7 +425,7 @@ fn vf_in_pod(stage: &mut Stage<'_>) {
 
 impl Stage<'_> {
     /// Brings the card up and waits for its link.
-    fn running(&self) -> bool {
+    pub fn running(&self) -> bool {
         let link = self.index(&Namespace::Host, self.pf);
         if self.host.change_link(&Namespace::Host, &LinkChange::Up { link }).is_err() {
             return false;

@@ -1,7 +1,7 @@
-//! The lab's program: runs in the virtual machine that `cargo xtask lab` starts, as its only program.
+//! The lab's program about the contract: runs in the virtual machine that `cargo xtask lab` starts.
 //!
 //! First the contract: each case over the simulation and over the running kernel, whose lines must be the same. Then what
-//! only a kernel can show. One line a case, the differences below it, and `lab: N passed, N failed` at the end.
+//! only a kernel can show.
 
 #![allow(clippy::unwrap_used)] // A failed case is a panic, which its line tells.
 
@@ -9,6 +9,12 @@
 mod cases;
 #[path = "lab/kernel.rs"]
 mod kernel;
+#[path = "../tests/contract/operations.rs"]
+mod operations;
+#[path = "lab/reach.rs"]
+mod reach;
+#[path = "lab/report.rs"]
+mod report;
 #[path = "../tests/contract/simulated.rs"]
 mod simulated;
 #[path = "../tests/support/mod.rs"]
@@ -16,10 +22,9 @@ mod support;
 
 use cases::Pods;
 use host::linux::LinuxHost;
-use host::seam::{Host, Interest, Namespace, Program};
+use host::seam::{Errno, Host, Namespace, Program, words};
+use report::{Outcome, Report};
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
 use support::Space;
 
 /// Namespaces of the running kernel.
@@ -41,47 +46,14 @@ impl Pods for KernelPods {
     }
 }
 
-/// Counts the outcomes and tells each.
-struct Report {
-    only: Vec<String>,
-    passed: u32,
-    failed: u32,
-}
-
-impl Report {
-    fn case(&mut self, name: &str, run: impl FnOnce() -> Result<(), String>) {
-        let chosen = |word: &String| name.contains(word.replace('_', " ").as_str());
-        if !self.only.is_empty() && !self.only.iter().any(chosen) {
-            return;
-        }
-        let started = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            Err(text
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                .unwrap_or_default())
-        });
-        let seconds = started.elapsed().as_secs_f32();
-        match outcome {
-            Ok(()) => {
-                self.passed += 1;
-                println!("ok {name} ({seconds:.1} s)");
-            }
-            Err(difference) => {
-                self.failed += 1;
-                println!("FAILED {name} ({seconds:.1} s)");
-                for line in difference.lines() {
-                    println!("    {line}");
-                }
-            }
-        }
-    }
-}
-
 /// The lines in which the kernel and the simulation differ.
-fn compare(simulated: &str, real: &str) -> Result<(), String> {
+fn compare(simulated: &str, real: &str) -> Outcome {
     if simulated == real {
-        return Ok(());
+        let refusals = real.lines().filter(|line| is_refusal(line)).count();
+        return Ok(format!(
+            "{} answers of the kernel are the simulation's, {refusals} of them refusals",
+            real.lines().count()
+        ));
     }
     let (simulated, real): (Vec<&str>, Vec<&str>) =
         (simulated.lines().collect(), real.lines().collect());
@@ -102,12 +74,15 @@ fn compare(simulated: &str, real: &str) -> Result<(), String> {
     Err(differences)
 }
 
+/// True when the line ends in the words of an errno.
+fn is_refusal(line: &str) -> bool {
+    let end = line.rsplit(": ").next().unwrap_or_default();
+    (1..134).any(|errno| end == words(Errno::from_raw_os_error(errno)))
+}
+
 fn main() {
-    std::panic::set_hook(Box::new(|_| {}));
     let host = LinuxHost::new("/").unwrap();
-    let chosen = std::env::var("LAB_CASES").unwrap_or_default();
-    let only = chosen.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    let mut report = Report { only, passed: 0, failed: 0 };
+    let mut report = Report::new("the contract: the kernel answers as the simulation does");
     // Before anything could have loaded it.
     report.case("a look at rdma does not load the subsystem", || kernel::look_at_rdma(&host));
     for module in ["igb", "igbvf", "nvme"] {
@@ -115,14 +90,13 @@ fn main() {
     }
     let (pf, other) = kernel::cards(&host);
     let pods = KernelPods::default();
-    for case in &cases::CASES {
+    for case in cases::CASES.iter().chain(&operations::CASES) {
         report.case(case.0, || {
             let real = cases::run(case, &host, &pods, pf, other);
             compare(&simulated::lines(case), &real)
         });
     }
     kernel::run(&host, &pods, pf, other, &mut |name, run| report.case(name, run));
-    println!("lab: {} passed, {} failed", report.passed, report.failed);
-    // The line must reach the other end before the machine ends.
-    host.wait(&[Interest::Uevent], Duration::from_millis(1));
+    reach::tell();
+    report.end();
 }

@@ -1,0 +1,86 @@
+//! Which misbehaviours of the simulation the lab's machine shows, and why it cannot show the others.
+
+use host::sim::Fault;
+
+pub enum Reach {
+    /// The case that shows it.
+    Seen(&'static str),
+    /// Why not here.
+    Not(&'static str),
+}
+
+/// Every fault; a new one does not compile until it is judged here.
+pub fn of(fault: Fault) -> Reach {
+    use Reach::{Not, Seen};
+    const FIRMWARE: &str = "the emulated card has no firmware that could do it";
+    const OTHER_BOOT: &str = "it happens between two boots, and the machine boots once";
+    match fault {
+        Fault::RdmaMoveUnsupported => {
+            Seen("a soft rdma device is found by its interface and cannot be moved")
+        }
+        Fault::RefusesRdmaMode => Seen("the rdma mode changes while no other namespace exists"),
+        Fault::IgnoresKernelArgument | Fault::IgnoresModprobeOption => {
+            Not("it takes an initramfs that holds an older modprobe.d; the machine's holds none")
+        }
+        Fault::LosesKernelArgument | Fault::IgnoresReboot | Fault::ServiceWithPrivateNetwork => {
+            Not(OTHER_BOOT)
+        }
+        Fault::VfsAppearLate | Fault::DriverMakesFewerVfs | Fault::NoRoomForVfs => Not(FIRMWARE),
+        Fault::VfCountBusy => {
+            Not("igb gives its VFs back whatever holds them; other drivers do not")
+        }
+        Fault::VfRemovalBlocks => {
+            Not("it takes an open queue pair on a soft RDMA device; seen by hand, with Linux 7.2")
+        }
+        Fault::VfProbeFails => Not("igbvf takes every VF of an emulated card"),
+        Fault::RenamesAfterRebind => Not("the machine has no udev that could lose the race"),
+        Fault::RenumbersUverbs => {
+            Not("Debian's kernel has no RDMA driver that moves and needs no card")
+        }
+        Fault::IgnoresVfMac => Not(FIRMWARE),
+        Fault::GuidStaysZero => Not("QEMU has no InfiniBand card"),
+        Fault::NoIommu => Not(
+            "the machine boots with its IOMMU; without one the probe of vfio-pci fails, seen by hand",
+        ),
+        Fault::LockedDown => {
+            Not("lockdown cannot be taken back in a running kernel, and other cases need it off")
+        }
+        Fault::DiskFull | Fault::ReadOnlyEtc => Not(
+            "files are tested on this computer's own file systems: crates/host/tests/linux_files.rs",
+        ),
+    }
+}
+
+pub const ALL: [Fault; 21] = [
+    Fault::IgnoresKernelArgument,
+    Fault::IgnoresModprobeOption,
+    Fault::LosesKernelArgument,
+    Fault::IgnoresReboot,
+    Fault::ServiceWithPrivateNetwork,
+    Fault::RefusesRdmaMode,
+    Fault::RdmaMoveUnsupported,
+    Fault::VfsAppearLate,
+    Fault::DriverMakesFewerVfs,
+    Fault::VfCountBusy,
+    Fault::NoRoomForVfs,
+    Fault::VfRemovalBlocks,
+    Fault::VfProbeFails,
+    Fault::RenamesAfterRebind,
+    Fault::RenumbersUverbs,
+    Fault::IgnoresVfMac,
+    Fault::GuidStaysZero,
+    Fault::NoIommu,
+    Fault::LockedDown,
+    Fault::DiskFull,
+    Fault::ReadOnlyEtc,
+];
+
+/// One line for each that cannot be seen here.
+pub fn tell() {
+    for fault in ALL {
+        match of(fault) {
+            Reach::Seen(case) => println!("-- {fault:?}: seen in \"{case}\""),
+            Reach::Not(why) => println!("-- {fault:?}: not reachable here: {why}"),
+        }
+    }
+}
