@@ -13,6 +13,8 @@ pub const STATE: &str = "/var/lib/ironrail";
 pub const REBOOTS: &str = "/var/lib/ironrail/reboots.json";
 /// Directory of the CNI journal: one file per device, by PCI address.
 pub const CNI_JOURNAL: &str = "/var/lib/ironrail/cni";
+/// Upstream's notes of the namespace that each VF was given to: one file per device, by PCI address.
+pub const ALLOCATIONS: &str = "/var/lib/cni/sriov/pci";
 /// What the host was like when we first saw it.
 pub const INITIAL: &str = "/var/lib/ironrail/initial.json";
 /// Upstream's file of the RDMA mode; kept, so that either operator finds the other's.

@@ -215,8 +215,7 @@ pub fn bring_home_locked(call: &Call, record: &Record) -> Result<(), Failure> {
 
 /// Removes the traces of a device that is at home, the journal last.
 pub fn forget(call: &Call, device: &str) -> Result<(), Failure> {
-    call.host.remove(&legacy::allocation_file(device))?;
-    Ok(journal::remove(call.host, device)?)
+    Ok(journal::forget(call.host, device)?)
 }
 
 /// The attachments of this network that GC must not touch: both keys that runtimes use.

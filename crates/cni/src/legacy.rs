@@ -6,6 +6,7 @@
 use crate::failure::{self, Failure};
 use crate::fields::Fields;
 use crate::frame::Call;
+use api::files::ALLOCATIONS;
 use api::journal::{
     LinkBefore, LinkState, Owner, Rate, RdmaCustody, Record, VERSION, VfCustody, VfProfile, VlanTag,
 };
@@ -19,12 +20,12 @@ const RDMA: &str = "/var/lib/cni/rdma";
 
 /// Upstream's lock of one VF.
 pub fn lock_file(device: &str) -> String {
-    format!("{SRIOV}/pci/vf_lock/{device}.lock")
+    format!("{ALLOCATIONS}/vf_lock/{device}.lock")
 }
 
 /// Upstream's note of the namespace that a VF was given to.
 pub fn allocation_file(device: &str) -> String {
-    format!("{SRIOV}/pci/{device}")
+    format!("{ALLOCATIONS}/{device}")
 }
 
 /// The namespace in the allocation file, where there is one.

@@ -377,6 +377,23 @@ fn find_interface_away(
     other_namespaces(host).find_map(look)
 }
 
+/// The namespaces, other than the host's, in which interface and RDMA device of a record are now.
+pub fn away(host: &dyn Host, record: &Record) -> Vec<Namespace> {
+    let mut spaces = Vec::new();
+    let has_interface = record.vf.as_ref().is_some_and(|vf| vf.link.is_some());
+    if let (true, Ok(pci)) = (has_interface, record.device.parse::<PciAddress>())
+        && !matches!(interface_at_home(host, &pci), Ok(Some(_)))
+    {
+        spaces.extend(find_interface_away(host, record, &pci).map(|(space, _)| space));
+    }
+    if let Some(rdma) = &record.rdma
+        && rdma_devices_at_home(host, &record.device).map_or(true, |found| found.is_empty())
+    {
+        spaces.extend(find_rdma_away(host, record, rdma).map(|(space, _)| space));
+    }
+    spaces
+}
+
 /// Moves an interface home under its old name; where another interface has that name now, under the one that
 /// the kernel itself would give to an interface from a dying namespace.
 fn move_home(

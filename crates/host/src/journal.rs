@@ -4,7 +4,7 @@
 //! Callers hold the device's lock; nothing is decided here.
 
 use crate::seam::{FileKind, Host, Refusal};
-use api::files::CNI_JOURNAL;
+use api::files::{ALLOCATIONS, CNI_JOURNAL};
 use api::journal::{Record, VERSION};
 use rustix::io::Errno;
 use thiserror::Error;
@@ -59,8 +59,9 @@ pub fn write(host: &dyn Host, record: &Record) -> Result<(), JournalError> {
     Ok(host.replace(&path, &bytes, 0o600)?)
 }
 
-/// Forgets a device, after it has been seen at home.
-pub fn remove(host: &dyn Host, device: &str) -> Result<(), JournalError> {
+/// Removes every trace of a device that has been seen at home: upstream's note of who has it, and the record last.
+pub fn forget(host: &dyn Host, device: &str) -> Result<(), JournalError> {
+    host.remove(&format!("{ALLOCATIONS}/{device}"))?;
     Ok(host.remove(&path(device))?)
 }
 

@@ -3,6 +3,7 @@
 //! Status first, then the request: whoever sees that a node gave its turn back finds the goal in the status.
 
 use crate::status::{self, Progress};
+use crate::sweep::Finding;
 use crate::world::NodeWorld;
 use api::inventory::Inventory;
 use api::nodestate::{NodeStateStatus, SriovNetworkNodeState};
@@ -115,6 +116,12 @@ fn reboot_event(state: &SriovNetworkNodeState, status: &NodeStateStatus, now: Ti
     let booked = status.reboots.iter().filter(|r| r.boot_id_before == status.boot_id);
     let goals: Vec<String> = booked.map(|r| format!("{} {}", r.reason, r.goal)).collect();
     event(state, false, "RebootNode", format!("rebooting for {}", goals.join(" and ")), now)
+}
+
+/// What the sweeper did, or could not do.
+pub fn swept(state: &SriovNetworkNodeState, finding: &Finding, now: Timestamp) -> Write {
+    let reason = if finding.is_home { "DeviceSwept" } else { "DeviceNotSwept" };
+    event(state, !finding.is_home, reason, finding.sentence.clone(), now)
 }
 
 fn event(

@@ -9,6 +9,7 @@ use crate::holders::Confirmed;
 use crate::offer::{self, Withdrawn};
 use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
+use crate::sweep::{self, Evidence, Finding, Sweeper};
 use crate::world::NodeWorld;
 use crate::{apply, custody, ledger};
 use api::custody::Holder;
@@ -40,6 +41,8 @@ pub struct Daemon {
     failures: RefCell<Failures>,
     /// Claims that PodResources has named. A daemon that forgets them waits until they are no longer young.
     confirmed: RefCell<Confirmed>,
+    /// Orphans that were seen once.
+    sweeper: RefCell<Sweeper>,
 }
 
 /// One step's work: what it goes by, the same from its first round to its last.
@@ -65,11 +68,37 @@ impl Daemon {
             prefix: names::RESOURCE_PREFIX.to_owned(),
             failures: RefCell::default(),
             confirmed: RefCell::default(),
+            sweeper: RefCell::default(),
         }
+    }
+
+    /// True when the container runtime is to be asked before the next step.
+    pub fn sweep_is_due(&self, host: &dyn Host, now: Timestamp) -> bool {
+        self.sweeper.borrow().is_due(host, now)
+    }
+
+    /// What the sweeper has done so far, for the metrics.
+    pub fn sweep_counts(&self) -> sweep::Counts {
+        self.sweeper.borrow().counts
+    }
+
+    /// Brings home what dead pods left, where the runtime was asked for it.
+    fn sweep(&self, host: &dyn Host, world: &NodeWorld, now: Timestamp) -> Vec<Finding> {
+        let Some(sandboxes) = &world.sandboxes else { return Vec::new() };
+        let evidence = Evidence { sandboxes, pods: world.pods.as_deref() };
+        let findings = self.sweeper.borrow_mut().sweep(host, &evidence, now);
+        for finding in &findings {
+            match finding.is_home {
+                true => tracing::info!("{}", finding.sentence),
+                false => tracing::warn!("{}", finding.sentence),
+            }
+        }
+        findings
     }
 
     /// Brings the node as near to its goal as it may come now, and returns what the API is to know.
     pub fn step(&self, host: &dyn Host, world: &NodeWorld, now: Timestamp) -> Outcome {
+        let findings = self.sweep(host, world, now);
         // The operator makes the node state; without one nothing is wanted of this node.
         let Some(state) = &world.state else { return Outcome::default() };
         let report = match &world.pods {
@@ -78,7 +107,9 @@ impl Daemon {
                 Report { inventory: without_holders(host, state).ok(), ..Report::blind(NO_PODS) }
             }
         };
-        commit::outcome(world, state, report, now)
+        let mut outcome = commit::outcome(world, state, report, now);
+        outcome.writes.extend(findings.iter().map(|finding| commit::swept(state, finding, now)));
+        outcome
     }
 
     fn work(

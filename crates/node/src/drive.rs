@@ -5,7 +5,7 @@
 use crate::daemon::Daemon;
 use crate::wake::{Pace, Wakes};
 use crate::world::{Change, NodeWorld};
-use crate::{http, pod_resources};
+use crate::{http, pod_resources, sandboxes};
 use anyhow::Context;
 use api::wire::{Answer, ObjectKey, Outcome, Write};
 use api::{Timestamp, files, names};
@@ -33,6 +33,8 @@ pub struct Settings {
     pub host: Arc<dyn Host>,
     /// The kubelet's PodResources.
     pub pod_resources: PathBuf,
+    /// Where the host's root directory is: the container runtime's socket lies below it.
+    pub root: PathBuf,
     pub pace: Pace,
 }
 
@@ -168,6 +170,11 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
             tracing::warn!("{why}");
             None
         }
+    };
+    let due = settings.daemon.sweep_is_due(settings.host.as_ref(), settings.host.now());
+    world.sandboxes = match due {
+        true => Some(sandboxes::list(settings.host.as_ref(), &settings.root).await),
+        false => None,
     };
     let (daemon, host, seen) = (settings.daemon.clone(), Arc::clone(&settings.host), world.clone());
     // The log is that of this process, also on another thread.

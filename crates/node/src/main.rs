@@ -47,6 +47,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
             cluster: cluster(arguments).await?,
             host: Arc::new(host),
             kubelet: PathBuf::from(or("KUBELET_DIRECTORY", KUBELET)),
+            root: PathBuf::from(root),
             pace: Pace::Events,
             image: Box::new(|path| std::fs::read(path)),
             log: Box::new(std::io::stdout()),

@@ -31,6 +31,8 @@ pub struct Process {
     pub host: Arc<dyn Host>,
     /// The kubelet's directory, `/var/lib/kubelet`, with `device-plugins` and `pod-resources` below it.
     pub kubelet: PathBuf,
+    /// Where the host's root directory is seen, for the container runtime's socket.
+    pub root: PathBuf,
     /// How it learns that the node changed.
     pub pace: Pace,
     /// Where the CNI binary is.
@@ -104,6 +106,7 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
         cluster: process.cluster,
         host: process.host,
         kubelet: process.kubelet,
+        root: process.root,
         pace: process.pace,
         image: process.image,
     };
@@ -130,6 +133,7 @@ struct Work {
     cluster: Option<kube::Config>,
     host: Arc<dyn Host>,
     kubelet: PathBuf,
+    root: PathBuf,
     pace: Pace,
     image: Image,
 }
@@ -146,6 +150,7 @@ impl Work {
                     client: crate::http::client(cluster)?,
                     host: self.host,
                     pod_resources: self.kubelet.join("pod-resources/kubelet.sock"),
+                    root: self.root,
                     pace: self.pace,
                 })
                 .await

@@ -9,7 +9,7 @@ use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::SriovOperatorConfig;
 use api::wire::{Answer, ObjectKey};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One change of a watched object.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,9 @@ pub struct NodeWorld {
     pub config: SriovOperatorConfig,
     /// What PodResources said directly before this step; None: the kubelet did not answer.
     pub pods: Option<Vec<Holder>>,
+    /// What the container runtime said directly before this step: the sandboxes that it knows, or why it did not say;
+    /// None: it was not asked.
+    pub sandboxes: Option<Result<BTreeSet<String>, String>>,
     /// Objects that could not be understood, by what they are, each with why.
     pub problems: BTreeMap<ObjectKey, String>,
     /// The first refused write of the last step.

@@ -29,6 +29,7 @@ async fn ends(host: &SimHost, arguments: &[&str]) -> String {
         cluster: None,
         host: Arc::new(host.clone()),
         kubelet: PathBuf::from("/nowhere"),
+        root: PathBuf::from("/nowhere"),
         pace: Pace::Every(Duration::from_millis(10)),
         image: Box::new(|path| match path {
             "/usr/bin/ironrail-cni" => Ok(b"ELF".to_vec()),

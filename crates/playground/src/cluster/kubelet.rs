@@ -13,7 +13,7 @@ use api::Timestamp;
 use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
 use host::sim::SimHost;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A container that is to be started.
@@ -138,6 +138,12 @@ impl Kubelet {
             false => run.containers.get(name),
         };
         instance.map(|i| &i.container)
+    }
+
+    /// The sandboxes that the container runtime knows, by the id that CNI is given.
+    pub fn sandboxes(&self) -> BTreeSet<String> {
+        let sandboxed = self.runs.iter().filter(|(_, run)| !run.network.is_empty());
+        sandboxed.map(|(pod, _)| pod.clone()).collect()
     }
 
     /// One pass over the node's pods and the node itself.

@@ -1,9 +1,12 @@
-//! The kubelet's sockets: the registry of device plugins, the client of each plugin, and PodResources.
+//! The sockets of a node: the kubelet's registry of device plugins, the client of each plugin, PodResources, and the
+//! container runtime's list of sandboxes.
 //!
 //! Shells only: lists go into a queue that the next tick reads, allocations are asked for on the tick's thread.
 
 use crate::cluster::devices::{Allocation, Device, DeviceLists, Given, Plugins};
 use futures::StreamExt;
+use node::proto::runtime_v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
+use node::proto::runtime_v1::{ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox};
 use node::proto::v1::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
 use node::proto::v1::{
     ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse,
@@ -15,7 +18,7 @@ use node::proto::v1beta1::{
     AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty,
     PreferredAllocationRequest, RegisterRequest,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::net::{UnixListener, UnixStream};
@@ -40,6 +43,7 @@ struct Shared {
     clients: Mutex<BTreeMap<String, DevicePluginClient<Channel>>>,
     followers: Mutex<BTreeMap<String, JoinHandle<()>>>,
     given: Mutex<Vec<Given>>,
+    sandboxes: Mutex<BTreeSet<String>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,25 +64,31 @@ impl Sockets {
             clients: Mutex::default(),
             followers: Mutex::default(),
             given: Mutex::default(),
+            sandboxes: Mutex::default(),
         });
         let _guard = runtime.enter();
-        let listen = |below: &str| -> std::io::Result<UnixListenerStream> {
+        let listen = |below: &str, name: &str| -> std::io::Result<UnixListenerStream> {
             let path = directory.join(below);
             std::fs::create_dir_all(&path)?;
-            let socket = path.join("kubelet.sock");
+            let socket = path.join(name);
             let _ = std::fs::remove_file(&socket);
             Ok(UnixListenerStream::new(UnixListener::bind(socket)?))
         };
-        let registry = listen("device-plugins")?;
-        let resources = listen("pod-resources")?;
+        let registry = listen("device-plugins", "kubelet.sock")?;
+        let resources = listen("pod-resources", "kubelet.sock")?;
+        let containers = listen("run/containerd", "containerd.sock")?;
         let register = Server::builder()
             .add_service(RegistrationServer::from_arc(Arc::new(Registry(Arc::clone(&shared)))))
             .serve_with_incoming(registry);
         let list = Server::builder()
             .add_service(PodResourcesListerServer::from_arc(Arc::new(Lister(Arc::clone(&shared)))))
             .serve_with_incoming(resources);
+        let run = Server::builder()
+            .add_service(RuntimeServiceServer::from_arc(Arc::new(Sandboxes(Arc::clone(&shared)))))
+            .serve_with_incoming(containers);
         let server = runtime.spawn(async move {
-            if let (Err(error), _) | (_, Err(error)) = tokio::join!(register, list) {
+            let (register, list, run) = tokio::join!(register, list, run);
+            if let Err(error) = register.and(list).and(run) {
                 tracing::error!("the kubelet's sockets failed: {error}");
             }
         });
@@ -90,8 +100,9 @@ impl Sockets {
         std::mem::take(&mut *locked(&self.shared.lists))
     }
 
-    /// What PodResources answers from now on.
-    pub fn publish(&self, given: &[Given]) {
+    /// What PodResources and the container runtime answer from now on.
+    pub fn publish(&self, given: &[Given], sandboxes: BTreeSet<String>) {
+        *locked(&self.shared.sandboxes) = sandboxes;
         let mut published = locked(&self.shared.given);
         if *published != given {
             *published = given.to_vec();
@@ -105,8 +116,12 @@ impl Drop for Sockets {
         for follower in locked(&self.shared.followers).values() {
             follower.abort();
         }
-        for below in ["device-plugins", "pod-resources"] {
-            let _ = std::fs::remove_file(self.shared.directory.join(below).join("kubelet.sock"));
+        for socket in [
+            "device-plugins/kubelet.sock",
+            "pod-resources/kubelet.sock",
+            "run/containerd/containerd.sock",
+        ] {
+            let _ = std::fs::remove_file(self.shared.directory.join(socket));
         }
     }
 }
@@ -168,6 +183,21 @@ async fn connect(path: PathBuf) -> Result<DevicePluginClient<Channel>, tonic::tr
     });
     let channel = Endpoint::from_static("http://plugin").connect_with_connector(connector).await?;
     Ok(DevicePluginClient::new(channel))
+}
+
+/// The container runtime, as far as anybody asks it.
+struct Sandboxes(Arc<Shared>);
+
+#[tonic::async_trait]
+impl RuntimeService for Sandboxes {
+    async fn list_pod_sandbox(
+        &self,
+        _: Request<ListPodSandboxRequest>,
+    ) -> Result<Response<ListPodSandboxResponse>, Status> {
+        let known = locked(&self.0.sandboxes).iter().cloned();
+        let items = known.map(|id| PodSandbox { id }).collect();
+        Ok(Response::new(ListPodSandboxResponse { items }))
+    }
 }
 
 struct Lister(Arc<Shared>);

@@ -148,6 +148,7 @@ impl Containers {
                             environment,
                             cluster: Some(cluster),
                             host,
+                            root: kubelet.clone(),
                             kubelet,
                             pace: PACE,
                             image,

@@ -6,7 +6,7 @@ use super::process::News;
 use super::queue::{Event, Queue};
 use super::story::{Act, Story};
 use super::trace::Trace;
-use super::workers::{Daemon, OperatorProcess, Plugin, Worker};
+use super::workers::{Daemon, OperatorProcess, Plugin, Told, Worker};
 use crate::cluster::cluster::{Cluster, Environment};
 use crate::cluster::devices::{self, DeviceLists, Plugins};
 use crate::cluster::direct::Direct;
@@ -434,10 +434,10 @@ impl Simulation {
         let crash_at = self
             .strikes(Fault::CrashAtPrimitive, 60)
             .then(|| (self.fate.u64(1..400), self.fate.bool()));
-        let given = node.as_ref().and_then(|node| self.cluster.nodes.get(node));
-        let given = given.map(|slot| slot.kubelet.devices.given().to_vec()).unwrap_or_default();
+        let slot = node.as_ref().and_then(|node| self.cluster.nodes.get(node));
+        let told = slot.map(|slot| Told::by(&slot.kubelet)).unwrap_or_default();
         let Some(worker) = self.containers.workers.get_mut(process) else { return };
-        let taken = worker.step(&given, crash_at, self.now);
+        let taken = worker.step(&told, crash_at, self.now);
         let name = worker.name();
         let user = worker.user();
         let Ok(mut taken) = taken else {

@@ -2,7 +2,7 @@
 
 use super::process::{Informer, News};
 use crate::cluster::devices::{Allocation, Device, DeviceLists, Given, allocation_of};
-use crate::cluster::kubelet::Container;
+use crate::cluster::kubelet::{Container, Kubelet};
 use crate::store::User;
 use api::custody::{Holder, Offer};
 use api::wire::{Answer, ObjectKey, Write};
@@ -23,7 +23,7 @@ use operator::controllers::{Operator, Work, goes_on};
 use operator::kinds::KINDS;
 use operator::settings::Settings;
 use operator::world::WatchEvent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One running program.
@@ -123,13 +123,13 @@ impl Worker {
 
     pub fn step(
         &mut self,
-        given: &[Given],
+        told: &Told,
         crash_at: CrashAt,
         now: Timestamp,
     ) -> Result<Taken, Killed> {
         match self {
             Self::Operator(operator) => Ok(operator.step(now)),
-            Self::Daemon(daemon) => daemon.step(given, crash_at, now),
+            Self::Daemon(daemon) => daemon.step(told, crash_at, now),
             Self::Plugin(plugin) => plugin.step(crash_at),
         }
     }
@@ -272,13 +272,10 @@ impl Daemon {
         }
     }
 
-    fn step(
-        &mut self,
-        given: &[Given],
-        crash_at: CrashAt,
-        now: Timestamp,
-    ) -> Result<Taken, Killed> {
-        self.world.pods = Some(holders(given));
+    fn step(&mut self, told: &Told, crash_at: CrashAt, now: Timestamp) -> Result<Taken, Killed> {
+        self.world.pods = Some(holders(&told.given));
+        let due = self.step.sweep_is_due(&self.host, now);
+        self.world.sandboxes = due.then(|| Ok(told.sandboxes.clone()));
         let (step, world) = (&self.step, &self.world);
         let outcome = with_crash(&self.host, crash_at, |host| step.step(host, world, now))?;
         Ok(Taken {
@@ -302,6 +299,19 @@ impl Daemon {
             (false, true) => Some(now + Duration::from_millis(10)),
             (false, false) => taken.look_again,
         };
+    }
+}
+
+/// What kubelet and container runtime of a node say.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    given: Vec<Given>,
+    sandboxes: BTreeSet<String>,
+}
+
+impl Told {
+    pub fn by(kubelet: &Kubelet) -> Self {
+        Self { given: kubelet.devices.given().to_vec(), sandboxes: kubelet.sandboxes() }
     }
 }
 

@@ -1,0 +1,167 @@
+//! Shell: asks the container runtime which pod sandboxes it knows, on the socket that the kubelet uses.
+//!
+//! Where it cannot be told for sure which runtime is in charge, nobody is asked: a runtime that is not in charge knows
+//! none of the sandboxes, and would make orphans of all of them.
+
+use crate::pod_resources::{connect, in_full};
+use crate::proto::runtime_v1::ListPodSandboxRequest;
+use crate::proto::runtime_v1::runtime_service_client::RuntimeServiceClient;
+use host::Host;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// 16 MiB: sandboxes come with their labels and annotations.
+const LARGEST: usize = 16 << 20;
+/// Where containerd, CRI-O and the containerd of k3s and RKE2 listen when nobody says otherwise.
+const USUAL: [&str; 3] = [
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/k3s/containerd/containerd.sock",
+];
+
+/// The ids of all sandboxes, or the sentence that says why nobody knows them. `root` is where we see the host's root.
+pub async fn list(host: &dyn Host, root: &Path) -> Result<BTreeSet<String>, String> {
+    let socket = match configured(host) {
+        Some(endpoint) => inside(root, &path_of(&endpoint)?),
+        None => the_only(root)?,
+    };
+    let failed =
+        |why: String| format!("cannot ask the container runtime at {}: {why}", socket.display());
+    let channel = connect(&socket).await.map_err(|error| failed(in_full(&error)))?;
+    let mut client = RuntimeServiceClient::new(channel).max_decoding_message_size(LARGEST);
+    let response = client.list_pod_sandbox(ListPodSandboxRequest {}).await;
+    let response = response.map_err(|status| failed(status.message().to_owned()))?;
+    Ok(response.into_inner().items.into_iter().map(|sandbox| sandbox.id).collect())
+}
+
+fn inside(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// The one usual socket that is there.
+fn the_only(root: &Path) -> Result<PathBuf, String> {
+    let mut found = USUAL.iter().map(|path| inside(root, path)).filter(|path| path.exists());
+    match (found.next(), found.next()) {
+        (Some(socket), None) => Ok(socket),
+        (None, _) => Err(format!(
+            "no container runtime to ask: the kubelet's --container-runtime-endpoint cannot be found, and none of {} is there",
+            USUAL.join(", ")
+        )),
+        (Some(one), Some(other)) => Err(format!(
+            "cannot tell which container runtime is in charge: both {} and {} are there, and the kubelet's --container-runtime-endpoint cannot be found",
+            one.display(),
+            other.display()
+        )),
+    }
+}
+
+fn path_of(endpoint: &str) -> Result<String, String> {
+    match endpoint.strip_prefix("unix://").unwrap_or(endpoint) {
+        path if path.starts_with('/') => Ok(path.to_owned()),
+        _ => Err(format!(
+            "the kubelet's container runtime endpoint {endpoint:?} is not a unix socket, and nothing else is asked"
+        )),
+    }
+}
+
+/// The endpoint of the running kubelet: its flag, else its configuration file.
+pub fn configured(host: &dyn Host) -> Option<String> {
+    let arguments = kubelet(host)?;
+    let endpoint = flag(&arguments, "--container-runtime-endpoint").or_else(|| {
+        let file = host.read(&flag(&arguments, "--config")?).ok()?;
+        String::from_utf8_lossy(&file).lines().find_map(|line| {
+            let value = line.strip_prefix("containerRuntimeEndpoint:")?;
+            Some(value.trim().trim_matches(['"', '\'']).to_owned())
+        })
+    });
+    endpoint.filter(|endpoint| !endpoint.is_empty())
+}
+
+/// The arguments of the process that is called kubelet.
+fn kubelet(host: &dyn Host) -> Option<Vec<String>> {
+    let processes = host.list("/proc").unwrap_or_default();
+    let mut numbered = processes.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    numbered.find_map(|process| {
+        let name = host.read(&format!("/proc/{process}/comm")).ok()?;
+        if name.trim_ascii() != b"kubelet" {
+            return None;
+        }
+        let line = host.read(&format!("/proc/{process}/cmdline")).ok()?;
+        let words = line.split(|byte| *byte == 0);
+        Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+    })
+}
+
+/// `--name=value` or `--name value`; the last one counts, as it does for the kubelet.
+fn flag(arguments: &[String], name: &str) -> Option<String> {
+    let mut found = None;
+    for (index, argument) in arguments.iter().enumerate() {
+        match argument.strip_prefix(name) {
+            Some("") => found = arguments.get(index + 1).cloned(),
+            Some(rest) => found = rest.strip_prefix('=').map(str::to_owned).or(found),
+            None => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use host::linux::LinuxHost;
+
+    fn check(files: &[(&str, &str)], expected: expect_test::Expect) {
+        let directory = tempfile::tempdir().unwrap();
+        let host = LinuxHost::new(directory.path().to_str().unwrap()).unwrap();
+        for (path, content) in files {
+            host.replace(path, content.as_bytes(), 0o644).unwrap();
+        }
+        expected.assert_eq(&format!("{:?}", configured(&host)));
+    }
+
+    #[test]
+    fn the_runtime_is_the_one_that_the_kubelet_is_configured_with() {
+        let kubelet = ("/proc/77/comm", "kubelet\n");
+        let shell = ("/proc/12/comm", "bash\n");
+        let crio = "kubelet\0--v=2\0--container-runtime-endpoint=unix:///var/run/crio/crio.sock\0";
+        check(
+            &[shell, kubelet, ("/proc/77/cmdline", crio)],
+            expect![[r#"Some("unix:///var/run/crio/crio.sock")"#]],
+        );
+        let two = "kubelet\0--container-runtime-endpoint\0/a.sock\0--container-runtime-endpoint\0/b.sock\0";
+        check(&[kubelet, ("/proc/77/cmdline", two)], expect![[r#"Some("/b.sock")"#]]);
+        let file = ("/proc/77/cmdline", "kubelet\0--config=/var/lib/kubelet/config.yaml\0");
+        let yaml = "kind: KubeletConfiguration\ncontainerRuntimeEndpoint: \"unix:///run/containerd/containerd.sock\"\n";
+        check(
+            &[kubelet, file, ("/var/lib/kubelet/config.yaml", yaml)],
+            expect![[r#"Some("unix:///run/containerd/containerd.sock")"#]],
+        );
+        check(&[kubelet, file, ("/var/lib/kubelet/config.yaml", "a: b\n")], expect!["None"]);
+        check(&[shell], expect!["None"]);
+    }
+
+    #[test]
+    fn where_it_is_not_clear_whom_to_ask_nobody_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let say = |result: Result<PathBuf, String>| match result {
+            Ok(path) => path.display().to_string(),
+            Err(why) => why,
+        };
+        let show = |text: String| text.replace(&root.display().to_string(), "ROOT");
+        let mut out = vec![show(say(the_only(root)))];
+        for socket in &USUAL[..2] {
+            let host = LinuxHost::new(root.to_str().unwrap()).unwrap();
+            host.replace(socket, b"", 0o600).unwrap();
+            out.push(show(say(the_only(root))));
+        }
+        out.push(path_of("npipe:////./pipe/containerd").unwrap_err());
+        expect![[r#"
+            no container runtime to ask: the kubelet's --container-runtime-endpoint cannot be found, and none of /run/containerd/containerd.sock, /run/crio/crio.sock, /run/k3s/containerd/containerd.sock is there
+            ROOT/run/containerd/containerd.sock
+            cannot tell which container runtime is in charge: both ROOT/run/containerd/containerd.sock and ROOT/run/crio/crio.sock are there, and the kubelet's --container-runtime-endpoint cannot be found
+            the kubelet's container runtime endpoint "npipe:////./pipe/containerd" is not a unix socket, and nothing else is asked"#]]
+        .assert_eq(&out.join("\n"));
+    }
+}

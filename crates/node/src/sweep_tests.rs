@@ -1,0 +1,335 @@
+//! What the sweeper does over a simulated machine: a pod left its VF behind, and the world says this or that about it.
+
+use super::*;
+use api::RdmaMode;
+use api::journal::{LinkBefore, Owner, RdmaCustody, VERSION, VfCustody, VfProfile};
+use expect_test::{Expect, expect};
+use host::crashing::{Crash, Crashing, Death, Side, survive};
+use host::seam::{LinkChange, RdmaChange, VfSetting};
+use host::sim::{Flavour, Machine, SimHost};
+use host::vf_profile;
+
+const VF: &str = "0000:03:00.2";
+const POD: &str = "/var/run/netns/cni-a";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+/// A node whose pod train-7 has VF 0 with its RDMA device, and an administrative MAC that was set for it.
+fn node() -> SimHost {
+    let host = SimHost::new(Machine::small_worker("worker-0", Flavour::Rhel, at(0)));
+    host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "2").unwrap();
+    host.change_rdma(&Namespace::Host, &RdmaChange::Mode(RdmaMode::Exclusive)).unwrap();
+    host.machine().create_namespace(POD).unwrap();
+    let pci: PciAddress = VF.parse().unwrap();
+    let identity = vf_profile::identify(&host, &pci).unwrap();
+    let (pf, before) = vf_profile::look(&host, &identity).unwrap();
+    let link = home::interface_at_home(&host, &pci).unwrap().unwrap();
+    let rdma = home::rdma_devices_at_home(&host, VF).unwrap().remove(0);
+    let pod = host.metadata(POD).unwrap();
+    let record = Record {
+        version: VERSION,
+        boot_id: crate::observe::boot_id(&host).unwrap(),
+        device: VF.to_owned(),
+        owner: Owner {
+            container: "sandbox-a".to_owned(),
+            interface: "net1".to_owned(),
+            network: "blue".to_owned(),
+            namespace: POD.to_owned(),
+            namespace_device: pod.device,
+            namespace_inode: pod.inode,
+            pod_namespace: "ml".to_owned(),
+            pod_name: "train-7".to_owned(),
+            pod_uid: "u-7".to_owned(),
+        },
+        since: at(0),
+        vf: Some(VfCustody {
+            pf: identity.pf,
+            index: identity.index,
+            before,
+            wanted: VfProfile::default(),
+            link: Some(LinkBefore {
+                name: link.name.clone(),
+                address: vf_profile::show_address(&link.address),
+                mtu: link.mtu,
+                up: link.up,
+            }),
+        }),
+        rdma: Some(RdmaCustody { name: rdma.name.clone(), index: rdma.index }),
+    };
+    journal::write(&host, &record).unwrap();
+    host.replace(&format!("{}/{VF}", api::files::ALLOCATIONS), POD.as_bytes(), 0o600).unwrap();
+    let mac = VfSetting::Mac([2, 0, 0, 0, 0, 1]);
+    let (pf, vf) = (pf.link, identity.index);
+    host.change_link(&Namespace::Host, &LinkChange::Vf { link: pf, vf, setting: mac }).unwrap();
+    let space = Namespace::At(POD.to_owned());
+    let to = space.clone();
+    host.change_rdma(&Namespace::Host, &RdmaChange::Move { device: rdma.index, to }).unwrap();
+    let name = Some("net1".to_owned());
+    let moving = LinkChange::Move { link: link.index, to: space, name };
+    host.change_link(&Namespace::Host, &moving).unwrap();
+    host
+}
+
+/// The VF as the host sees it, and what is written about it.
+fn world(host: &dyn Host) -> String {
+    let pci: PciAddress = VF.parse().unwrap();
+    let link = home::interface_at_home(host, &pci).unwrap();
+    let link =
+        link.map(|link| format!("{} {}", link.name, vf_profile::show_address(&link.address)));
+    let identity = vf_profile::identify(host, &pci).unwrap();
+    let mac = vf_profile::look(host, &identity).unwrap().1.mac.unwrap_or_default();
+    let rdma = home::rdma_devices_at_home(host, VF).unwrap().pop().map(|device| device.name);
+    let notes = host.list(api::files::CNI_JOURNAL).unwrap().len()
+        + host.list(api::files::ALLOCATIONS).unwrap().len();
+    format!("at home: {link:?} with admin mac {mac}, {rdma:?}; notes on disk: {notes}\n")
+}
+
+struct Said {
+    sandboxes: Result<BTreeSet<String>, String>,
+    pods: Option<Vec<Holder>>,
+}
+
+/// A runtime with one other sandbox, and a kubelet that lists no pod.
+fn nobody() -> Said {
+    Said { sandboxes: Ok(BTreeSet::from(["sandbox-z".to_owned()])), pods: Some(Vec::new()) }
+}
+
+fn knows_the_sandbox() -> Said {
+    Said { sandboxes: Ok(BTreeSet::from(["sandbox-a".to_owned()])), ..nobody() }
+}
+
+fn holder(namespace: &str, pod: &str) -> Said {
+    let holder = Holder {
+        device: VF.to_owned(),
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+        ..Holder::default()
+    };
+    Said { pods: Some(vec![holder]), ..nobody() }
+}
+
+fn look(sweeper: &mut Sweeper, host: &dyn Host, said: &Said, second: i64) -> String {
+    let evidence = Evidence { sandboxes: &said.sandboxes, pods: said.pods.as_deref() };
+    let findings = sweeper.sweep(host, &evidence, at(second));
+    let told = findings.into_iter().map(|finding| finding.sentence).chain(sweeper.said.clone());
+    told.map(|sentence| format!("{second} s: {sentence}\n")).collect()
+}
+
+fn check(host: &SimHost, looks: &[(i64, Said)], expected: Expect) {
+    let mut sweeper = Sweeper::default();
+    let mut out = String::new();
+    for (second, said) in looks {
+        out.push_str(&look(&mut sweeper, host, said, *second));
+    }
+    out.push_str(&world(host));
+    out.push_str(&format!("{:?}\n", sweeper.counts));
+    expected.assert_eq(&out);
+}
+
+#[test]
+fn an_orphan_comes_home_after_a_minute_of_evidence_as_it_was_before() {
+    check(
+        &node(),
+        &[(0, nobody()), (30, nobody()), (59, nobody()), (60, nobody()), (90, nobody())],
+        expect![[r#"
+            60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+            at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+            Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
+        "#]],
+    );
+}
+
+#[test]
+fn what_the_runtime_or_the_kubelet_knows_is_left_alone() {
+    check(
+        &node(),
+        &[(0, knows_the_sandbox()), (90, knows_the_sandbox())],
+        expect![[r#"
+        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+        Counts { swept: 0, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+    check(
+        &node(),
+        &[(0, holder("ml", "train-7")), (90, holder("ml", "train-7"))],
+        expect![[r#"
+        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+        Counts { swept: 0, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+}
+
+#[test]
+fn a_device_that_the_kubelet_has_promised_to_another_pod_is_an_orphan_still() {
+    check(
+        &node(),
+        &[(0, holder("ml", "train-8")), (60, holder("ml", "train-8"))],
+        expect![[r#"
+        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+}
+
+#[test]
+fn whoever_cannot_be_asked_is_a_reason_to_touch_nothing_and_to_begin_anew() {
+    let silent = || Said {
+        sandboxes: Err("cannot ask the container runtime at /run/x.sock: gone".to_owned()),
+        ..nobody()
+    };
+    let no_kubelet = || Said { pods: None, ..nobody() };
+    check(
+        &node(),
+        &[(0, nobody()), (40, silent()), (80, nobody()), (120, no_kubelet()), (130, nobody())],
+        expect![[r#"
+            40 s: devices of pods that are gone stay where they are: cannot ask the container runtime at /run/x.sock: gone
+            120 s: devices of pods that are gone stay where they are: the kubelet's PodResources does not answer
+            at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+            Counts { swept: 0, failed: 0, suspects: 1, blind: 0 }
+        "#]],
+    );
+}
+
+#[test]
+fn a_sandbox_that_was_seen_in_between_makes_the_minute_begin_anew() {
+    check(
+        &node(),
+        &[(0, nobody()), (30, knows_the_sandbox()), (61, nobody()), (90, nobody())],
+        expect![[r#"
+            at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+            Counts { swept: 0, failed: 0, suspects: 1, blind: 0 }
+        "#]],
+    );
+}
+
+#[test]
+fn a_device_in_a_namespace_that_is_not_the_journals_is_named_and_left_there() {
+    let host = node();
+    // The path leads to another namespace now, to which somebody moved the interface.
+    host.machine().delete_namespace(POD).unwrap();
+    host.machine().create_namespace(POD).unwrap();
+    let link = home::interface_at_home(&host, &VF.parse().unwrap()).unwrap().unwrap();
+    let to = Namespace::At(POD.to_owned());
+    let moving = LinkChange::Move { link: link.index, to, name: None };
+    host.change_link(&Namespace::Host, &moving).unwrap();
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        0 s: 0000:03:00.2 was given to sandbox sandbox-a, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
+        60 s: 0000:03:00.2 was given to sandbox sandbox-a, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
+        at home: None with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 2
+        Counts { swept: 0, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+}
+
+#[test]
+fn an_orphan_whose_namespace_is_gone_is_configured_as_before() {
+    let host = node();
+    host.machine().delete_namespace(POD).unwrap();
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+}
+
+#[test]
+fn a_device_in_somebodys_hands_is_left_for_the_next_time() {
+    let host = node();
+    let lock = device_lock::take(&host.process(), &VF.parse().unwrap(), Duration::ZERO).unwrap();
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+        Counts { swept: 0, failed: 0, suspects: 1, blind: 0 }
+    "#]],
+    );
+    drop(lock);
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+}
+
+#[test]
+fn a_garbled_record_is_named_and_does_not_hide_the_others() {
+    let host = node();
+    host.replace("/var/lib/ironrail/cni/0000:03:00.3.json", b"{", 0o600).unwrap();
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        0 s: cannot read the journal /var/lib/ironrail/cni/0000:03:00.3.json: EOF while parsing an object at line 1 column 1; look at the device, then remove the file
+        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+        60 s: cannot read the journal /var/lib/ironrail/cni/0000:03:00.3.json: EOF while parsing an object at line 1 column 1; look at the device, then remove the file
+        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 1
+        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+}
+
+#[test]
+fn a_record_of_an_earlier_boot_is_forgotten_and_the_device_not_touched() {
+    let host = node();
+    host.machine().boot();
+    host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "2").unwrap();
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone; it was given away before a reboot
+        at home: Some("enp3s0f0v0 e2:45:6a:ab:8a:39") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
+    "#]],
+    );
+}
+
+#[test]
+fn a_sweep_is_due_twice_a_minute_and_only_when_there_is_a_record() {
+    let host = node();
+    let mut sweeper = Sweeper::default();
+    assert!(sweeper.is_due(&host, at(0)));
+    look(&mut sweeper, &host, &nobody(), 0);
+    let due = [1, 29, 30, -40].map(|second| sweeper.is_due(&host, at(second)));
+    assert_eq!(due, [false, false, true, true]);
+    look(&mut sweeper, &host, &nobody(), 60);
+    assert!(!sweeper.is_due(&host, at(200)), "nothing is left to ask about");
+}
+
+#[test]
+fn from_every_crash_the_next_daemon_brings_the_orphan_home() {
+    let calm = Crashing::new(node(), Death::Unwind);
+    let sweep_twice = |host: &dyn Host| {
+        let mut sweeper = Sweeper::default();
+        look(&mut sweeper, host, &nobody(), 0);
+        look(&mut sweeper, host, &nobody(), 60)
+    };
+    sweep_twice(&calm);
+    let home = world(calm.inner());
+    assert!(calm.count() > 20, "{}", calm.count());
+    for primitive in 1..=calm.count() {
+        for side in [Side::Before, Side::After] {
+            let host = Crashing::new(node(), Death::Unwind);
+            host.arm(Crash { primitive, side });
+            survive(|| sweep_twice(&host)).expect_err("nobody died");
+            let next = host.inner().process();
+            sweep_twice(&next);
+            assert_eq!(world(&next), home, "died at {primitive} {side:?}");
+        }
+    }
+}
