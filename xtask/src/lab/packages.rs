@@ -31,27 +31,6 @@ impl Packages {
         self.userland.join("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
     }
 
-    /// Unpacks tools with all that they need, and the kernel's headers, into a tree; returns the kernel's source.
-    pub fn builder(&self, tools: &[&str], tree: &Path) -> anyhow::Result<PathBuf> {
-        let apt = Apt::new(&super::directory().join("builder-packages"))?;
-        apt.update()?;
-        let track: Vec<&str> = self.version.split('.').take(2).collect();
-        let source = format!("linux-source-{}", track.join("."));
-        let headers = format!("linux-headers-{}", self.version);
-        let wanted: Vec<&str> = tools.iter().copied().chain([headers.as_str()]).collect();
-        let mut fetched = apt.install(&wanted)?;
-        // Alone: the packages that a kernel's source needs are for people who configure one.
-        fetched.extend(apt.download(&source)?);
-        if tree.exists() {
-            std::fs::remove_dir_all(tree)?;
-        }
-        std::fs::create_dir_all(tree)?;
-        for package in &fetched {
-            extract(package, tree)?;
-        }
-        Ok(tree.join("usr/src").join(format!("{source}.tar.xz")))
-    }
-
     /// A program of the userland, called `name`, started by the loader that belongs to its libraries.
     pub fn program(&self, name: &str, path: &str) -> Command {
         let libraries = self.userland.join("usr/lib/x86_64-linux-gnu");
