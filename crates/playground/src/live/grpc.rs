@@ -194,8 +194,8 @@ impl RuntimeService for Sandboxes {
         &self,
         _: Request<ListPodSandboxRequest>,
     ) -> Result<Response<ListPodSandboxResponse>, Status> {
-        let known = locked(&self.0.sandboxes).iter().cloned();
-        let items = known.map(|id| PodSandbox { id }).collect();
+        let known = locked(&self.0.sandboxes).clone();
+        let items = known.into_iter().map(|id| PodSandbox { id }).collect();
         Ok(Response::new(ListPodSandboxResponse { items }))
     }
 }
