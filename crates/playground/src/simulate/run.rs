@@ -312,12 +312,10 @@ impl Simulation {
         let program = container.command.first().map(String::as_str).unwrap_or_default();
         let part = container.command.get(1).map(String::as_str).unwrap_or_default();
         let worker = match (program, part) {
-            ("ironrail-operator", _) => {
-                OperatorProcess::new(container, self.now).map(Worker::Operator)
-            }
-            ("ironrail-node", "daemon") => {
-                Daemon::new(container, self.host(&container.node)).map(Worker::Daemon)
-            }
+            ("ironrail-operator", _) => OperatorProcess::new(container, self.now)
+                .map(|operator| Worker::Operator(Box::new(operator))),
+            ("ironrail-node", "daemon") => Daemon::new(container, self.host(&container.node))
+                .map(|daemon| Worker::Daemon(Box::new(daemon))),
             ("ironrail-node", "device-plugin") => {
                 Plugin::new(container, self.host(&container.node)).map(Worker::Plugin)
             }

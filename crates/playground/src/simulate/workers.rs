@@ -28,8 +28,8 @@ use std::time::Duration;
 
 /// One running program.
 pub enum Worker {
-    Operator(OperatorProcess),
-    Daemon(Daemon),
+    Operator(Box<OperatorProcess>),
+    Daemon(Box<Daemon>),
     Plugin(Plugin),
 }
 
