@@ -295,8 +295,9 @@ impl Event {
             true => "default",
             false => &self.regarding.namespace,
         };
-        // The name is unique by object and microsecond, as client-go's is by nanosecond.
-        let name = format!("{}.{:x}", self.regarding.name, self.at.as_nanosecond());
+        // Unique by object and time, as client-go's; and by reason, since two programs may speak at the same moment.
+        let reason = self.reason.to_lowercase();
+        let name = format!("{}.{:x}.{reason}", self.regarding.name, self.at.as_nanosecond());
         let path = format!("/api/v1/namespaces/{namespace}/events");
         Request::new(Method::Post, path).with_body(json!({
             "apiVersion": "v1", "kind": "Event",

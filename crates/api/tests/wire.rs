@@ -123,7 +123,7 @@ fn an_event_of_a_node_lives_in_the_default_namespace() {
         &Write::Event(event),
         expect![[r#"
             POST /api/v1/namespaces/default/events?fieldManager=sriov-network-operator
-            {"apiVersion":"v1","kind":"Event","metadata":{"name":"worker-0.18ea5c38afec8000","namespace":"default"},"involvedObject":{"apiVersion":"v1","kind":"Node","namespace":"","name":"worker-0","uid":"u"},"type":"Normal","reason":"Drained","message":"worker-0 is drained","source":{"component":"sriov-network-operator"},"reportingComponent":"sriov-network-operator","reportingInstance":"","firstTimestamp":"2026-11-22T12:00:00Z","lastTimestamp":"2026-11-22T12:00:00Z","count":1}"#]],
+            {"apiVersion":"v1","kind":"Event","metadata":{"name":"worker-0.18ea5c38afec8000.drained","namespace":"default"},"involvedObject":{"apiVersion":"v1","kind":"Node","namespace":"","name":"worker-0","uid":"u"},"type":"Normal","reason":"Drained","message":"worker-0 is drained","source":{"component":"sriov-network-operator"},"reportingComponent":"sriov-network-operator","reportingInstance":"","firstTimestamp":"2026-11-22T12:00:00Z","lastTimestamp":"2026-11-22T12:00:00Z","count":1}"#]],
     );
 }
 

@@ -14,6 +14,7 @@ use api::pool::Grant;
 use api::wire::{Answer, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The operator: what it knows, and what it has to look at.
@@ -89,7 +90,7 @@ impl Operator {
         for (write, answer) in work.writes.iter().zip(answers) {
             failed |= !goes_on(write, &answer);
             match answer {
-                Answer::Done(object) => self.stored(write, object, now),
+                Answer::Done(object) => self.stored(&work.key, write, object, now),
                 answer => remembered.push(Answered {
                     target: write.key(),
                     evict: matches!(write, Write::Evict { .. }),
@@ -108,8 +109,12 @@ impl Operator {
     }
 
     /// The API answers a write with the object as stored; that is news as good as a watch event, and earlier.
-    fn stored(&mut self, write: &Write, object: Value, now: Timestamp) {
+    fn stored(&mut self, key: &Key, write: &Write, object: Value, now: Timestamp) {
         match write {
+            Write::Event(event) if matches!(key, Key::Pod(_) | Key::Misplaced(_)) => {
+                let said = (event.uid.clone(), event.message.clone());
+                self.world.told.entry(event.regarding.clone()).or_default().insert(said);
+            }
             Write::Apply { .. }
             | Write::Create { .. }
             | Write::Update { .. }
@@ -175,6 +180,8 @@ pub fn reconcile(world: &World, key: &Key, now: Timestamp) -> Outcome {
         Key::Network { kind, namespace, name } => {
             steps::networks::reconcile(world, *kind, &Place::new(namespace, name), now)
         }
+        Key::Pod(place) => steps::pods::reconcile(world, place, now),
+        Key::Misplaced(key) => steps::misplaced::reconcile(world, key, now),
     }
 }
 
@@ -183,9 +190,13 @@ pub fn reconcile(world: &World, key: &Key, now: Timestamp) -> Outcome {
 fn delay(key: &Key, nodes: usize) -> Duration {
     let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
     match key {
-        Key::Drain(_) | Key::NodeState(_) | Key::Network { .. } | Key::OperatorConfig => {
-            Duration::ZERO
-        }
+        Key::Drain(_)
+        | Key::NodeState(_)
+        | Key::Network { .. }
+        | Key::OperatorConfig
+        | Key::Misplaced(_) => Duration::ZERO,
+        // Networks and pods are often applied from one file: the network may be a moment later.
+        Key::Pod(_) => Duration::from_secs(1),
         Key::Pool(_) => Duration::from_millis(20) + Duration::from_micros(100) * nodes.min(5_000),
         Key::Findings | Key::Policy(_) | Key::DevicePluginConfig => {
             Duration::from_millis(100) + Duration::from_millis(1) * nodes.min(5_000)
@@ -203,6 +214,9 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
     };
     let name = key.name.clone();
     let mut keys = Vec::new();
+    if world.misplaced.contains_key(&key) {
+        return vec![Key::Misplaced(key)];
+    }
     match key.kind.as_str() {
         names::OPERATOR_CONFIG => {
             keys.push(Key::OperatorConfig);
@@ -263,7 +277,12 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             let gone = NetworkKind::ALL.into_iter().find(|kind| kind.name() == key.kind);
             keys.extend(gone.map(|kind| Key::Network { kind, namespace: key.namespace, name }));
         }
-        names::NETWORK_ATTACHMENT => keys.extend(networks(world, |place| place.name == name)),
+        names::NETWORK_ATTACHMENT => {
+            keys.extend(networks(world, |place| place.name == name));
+            if intent {
+                keys.extend(pods_that_name(world, &name));
+            }
+        }
         kinds::NAMESPACE => keys.extend(steps::networks::aiming_at(world, &name)),
         kinds::POD => {
             let pod = world.pods.get(&Place::new(&key.namespace, &name));
@@ -273,6 +292,9 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             });
             if world.node_states.contains_key(&node) {
                 keys.push(Key::Drain(node));
+            }
+            if pod.is_some_and(|pod| steps::pods::concerns(world, pod)) {
+                keys.push(Key::Pod(Place::new(&key.namespace, &name)));
             }
         }
         kinds::BUDGET => keys.extend(draining(world)),
@@ -311,6 +333,15 @@ fn node_states(world: &World) -> impl Iterator<Item = Key> {
 fn pools(world: &World) -> impl Iterator<Item = Key> {
     let named = world.pools.keys().map(|pool| Key::Pool(PoolKey::Named(pool.clone())));
     named.chain([Key::Pool(PoolKey::NoPool)])
+}
+
+/// Pods whose networks may include one of this name; which of them do, their step reads.
+fn pods_that_name(world: &World, network: &str) -> impl Iterator<Item = Key> {
+    let named = move |annotations: &BTreeMap<String, String>| {
+        annotations.get(annotation::NETWORKS).is_some_and(|text| text.contains(network))
+    };
+    let pods = world.pods.iter().filter(move |(_, pod)| named(&pod.metadata.annotations));
+    pods.map(|(place, _)| Key::Pod(place.clone()))
 }
 
 fn policies(world: &World) -> impl Iterator<Item = Key> {

@@ -11,6 +11,8 @@ pub enum Scope {
     Cluster,
     /// Only the operator's own namespace counts, as upstream: elsewhere these kinds are not acted on.
     OurNamespace,
+    /// Counts in our namespace; elsewhere it is seen, to say that it does not count there.
+    OursSeenEverywhere,
     AllNamespaces,
 }
 
@@ -33,7 +35,7 @@ impl Kind {
     pub fn path(&self, namespace: &str) -> String {
         let namespace = match self.scope {
             Scope::OurNamespace => namespace,
-            Scope::Cluster | Scope::AllNamespaces => "",
+            Scope::Cluster | Scope::OursSeenEverywhere | Scope::AllNamespaces => "",
         };
         ObjectKey::new(self.api_version, self.kind, namespace, "").collection_path()
     }
@@ -49,8 +51,8 @@ pub const CONFIG_MAP: &str = "ConfigMap";
 /// Every kind that the operator watches. A step may read nothing else.
 pub const KINDS: &[Kind] = &[
     Kind::new(names::API_VERSION, names::OPERATOR_CONFIG, Scope::OurNamespace),
-    Kind::new(names::API_VERSION, names::POOL, Scope::OurNamespace),
-    Kind::new(names::API_VERSION, names::POLICY, Scope::OurNamespace),
+    Kind::new(names::API_VERSION, names::POOL, Scope::OursSeenEverywhere),
+    Kind::new(names::API_VERSION, names::POLICY, Scope::OursSeenEverywhere),
     Kind::new(names::API_VERSION, names::NODE_STATE, Scope::OurNamespace),
     Kind::new(names::API_VERSION, names::SRIOV_NETWORK, Scope::AllNamespaces),
     Kind::new(names::API_VERSION, names::IB_NETWORK, Scope::AllNamespaces),
@@ -82,8 +84,8 @@ mod tests {
         let paths: Vec<String> = KINDS.iter().map(|kind| kind.path("ours")).collect();
         expect![[r#"
             /apis/sriovnetwork.openshift.io/v1/namespaces/ours/sriovoperatorconfigs
-            /apis/sriovnetwork.openshift.io/v1/namespaces/ours/sriovnetworkpoolconfigs
-            /apis/sriovnetwork.openshift.io/v1/namespaces/ours/sriovnetworknodepolicies
+            /apis/sriovnetwork.openshift.io/v1/sriovnetworkpoolconfigs
+            /apis/sriovnetwork.openshift.io/v1/sriovnetworknodepolicies
             /apis/sriovnetwork.openshift.io/v1/namespaces/ours/sriovnetworknodestates
             /apis/sriovnetwork.openshift.io/v1/sriovnetworks
             /apis/sriovnetwork.openshift.io/v1/sriovibnetworks

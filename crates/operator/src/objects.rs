@@ -6,7 +6,7 @@ use api::Timestamp;
 use api::crd::{LabelSelector, Metadata};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Namespace and name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +39,8 @@ pub struct Node {
     pub ready: bool,
     /// Since when it is not, where the API knows.
     pub not_ready_since: Option<Timestamp>,
+    /// What the kubelet has to give of extended resources: `openshift.io/rdma` → 4.
+    pub allocatable: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,8 +49,8 @@ pub struct Pod {
     pub node: String,
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     pub phase: String,
-    /// Names of the resources that any container requests, init containers included.
-    pub requests: BTreeSet<String>,
+    /// The extended resources that it asks for, and how many the scheduler counts: `openshift.io/rdma` → 1.
+    pub requests: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -104,25 +106,32 @@ impl Node {
         metadata.annotations.retain(|key, _| {
             [api::annotation::NODE_STATE, api::annotation::CORDONED_BY_US].contains(&key.as_str())
         });
-        Ok(Self { metadata, unschedulable, ready, not_ready_since })
+        let allocatable = extended(object.pointer("/status/allocatable"));
+        Ok(Self { metadata, unschedulable, ready, not_ready_since, allocatable })
     }
 }
 
 impl Pod {
     pub fn read(object: &Value) -> Result<Self, String> {
-        let containers =
-            list(object, "/spec/containers").chain(list(object, "/spec/initContainers"));
-        let requests = containers
-            .flat_map(|container| {
-                ["/resources/requests", "/resources/limits"]
-                    .into_iter()
-                    .filter_map(|part| container.pointer(part)?.as_object())
-                    .flat_map(|resources| resources.keys().cloned())
-            })
-            .collect();
+        let mut requests: BTreeMap<String, u64> = BTreeMap::new();
+        for container in list(object, "/spec/containers") {
+            for (resource, amount) in asked_by(container) {
+                *requests.entry(resource).or_default() += amount;
+            }
+        }
+        // Init containers run one after the other, before the others: the largest of them counts.
+        for container in list(object, "/spec/initContainers") {
+            for (resource, amount) in asked_by(container) {
+                let all = requests.entry(resource).or_default();
+                *all = amount.max(*all);
+            }
+        }
         let mut metadata = metadata(object)?;
-        // Of a pod's annotations we read one: that of a mirror of a static pod, which no eviction removes.
-        metadata.annotations.retain(|key, _| key == MIRROR);
+        // Of a pod's annotations we read two: its networks, and that of a mirror of a static pod, which no eviction
+        // removes.
+        metadata
+            .annotations
+            .retain(|key, _| [MIRROR, api::annotation::NETWORKS].contains(&key.as_str()));
         Ok(Self {
             node: text(object, "/spec/nodeName"),
             phase: text(object, "/status/phase"),
@@ -146,6 +155,24 @@ impl Pod {
     pub fn is_finished(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
+}
+
+/// What one container asks for; a limit without a request is one.
+fn asked_by(container: &Value) -> BTreeMap<String, u64> {
+    let mut asked = extended(container.pointer("/resources/limits"));
+    asked.extend(extended(container.pointer("/resources/requests")));
+    asked
+}
+
+/// Extended resources have a domain in front, and are counted in whole numbers.
+fn extended(resources: Option<&Value>) -> BTreeMap<String, u64> {
+    let resources = resources.and_then(Value::as_object).into_iter().flatten();
+    let extended = resources.filter(|(name, _)| name.contains('/'));
+    let number = |amount: &Value| match amount {
+        Value::String(text) => text.parse().ok(),
+        amount => amount.as_u64(),
+    };
+    extended.filter_map(|(name, amount)| Some((name.clone(), number(amount)?))).collect()
 }
 
 /// On the mirror of a static pod, set by the kubelet.

@@ -3,7 +3,9 @@
 //! Deterministic: the time is an argument, ties go by the order of keys, and there is no jitter. A key is never
 //! worked on twice at a time; what comes in meanwhile makes it due again afterwards.
 
+use crate::objects::Place;
 use api::Timestamp;
+use api::wire::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -28,6 +30,10 @@ pub enum Key {
         namespace: String,
         name: String,
     },
+    /// A pod with networks or devices.
+    Pod(Place),
+    /// An object in a namespace where it does not count.
+    Misplaced(ObjectKey),
 }
 
 /// A pool, or the nodes that are in none.
@@ -71,6 +77,8 @@ impl fmt::Display for Key {
             Self::Network { kind, namespace, name } => {
                 write!(f, "{} {namespace}/{name}", kind.name())
             }
+            Self::Pod(place) => write!(f, "pod {place}"),
+            Self::Misplaced(key) => write!(f, "misplaced {key}"),
         }
     }
 }

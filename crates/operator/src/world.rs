@@ -3,7 +3,7 @@
 //! Fed by watch events and by nothing else; asking nobody, it cannot wait and cannot fail. An object that cannot be
 //! read becomes a `Problem` of that object, and stops no other.
 
-use crate::kinds::{self, Kind};
+use crate::kinds::{self, Kind, Scope};
 use crate::objects::{Budget, ConfigMap, DaemonSet, Namespace, Node, Place, Pod, metadata};
 use crate::queue::Key;
 use crate::settings::Settings;
@@ -99,6 +99,13 @@ pub struct World {
     pub findings: Option<BTreeMap<String, Vec<planner::Problem>>>,
     /// What the writes of the last step of a key answered, where that was not simply yes.
     pub answers: BTreeMap<Key, Vec<Answered>>,
+    /// Uids of objects that were deleted, where we write such objects: the answer to a write may come after its
+    /// object's deletion was seen, and must not bring it back.
+    gone: BTreeMap<ObjectKey, String>,
+    /// Policies and pools in namespaces where they do not count.
+    pub misplaced: BTreeMap<ObjectKey, Metadata>,
+    /// What was said in events of pods and of misplaced objects, by uid and sentence.
+    pub told: BTreeMap<ObjectKey, BTreeSet<(String, String)>>,
 }
 
 impl World {
@@ -115,15 +122,29 @@ impl World {
     pub fn apply(&mut self, event: &WatchEvent) -> Noticed {
         let key = ObjectKey::of(&event.object);
         let changed = matches!(event.change, Change::Added | Change::Modified);
-        match changed && self.has_newer(&key, &event.object) {
+        let uid = event.object.pointer("/metadata/uid").and_then(Value::as_str);
+        let is_gone = uid.is_some() && self.gone.get(&key).map(String::as_str) == uid;
+        match changed && (is_gone || self.has_newer(&key, &event.object)) {
             true => Noticed::Nothing,
             false => self.take(key, event),
         }
     }
 
     fn take(&mut self, key: ObjectKey, event: &WatchEvent) -> Noticed {
-        if kinds::find(&key.api_version, &key.kind).is_none() {
-            return Noticed::Nothing;
+        let Some(kind) = kinds::find(&key.api_version, &key.kind) else { return Noticed::Nothing };
+        if event.change == Change::Deleted {
+            self.told.remove(&key);
+            // Pods come and go by the thousand, and are never written.
+            if kind.kind != kinds::POD
+                && let Some(metadata) = self.metadata(&key)
+            {
+                self.gone.insert(key.clone(), metadata.uid.clone());
+            }
+        } else {
+            self.gone.remove(&key);
+        }
+        if kind.scope == Scope::OursSeenEverywhere && key.namespace != self.settings.namespace {
+            return self.misplace(key, event);
         }
         match event.change {
             Change::Added | Change::Modified => {
@@ -154,6 +175,26 @@ impl World {
             }
             Change::Bookmark | Change::Error => Noticed::Nothing,
         }
+    }
+
+    fn misplace(&mut self, key: ObjectKey, event: &WatchEvent) -> Noticed {
+        match (event.change, metadata(&event.object)) {
+            (Change::Added | Change::Modified, Ok(metadata)) => {
+                self.misplaced.insert(key, metadata);
+                Noticed::Intent
+            }
+            (Change::Deleted, _) => {
+                self.misplaced.remove(&key);
+                Noticed::Nothing
+            }
+            _ => Noticed::Nothing,
+        }
+    }
+
+    /// True when this was said of the object in an event already.
+    pub fn was_told(&self, key: &ObjectKey, uid: &str, message: &str) -> bool {
+        let told = self.told.get(key);
+        told.is_some_and(|told| told.contains(&(uid.to_owned(), message.to_owned())))
     }
 
     /// Takes in a whole list of one kind; what is not on it is gone. Returns the events that this amounts to.
@@ -417,8 +458,8 @@ impl World {
     fn keys(&self, kind: &'static Kind) -> BTreeSet<ObjectKey> {
         let named = |names: Vec<&String>| -> Vec<Place> {
             let namespace = match kind.scope {
-                kinds::Scope::OurNamespace => self.settings.namespace.as_str(),
-                kinds::Scope::Cluster | kinds::Scope::AllNamespaces => "",
+                Scope::OurNamespace | Scope::OursSeenEverywhere => self.settings.namespace.as_str(),
+                Scope::Cluster | Scope::AllNamespaces => "",
             };
             names.into_iter().map(|name| Place::new(namespace, name)).collect()
         };
@@ -442,10 +483,12 @@ impl World {
             _ => Vec::new(),
         };
         let unreadable = self.problems.keys().filter(|key| key.kind == kind.kind).cloned();
+        let misplaced = self.misplaced.keys().filter(|key| key.kind == kind.kind).cloned();
         places
             .iter()
             .map(|at| ObjectKey::new(kind.api_version, kind.kind, &at.namespace, &at.name))
             .chain(unreadable)
+            .chain(misplaced)
             .collect()
     }
 }

@@ -22,12 +22,26 @@ fn network(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
     })
 }
 
-/// A cluster with namespaces `default`, `other` and the operator's, whose operator has nothing more to do.
+fn policy(resource: &str) -> Value {
+    json!({
+        "apiVersion": "sriovnetwork.openshift.io/v1", "kind": "SriovNetworkNodePolicy",
+        "metadata": { "name": resource.replace('_', "-"), "namespace": OURS },
+        "spec": {
+            "resourceName": resource, "numVfs": 4, "nodeSelector": {}, "nicSelector": { "vendor": "8086" },
+        },
+    })
+}
+
+/// A cluster with policies that select no card of these tests, and with namespaces `default`, `other` and the
+/// operator's, whose operator has nothing more to do.
 fn cluster() -> (Api, Driver) {
     let mut api = Api::default();
     api.put(config());
     for name in [OURS, "default", "other"] {
         api.put(namespace(name));
+    }
+    for resource in ["r", "rdma_exclusive_device"] {
+        api.put(policy(resource));
     }
     let mut driver = Driver::new(&api, settings());
     driver.settle(&mut api);
@@ -130,8 +144,8 @@ fn networks_elsewhere_may_not_aim_elsewhere() {
     check(
         &[network("OVSNetwork", "default", "n", spec)],
         expect![[r#"
-            apply OVSNetwork default/n status {} [Ready=False NetworkAttachmentDefinitionInvalid: spec.networkNamespace cannot be set when the resource is not in the operator namespace (sriov-network-operator) | Usable=False NotReady: see the condition Ready]
-            event OVSNetwork default/n NetworkAttachmentDefinitionInvalid: spec.networkNamespace cannot be set when the resource is not in the operator namespace (sriov-network-operator)"#]],
+            apply OVSNetwork default/n status {} [Ready=False NetworkAttachmentDefinitionInvalid: spec.networkNamespace cannot be set when the resource is not in the operator namespace (sriov-network-operator); take it out, or create the network there | Usable=False NotReady: see the condition Ready]
+            event OVSNetwork default/n NetworkAttachmentDefinitionInvalid: spec.networkNamespace cannot be set when the resource is not in the operator namespace (sriov-network-operator); take it out, or create the network there"#]],
     );
 }
 
@@ -142,8 +156,8 @@ fn a_missing_namespace_is_waited_for() {
         &[network("SriovNetwork", OURS, "n", spec)],
         expect![[r#"
             patch SriovNetwork sriov-network-operator/n {"metadata":{"finalizers":["netattdef.finalizers.sriovnetwork.openshift.io"]}}
-            apply SriovNetwork sriov-network-operator/n status {} [Ready=False NamespaceNotFound: target namespace "later" does not exist | Usable=False NotReady: see the condition Ready]
-            event SriovNetwork sriov-network-operator/n NamespaceNotFound: target namespace "later" does not exist"#]],
+            apply SriovNetwork sriov-network-operator/n status {} [Ready=False NamespaceNotFound: target namespace "later" does not exist; create it, or correct networkNamespace | Usable=False NotReady: see the condition Ready]
+            event SriovNetwork sriov-network-operator/n NamespaceNotFound: target namespace "later" does not exist; create it, or correct networkNamespace"#]],
     );
     api.put(namespace("later"));
     expect![[r#"
@@ -199,9 +213,9 @@ fn the_first_of_two_networks_keeps_the_definition() {
             apply SriovNetwork default/n status {} [Ready=True NetworkReady: NetworkAttachmentDefinition is provisioned and ready | Usable=True NothingFound: nothing speaks against using it]
             event SriovNetwork default/n NetworkReady: NetworkAttachmentDefinition is provisioned and ready
             patch SriovIBNetwork sriov-network-operator/n {"metadata":{"finalizers":["netattdef.finalizers.sriovnetwork.openshift.io"]}}
-            apply SriovIBNetwork sriov-network-operator/n status {} [Ready=False NetworkAttachmentDefinitionInvalid: NetworkAttachmentDefinition 'default/n' already exists and is owned by SriovNetwork.sriovnetwork.openshift.io/default/n | Usable=False NotReady: see the condition Ready]
-            event SriovIBNetwork sriov-network-operator/n NetworkAttachmentDefinitionInvalid: NetworkAttachmentDefinition 'default/n' already exists and is owned by SriovNetwork.sriovnetwork.openshift.io/default/n
-            apply SriovIBNetwork sriov-network-operator/n status {} [Ready=False NetworkAttachmentDefinitionInvalid: NetworkAttachmentDefinition 'default/n' already exists and is owned by SriovNetwork.sriovnetwork.openshift.io/default/n | Usable=False Conflict: the NetworkAttachmentDefinition default/n belongs to SriovNetwork default/n already; rename one of the two]
+            apply SriovIBNetwork sriov-network-operator/n status {} [Ready=False NetworkAttachmentDefinitionInvalid: NetworkAttachmentDefinition 'default/n' already exists and is owned by SriovNetwork.sriovnetwork.openshift.io/default/n; rename one of the two | Usable=False NotReady: see the condition Ready]
+            event SriovIBNetwork sriov-network-operator/n NetworkAttachmentDefinitionInvalid: NetworkAttachmentDefinition 'default/n' already exists and is owned by SriovNetwork.sriovnetwork.openshift.io/default/n; rename one of the two
+            apply SriovIBNetwork sriov-network-operator/n status {} [Ready=False NetworkAttachmentDefinitionInvalid: NetworkAttachmentDefinition 'default/n' already exists and is owned by SriovNetwork.sriovnetwork.openshift.io/default/n; rename one of the two | Usable=False Conflict: the NetworkAttachmentDefinition default/n belongs to SriovNetwork default/n already; rename one of the two]
             event SriovIBNetwork sriov-network-operator/n Conflict: the NetworkAttachmentDefinition default/n belongs to SriovNetwork default/n already; rename one of the two"#]],
     );
     // Once the first is gone, the second has its turn.

@@ -53,6 +53,7 @@ pub fn find(cluster: &Cluster<'_>) -> Vec<Problem> {
     problems.extend(one_target(cluster.networks));
     for (label, network) in cluster.networks {
         let nodes = nodes_of(cluster, network, &matches);
+        problems.extend(not_offered(cluster, label, network));
         problems.extend(shared_addresses(label, network, &nodes));
         problems.extend(mode_of_network(cluster, label, network, &nodes, &matches));
     }
@@ -283,6 +284,24 @@ fn one_target(networks: &[(String, Rendered)]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Pods of a network whose resource nobody makes stay pending, mostly for a slip of the pen.
+fn not_offered(cluster: &Cluster<'_>, label: &str, network: &Rendered) -> Option<Problem> {
+    let full = |policy: &Policy| format!("{}/{}", cluster.prefix, policy.resource);
+    if cluster.policies.iter().any(|policy| full(policy) == network.resource) {
+        return None;
+    }
+    let mut known: Vec<String> = cluster.policies.iter().map(|p| p.resource.clone()).collect();
+    known.sort();
+    known.dedup();
+    let way_out = match known.is_empty() {
+        true => "create one".to_owned(),
+        false => format!("create one, or write one of {}", blocker::list(&known)),
+    };
+    let name = network.resource.trim_start_matches(cluster.prefix).trim_start_matches('/');
+    let message = format!("no policy has its resourceName {name:?}; {way_out}");
+    Some(Problem::new(Reason::ResourceNotOffered, label, message))
 }
 
 /// Nodes that have the resource of a network, each once.

@@ -1,7 +1,7 @@
 //! Pods and the networks that they name: which device resources they need, and what is wrong when they do not ask for them.
 //!
 //! Multus attaches a network of a resource only to a pod that was given a device of it; without the request the pod
-//! fails late, with an error of a plugin. Adding the requests to a pod is the injector's; here is what it would add.
+//! fails late, with an error of a plugin. Nothing here changes a pod: people read it, or an injector acts on it.
 
 use crate::reason::{Problem, Reason};
 use serde_json::Value;
@@ -97,13 +97,15 @@ pub fn needs(
     needs
 }
 
-/// What is wrong between a pod's networks and its requests. `prefix` is the resource prefix, without the slash.
+/// What is wrong between a pod's networks and its requests. `prefix` is the resource prefix, without the slash; `alone`
+/// says of a resource that its devices are of use without a network, as those of vfio-pci are.
 pub fn check(
     pod: &PodNetworks,
     prefix: &str,
     attachment: impl Fn(&NetworkRef) -> Attachment,
+    alone: impl Fn(&str) -> bool,
 ) -> Vec<Problem> {
-    let object = format!("pod {}/{}", pod.namespace, pod.name);
+    let object = label(pod);
     let key = api::annotation::NETWORKS;
     let networks = match networks(&pod.annotation, &pod.namespace) {
         Ok(networks) => networks,
@@ -119,6 +121,8 @@ pub fn check(
         );
         problems.push(Problem::new(Reason::NetworkNotFound, &object, message));
     }
+    // What a network that is not there would need is not known.
+    let complete = problems.is_empty();
     let needs = needs(&networks, attachment);
     for (resource, needed) in &needs {
         let asked = pod.requests.get(resource).copied().unwrap_or(0);
@@ -129,15 +133,104 @@ pub fn check(
             problems.push(Problem::new(Reason::ResourceNotRequested, &object, message));
         }
     }
-    let ours = format!("{prefix}/");
-    for (resource, asked) in pod.requests.iter().filter(|(name, _)| name.starts_with(&ours)) {
+    let unused = |(resource, asked): &(&String, &u64)| {
+        needs.get(*resource).copied().unwrap_or(0) < **asked && complete && !alone(resource)
+    };
+    for (resource, asked) in of_prefix(pod, prefix).filter(unused) {
         let used = needs.get(resource).copied().unwrap_or(0);
-        if *asked > used {
-            let message = format!(
-                "its containers ask for {asked} of {resource} and its networks use {used}; name a network of this resource in {key}, or ask for fewer"
-            );
-            problems.push(Problem::new(Reason::ResourceWithoutNetwork, &object, message));
-        }
+        let message = format!(
+            "its containers ask for {asked} of {resource} and its networks use {used}; name a network of this resource in {key}, or ask for fewer"
+        );
+        problems.push(Problem::new(Reason::ResourceWithoutNetwork, &object, message));
     }
     problems
+}
+
+fn label(pod: &PodNetworks) -> String {
+    format!("pod {}/{}", pod.namespace, pod.name)
+}
+
+fn of_prefix<'a>(
+    pod: &'a PodNetworks,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a String, &'a u64)> {
+    let ours =
+        move |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+    pod.requests.iter().filter(move |(name, _)| ours(name))
+}
+
+/// Who offers a resource, and what is left of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Supply {
+    /// Names of the policies with this resource.
+    pub policies: Vec<String>,
+    pub nodes: Vec<NodeSupply>,
+}
+
+/// The devices of one resource on one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSupply {
+    pub node: String,
+    pub allocatable: u64,
+    pub free: u64,
+}
+
+/// Why a pod without a node gets none, as far as devices are the reason: the scheduler says how many nodes lack
+/// something, and not which nodes, how much they have, or who could change it.
+pub fn shortage(
+    pod: &PodNetworks,
+    prefix: &str,
+    supply: &BTreeMap<String, Supply>,
+) -> Vec<Problem> {
+    let short = |(resource, asked): (&String, &u64)| {
+        let found = supply.get(resource).filter(|found| !found.policies.is_empty());
+        let (reason, message) = match found {
+            None => (Reason::ResourceNotOffered, nobody_offers(resource, *asked, prefix, supply)),
+            Some(found) => (Reason::NotEnoughDevices, too_few(resource, *asked, found)?),
+        };
+        Some(Problem::new(reason, &label(pod), message))
+    };
+    of_prefix(pod, prefix).filter_map(short).collect()
+}
+
+fn nobody_offers(
+    resource: &str,
+    asked: u64,
+    prefix: &str,
+    supply: &BTreeMap<String, Supply>,
+) -> String {
+    let name = resource.strip_prefix(prefix).unwrap_or(resource).trim_start_matches('/');
+    let others: Vec<String> = supply
+        .iter()
+        .filter(|(_, supply)| !supply.policies.is_empty())
+        .map(|(resource, _)| resource.clone())
+        .collect();
+    let way_out = match others.is_empty() {
+        true => "create one".to_owned(),
+        false => format!("create one, or ask for one of {}", crate::blocker::list(&others)),
+    };
+    format!("asks for {asked} of {resource}, and no policy has resourceName: {name}; {way_out}")
+}
+
+/// None when a node has enough, or none has any yet: then the policy says why.
+fn too_few(resource: &str, asked: u64, supply: &Supply) -> Option<String> {
+    let nodes: Vec<&NodeSupply> = supply.nodes.iter().filter(|n| n.allocatable > 0).collect();
+    if nodes.is_empty() || nodes.iter().any(|node| node.free >= asked) {
+        return None;
+    }
+    let most = nodes.iter().map(|node| node.allocatable).max()?;
+    let all: Vec<String> = nodes
+        .iter()
+        .map(|node| format!("{} has {} free of {}", node.node, node.free, node.allocatable))
+        .collect();
+    let all = crate::blocker::list(&all);
+    Some(match asked > most {
+        true => format!(
+            "asks for {asked} of {resource} and {all}; ask for fewer or raise numVfs in policy {}",
+            crate::blocker::list(&supply.policies)
+        ),
+        false => format!(
+            "asks for {asked} of {resource} and {all}; it waits until pods that hold them end"
+        ),
+    })
 }

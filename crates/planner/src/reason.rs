@@ -54,6 +54,9 @@ pub enum Reason {
     NetworkNotFound,
     ResourceNotRequested,
     ResourceWithoutNetwork,
+    ResourceNotOffered,
+    NotEnoughDevices,
+    WrongNamespace,
     NotTested,
 }
 
@@ -105,6 +108,9 @@ impl Reason {
             Self::NetworkNotFound => "NetworkNotFound",
             Self::ResourceNotRequested => "ResourceNotRequested",
             Self::ResourceWithoutNetwork => "ResourceWithoutNetwork",
+            Self::ResourceNotOffered => "ResourceNotOffered",
+            Self::NotEnoughDevices => "NotEnoughDevices",
+            Self::WrongNamespace => "WrongNamespace",
             Self::NotTested => "NotTested",
         }
     }

@@ -137,7 +137,7 @@ pub fn render(
     if !network.network_namespace().is_empty() && network.metadata().namespace != operator_namespace
     {
         reader.problem(format!(
-            "spec.networkNamespace cannot be set when the resource is not in the operator namespace ({operator_namespace})"
+            "spec.networkNamespace cannot be set when the resource is not in the operator namespace ({operator_namespace}); take it out, or create the network there"
         ));
     }
     if network.resource().is_empty() {

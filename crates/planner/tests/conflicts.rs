@@ -150,14 +150,30 @@ fn host_local_addresses_on_two_nodes_are_told() {
 }
 
 #[test]
+fn a_network_of_a_resource_that_no_policy_has_is_told() {
+    check(
+        &[
+            "{kind: Node, name: worker-0, labels: {}}",
+            "{kind: Policy, name: train, spec: {resourceName: rdma, numVfs: 4, nodeSelector: {}, nicSelector: {vendor: 15b3}}}",
+            "{kind: Network, name: net, spec: {resourceName: rmda}}",
+        ],
+        expect![[r#"
+            ResourceNotOffered SriovNetwork ops/net: no policy has its resourceName "rmda"; create one, or write one of rdma
+        "#]],
+    );
+}
+
+#[test]
 fn two_networks_with_one_target_are_told() {
     let one = "{kind: Network, name: net, spec: {resourceName: x, networkNamespace: default}}";
     let other = "{kind: IBNetwork, name: net, namespace: default, spec: {resourceName: x}}";
     check(
         &[one, other],
         expect![[r#"
-        Conflict SriovIBNetwork default/net: the NetworkAttachmentDefinition default/net belongs to SriovNetwork ops/net already; rename one of the two
-    "#]],
+            Conflict SriovIBNetwork default/net: the NetworkAttachmentDefinition default/net belongs to SriovNetwork ops/net already; rename one of the two
+            ResourceNotOffered SriovNetwork ops/net: no policy has its resourceName "x"; create one
+            ResourceNotOffered SriovIBNetwork default/net: no policy has its resourceName "x"; create one
+        "#]],
     );
 }
 

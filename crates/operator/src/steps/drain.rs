@@ -149,7 +149,7 @@ fn drain_pod(pod: &Pod) -> DrainPod {
         terminating: pod.metadata.deletion_timestamp.is_some(),
         finalizers: pod.metadata.finalizers.clone(),
         owner: pod.controller().map(|(kind, name)| format!("{kind} {name}")).unwrap_or_default(),
-        resources: pod.requests.clone(),
+        resources: pod.requests.keys().cloned().collect(),
     }
 }
 

@@ -4,9 +4,11 @@
 
 pub mod devices;
 pub mod drain;
+pub mod misplaced;
 pub mod networks;
 pub mod nodestates;
 pub mod operatorconfig;
+pub mod pods;
 pub mod policies;
 mod pool_verdict;
 pub mod pools;

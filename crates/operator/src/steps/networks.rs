@@ -184,7 +184,10 @@ fn commit(seen: &Observed, now: Timestamp) -> Outcome {
     let moved = last.filter(|last| !last.is_empty() && **last != rendered.namespace);
     writes.extend(moved.and_then(|old| take_away(seen, old)));
     if !seen.world.namespaces.contains_key(&rendered.namespace) {
-        let message = format!("target namespace {:?} does not exist", rendered.namespace);
+        let message = format!(
+            "target namespace {:?} does not exist; create it, or correct networkNamespace",
+            rendered.namespace
+        );
         writes.extend(status(seen, Verdict::not_ready("NamespaceNotFound", message), now));
         return Outcome { writes, look_again: None };
     }
@@ -252,7 +255,8 @@ fn obstacle<'a>(seen: &'a Observed) -> Result<&'a Rendered, Verdict> {
     let (namespace, name) = (&rendered.namespace, &rendered.name);
     match seen.attachment.map(owner_of) {
         Some(Some(owner)) if *owner != seen.network.owner() => invalid(format!(
-            "NetworkAttachmentDefinition '{namespace}/{name}' already exists and is owned by {owner}"
+            "NetworkAttachmentDefinition '{namespace}/{name}' already exists and is owned by {owner}; \
+             rename one of the two"
         )),
         // One that a user made is taken over, as upstream does.
         Some(_) => Ok(rendered),

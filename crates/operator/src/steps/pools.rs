@@ -221,7 +221,7 @@ fn commit_without_pool(world: &World, rollout: &rollout::Rollout, now: Timestamp
     Outcome { writes, look_again: None }
 }
 
-/// Grants that came and went; a nanosecond apart, since an event is named by its time.
+/// Grants that came and went; a nanosecond apart, since an event is named by reason and time.
 fn events(key: &ObjectKey, uid: &str, next: &PoolRollout, now: Timestamp) -> Vec<Write> {
     let given = next.added.iter().map(|node| {
         ("Granted", format!("{node} may be drained: {} of {}", next.grants.len(), limit(next)))

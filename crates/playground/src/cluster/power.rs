@@ -17,11 +17,13 @@ pub struct NodeSlot {
     pub boot_time: Duration,
     /// Reboots that were carried out, for tests and the demo.
     pub reboots: u32,
+    /// Set by a test: the kubelet ends and starts again at the next look. Containers do not notice.
+    pub restart_kubelet: bool,
 }
 
 impl NodeSlot {
     pub fn new(kubelet: Kubelet, boot_time: Duration) -> Self {
-        Self { kubelet, down_until: None, boot_time, reboots: 0 }
+        Self { kubelet, down_until: None, boot_time, reboots: 0, restart_kubelet: false }
     }
 
     pub fn is_up(&self) -> bool {

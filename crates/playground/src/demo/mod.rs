@@ -13,7 +13,7 @@ mod user;
 
 pub use report::Report;
 pub use scenario::Scenario;
-pub use user::User;
+pub use user::{User, until};
 
 use scene::Scene;
 use std::io::Write;

@@ -95,9 +95,13 @@ impl Ticker {
 fn tick(shared: &Shared, cluster: &Mutex<Cluster>, live: &mut Live) -> Duration {
     let mut cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Timestamp::now();
-    for (name, slot) in &cluster.nodes {
+    for (name, slot) in &mut cluster.nodes {
         slot.kubelet.host.machine().advance_to(now);
-        live.keep_sockets(name, slot.is_up());
+        let restarts = std::mem::take(&mut slot.restart_kubelet);
+        if restarts {
+            slot.kubelet.devices.all_disconnected();
+        }
+        live.keep_sockets(name, slot.is_up() && !restarts);
     }
     let (busy, next) = cluster.tick(&mut Locked { shared }, live, now);
     for (name, slot) in &cluster.nodes {
