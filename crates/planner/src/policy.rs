@@ -159,6 +159,10 @@ impl Reader {
                 "resourceName {name:?} has {} characters; 63 are allowed",
                 bytes.len()
             ));
+        } else if let Some((_, short)) = name.split_once('/') {
+            self.problem(format!(
+                "resourceName {name:?} has a prefix; write {short}, pods ask for it with the prefix"
+            ));
         } else if !valid {
             self.problem(format!(
                 "resourceName {name:?} may have letters, digits, - and _ only, with a letter or digit at both ends"
