@@ -1,6 +1,7 @@
 //! `cargo xtask simulate`: starts the simulation of the playground and passes the arguments on.
 //!
-//! The simulation is an example of the playground, so that it is no part of what users install.
+//! The simulation is an example of the playground, so that it is no part of what users install. It is built with a
+//! profile of its own: thousands of seeds are worth one optimised build.
 
 use crate::tools;
 use clap::Args;
@@ -25,24 +26,33 @@ pub struct Arguments {
     /// Leave a fault out, by the name that the run prints, or all of them; may be given again
     #[arg(long, value_name = "FAULT")]
     without: Vec<String>,
+    /// Let only these faults strike, as a shrunk seed names them: names with commas
+    #[arg(long, value_name = "FAULTS", conflicts_with = "without")]
+    only: Option<String>,
+    /// Of the faults that strike, let only these, as a shrunk seed numbers them
+    #[arg(long, value_name = "NUMBERS")]
+    keep: Option<String>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = tools::cargo();
-    command.args(["run", "--quiet", "--package", "playground", "--example", "simulate", "--"]);
+    command.args(["run", "--quiet", "--profile", "simulation", "--package", "playground"]);
+    command.args(["--example", "simulate", "--"]);
     match arguments.seed {
         Some(seed) => command.args(["--seed", &seed.to_string()]),
         None => command
             .args(["--seeds", &arguments.seeds.to_string()])
             .args(["--from", &arguments.from.to_string()]),
     };
-    for (wanted, flag) in [(arguments.trace, "--trace"), (arguments.hash, "--hash")] {
-        if wanted {
-            command.arg(flag);
-        }
-    }
+    let flags = [(arguments.trace, "--trace"), (arguments.hash, "--hash")];
+    command.args(flags.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag));
     for fault in &arguments.without {
         command.args(["--without", fault]);
+    }
+    for (option, value) in [("--only", &arguments.only), ("--keep", &arguments.keep)] {
+        if let Some(value) = value {
+            command.args([option, value]);
+        }
     }
     tools::run(&mut command)
 }

@@ -1,29 +1,62 @@
-//! The simulation is replayable: two processes that run the same seeds tell the same story, event by event.
+//! The simulation as a program: it passes, it is replayable, and it says what it cannot read.
+//!
+//! Few seeds, since this is the slow build; `cargo xtask simulate` runs thousands in a fast one.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output};
 
-/// The example beside this test; cargo builds examples before it runs tests.
-fn simulate() -> PathBuf {
+/// The example beside this test; cargo builds examples before it runs tests, unless told to build one test only.
+fn simulate(arguments: &[&str]) -> Output {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().nth(2).expect("tests are in target/<profile>/deps");
-    profile.join("examples/simulate")
+    let program: PathBuf = profile.join("examples/simulate");
+    assert!(
+        program.exists(),
+        "{} is not built; run `cargo build -p playground --example simulate` first",
+        program.display()
+    );
+    Command::new(program).args(arguments).output().expect("the simulation starts")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
-fn twenty_seeds_in_two_processes_give_the_same_traces() {
-    let start = || {
-        let mut command = Command::new(simulate());
-        let command = command.args(["--seeds", "20", "--hash"]).stdout(Stdio::piped());
-        command.spawn().expect("the simulation starts")
+fn ten_seeds_pass_and_a_second_process_tells_the_same_story() {
+    let output = simulate(&["--seeds", "10"]);
+    let text = text(&output);
+    assert!(output.status.success(), "a seed failed:\n{text}");
+    assert!(text.contains("10 seeds were replayed by a second process, event by event"), "{text}");
+    assert_eq!(text.lines().last(), Some("simulate: 10 passed, 0 failed"));
+}
+
+#[test]
+fn the_trace_of_a_seed_shows_its_faults_and_is_the_same_each_time() {
+    let traces = [(); 2].map(|()| text(&simulate(&["--seed", "2", "--trace", "--hash"])));
+    assert!(traces[0].contains("fault 1: "), "{}", traces[0]);
+    let story = |trace: &String| -> Vec<String> {
+        trace.lines().filter(|line| !line.contains("seeds a second")).map(str::to_owned).collect()
     };
-    let outputs =
-        [start(), start()].map(|process| process.wait_with_output().expect("the simulation ends"));
-    let hashes = outputs.each_ref().map(|output| {
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "a seed failed:\n{text}");
-        text.lines().filter(|line| line.starts_with("seed ")).map(str::to_owned).collect::<Vec<_>>()
-    });
-    assert_eq!(hashes[0].len(), 20, "every seed prints its hash");
-    assert_eq!(hashes[0], hashes[1]);
+    assert_eq!(story(&traces[0]), story(&traces[1]));
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_name() {
+    for (arguments, why) in [
+        (&["--seeds", "many"][..], "simulate: --seeds \"many\" is not a number\n"),
+        (&["--seed"], "simulate: --seed needs a value\n"),
+        (&["--fast"], "simulate: \"--fast\" is not an option; see cargo xtask simulate --help\n"),
+        (&["--keep", "1,x"], "simulate: --keep: \"x\" is not a number\n"),
+    ] {
+        let output = simulate(arguments);
+        assert!(!output.status.success(), "{arguments:?} was taken");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), why);
+    }
+    let unknown = simulate(&["--without", "earthquake"]);
+    let why = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(
+        why.starts_with("simulate: \"earthquake\" is no fault; there are: crash at a primitive, "),
+        "{why}"
+    );
 }

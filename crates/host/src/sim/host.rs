@@ -13,6 +13,7 @@ use crate::tried;
 use api::{PciAddress, RdmaMode, Timestamp};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ struct Shared {
     locks: Mutex<BTreeSet<String>>,
     unlocked: Condvar,
     journal: Mutex<Vec<String>>,
+    /// How many changes were ever tried.
+    changes: AtomicU64,
     /// Processes are threads, so that a held lock can be given back while we wait for it.
     threaded: bool,
 }
@@ -67,6 +70,7 @@ impl SimHost {
             locks: Mutex::default(),
             unlocked: Condvar::new(),
             journal: Mutex::default(),
+            changes: AtomicU64::new(0),
             threaded,
         };
         Self { shared: Arc::new(shared), view: View::Host, waited: Arc::default() }
@@ -126,6 +130,11 @@ impl SimHost {
         std::mem::take(&mut held(&self.shared.journal))
     }
 
+    /// How many changes of the machine were tried so far, refused ones included.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Relaxed)
+    }
+
     /// The namespace that a seam call means.
     fn namespace(&self, space: &Namespace) -> Result<u64, Errno> {
         match (space, &self.view) {
@@ -143,6 +152,7 @@ impl SimHost {
     }
 
     fn note(&self, entry: String, outcome: &Result<(), Errno>) {
+        self.shared.changes.fetch_add(1, Ordering::Relaxed);
         let mut journal = held(&self.shared.journal);
         if journal.len() >= JOURNAL {
             journal.remove(0);

@@ -21,6 +21,12 @@ impl Machine {
         }
     }
 
+    /// Sets the clock, also backwards as an administrator or NTP does, and does what is due by it.
+    pub fn set_clock(&mut self, now: Timestamp) {
+        self.clock = now;
+        self.advance_to(now);
+    }
+
     pub fn advance(&mut self, by: Duration) {
         self.advance_to(self.clock.saturating_add(by).unwrap_or(self.clock));
     }

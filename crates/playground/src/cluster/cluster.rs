@@ -2,6 +2,7 @@
 
 use super::devices::{DeviceLists, Plugins};
 use super::kubelet::{Kubelet, Runtime};
+use super::news::News;
 use super::objects::{self, Objects};
 use super::power::{self, NodeSlot};
 use super::{scheduler, workloads};
@@ -9,7 +10,8 @@ use api::Timestamp;
 use api::wire::{Answer, ObjectKey, Outcome, Write};
 use host::sim::SimHost;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The API as the built-in parts use it: reads are fresh, writes are answered at once.
@@ -18,6 +20,8 @@ pub trait Api: Objects {
     fn write(&mut self, user: &str, write: &Write) -> Answer;
     /// Lets the garbage collector and the namespace controller look; true when something changed.
     fn tidy(&mut self) -> bool;
+    /// The revision of now, and what changed after `revision` as it was last; None when nobody knows any more.
+    fn changes(&self, revision: u64) -> (u64, Option<Vec<Arc<Value>>>);
 }
 
 /// What containers and plugins are made of in this driver.
@@ -27,11 +31,16 @@ pub trait Environment {
     fn plugins(&mut self, node: &str) -> &mut dyn Plugins;
     /// Device lists that plugins of the node sent since the last tick: None for a plugin that went away.
     fn lists(&mut self, node: &str) -> DeviceLists;
+    /// True when a container of the node may have ended or become ready since the last tick.
+    fn stirred(&mut self, node: &str) -> bool;
 }
 
 #[derive(Default)]
 pub struct Cluster {
     pub nodes: BTreeMap<String, NodeSlot>,
+    /// The nodes that the last tick looked at.
+    pub looked: BTreeSet<String>,
+    news: News,
 }
 
 impl Cluster {
@@ -65,26 +74,34 @@ impl Cluster {
         environment: &mut dyn Environment,
         now: Timestamp,
     ) -> (bool, Option<Timestamp>) {
+        self.looked.clear();
         let mut busy = api.tidy();
         let mut next = None;
-        let outcome = accounts(api);
-        busy |= carry_out(
-            api,
-            "system:serviceaccount:kube-system:service-account-controller",
-            outcome,
-            &mut next,
-        );
-        let outcome = workloads::step(api, now);
-        busy |= carry_out(
-            api,
-            "system:serviceaccount:kube-system:workload-controllers",
-            outcome,
-            &mut next,
-        );
-        let outcome = scheduler::step(api, now);
-        busy |= carry_out(api, "system:kube-scheduler", outcome, &mut next);
+        self.news.take_in(api);
+        if self.news.take_namespaces() {
+            let outcome = accounts(api);
+            busy |= carry_out(
+                api,
+                "system:serviceaccount:kube-system:service-account-controller",
+                outcome,
+                &mut next,
+            );
+        }
+        if self.news.take_workloads() {
+            let outcome = workloads::step(api, now);
+            busy |= carry_out(
+                api,
+                "system:serviceaccount:kube-system:workload-controllers",
+                outcome,
+                &mut next,
+            );
+            let outcome = scheduler::step(api, now);
+            busy |= carry_out(api, "system:kube-scheduler", outcome, &mut next);
+        }
+        self.news.take_in(api);
         for (name, slot) in &mut self.nodes {
-            busy |= slot.power(environment.runtime(), now);
+            let mut look = self.news.take_node(name);
+            look |= slot.power(environment.runtime(), now);
             for (resource, devices) in environment.lists(name) {
                 match devices {
                     Some(devices) if slot.is_up() => {
@@ -92,30 +109,57 @@ impl Cluster {
                     }
                     _ => slot.kubelet.devices.disconnected(&resource),
                 }
-                busy = true;
+                look = true;
             }
-            if let Some(node) = api.get("v1", "Node", "", name) {
-                let writes = power::lifecycle(&node, slot.is_up(), now);
-                let outcome = Outcome { writes, look_again: slot.down_until };
-                busy |= carry_out(
-                    api,
-                    "system:serviceaccount:kube-system:node-controller",
-                    outcome,
-                    &mut next,
-                );
+            busy |= look;
+            look |= environment.stirred(name);
+            look |= slot.look_again.is_some_and(|at| at <= now);
+            if look {
+                self.looked.insert(name.clone());
+                let mut again = None;
+                busy |= look_after(slot, name, &self.news, api, environment, now, &mut again);
+                slot.look_again = again;
             }
-            if slot.is_up() {
-                let outcome = run_kubelet(slot, name, api, environment, now);
-                busy |= carry_out(api, &format!("system:node:{name}"), outcome, &mut next);
-            }
+            next = [next, slot.look_again, slot.down_until].into_iter().flatten().min();
         }
         (busy, next)
     }
 }
 
+/// The node controller and the kubelet look at one node; true when they wrote something.
+fn look_after(
+    slot: &mut NodeSlot,
+    name: &str,
+    news: &News,
+    api: &mut dyn Api,
+    environment: &mut dyn Environment,
+    now: Timestamp,
+    again: &mut Option<Timestamp>,
+) -> bool {
+    let mut busy = false;
+    if let Some(node) = api.get("v1", "Node", "", name) {
+        let mut writes = power::lifecycle(&node, slot.is_up(), now);
+        let mut look_again = slot.down_until;
+        if !slot.is_up() {
+            let (deletions, later) = power::abandon(&node, news.pods_on(name), now);
+            writes.extend(deletions);
+            look_again = [look_again, later].into_iter().flatten().min();
+        }
+        let outcome = Outcome { writes, look_again };
+        let user = "system:serviceaccount:kube-system:node-controller";
+        busy |= carry_out(api, user, outcome, again);
+    }
+    if slot.is_up() {
+        let outcome = run_kubelet(slot, name, news.pods_on(name), api, environment, now);
+        busy |= carry_out(api, &format!("system:node:{name}"), outcome, again);
+    }
+    busy
+}
+
 fn run_kubelet(
     slot: &mut NodeSlot,
     name: &str,
+    pods: &[Arc<Value>],
     api: &mut dyn Api,
     environment: &mut dyn Environment,
     now: Timestamp,
@@ -151,7 +195,7 @@ fn run_kubelet(
             self.0.runtime().ready(id)
         }
     }
-    slot.kubelet.step(api, &mut Both(environment, name), now)
+    slot.kubelet.step(api, pods, &mut Both(environment, name), now)
 }
 
 fn carry_out(

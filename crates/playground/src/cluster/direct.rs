@@ -49,6 +49,10 @@ impl Api for Direct<'_> {
         Answer::of(self.store.handle(self.now, &who, &request))
     }
 
+    fn changes(&self, revision: u64) -> (u64, Option<Vec<Arc<Value>>>) {
+        (self.store.revision(), self.store.changes_since(revision))
+    }
+
     fn tidy(&mut self) -> bool {
         let before = self.store.revision();
         self.store.collect_garbage(self.now);

@@ -11,9 +11,12 @@ use super::multus::{self, Attachment, Chain};
 use super::objects::{self, Objects, items, name, namespace, text, uid};
 use api::Timestamp;
 use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
+use host::Host;
+use host::crashing::{self, Crash, Crashing, Death, Side};
 use host::sim::SimHost;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A container that is to be started.
@@ -93,6 +96,10 @@ pub struct Kubelet {
     pub pod_prefix: String,
     /// CNI plugins that say success and do nothing.
     pub idle_plugins: Vec<String>,
+    /// The next CNI plugin dies at this primitive, before or after it.
+    pub cni_crash: Option<(u64, bool)>,
+    /// For each CNI plugin that died: whether it had changed something.
+    pub cni_killed: Vec<bool>,
     next_ip: u8,
     runs: BTreeMap<String, Run>,
     started_at: Option<Timestamp>,
@@ -107,6 +114,8 @@ impl Kubelet {
             address: address.to_owned(),
             pod_prefix: pod_prefix.to_owned(),
             idle_plugins: Vec::new(),
+            cni_crash: None,
+            cni_killed: Vec::new(),
             next_ip: 1,
             runs: BTreeMap::new(),
             started_at: None,
@@ -146,24 +155,24 @@ impl Kubelet {
         sandboxed.map(|(pod, _)| pod.clone()).collect()
     }
 
-    /// One pass over the node's pods and the node itself.
+    /// One pass over the pods that are bound to the node, and the node itself.
     pub fn step(
         &mut self,
         view: &(impl Objects + ?Sized),
+        pods: &[Arc<Value>],
         node_side: &mut (impl Plugins + Runtime),
         now: Timestamp,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let pods = view.list("v1", "Pod");
-        let mine = |pod: &Value| text(pod, "/spec/nodeName") == self.node;
-        let mine: Vec<_> = pods.iter().filter(|p| mine(p)).cloned().collect();
-        let known: Vec<&str> = mine.iter().map(|p| uid(p)).collect();
+        let known: Vec<&str> = pods.iter().map(|p| uid(p)).collect();
         let gone: Vec<String> =
             self.runs.keys().filter(|u| !known.contains(&u.as_str())).cloned().collect();
         for uid in gone {
-            let _ = self.stop(&uid, node_side);
+            if self.stop(&uid, node_side).is_err() {
+                look_again(&mut outcome, now + Duration::from_secs(2));
+            }
         }
-        for pod in &mine {
+        for pod in pods {
             self.pod(view, pod, node_side, now, &mut outcome);
         }
         if let Some(node) = view.get("v1", "Node", "", &self.node) {
@@ -195,7 +204,9 @@ impl Kubelet {
             return;
         }
         if objects::is_finished(pod) {
-            let _ = self.stop(uid(pod), node_side);
+            if self.stop(uid(pod), node_side).is_err() {
+                look_again(outcome, now + Duration::from_secs(2));
+            }
             return;
         }
         if !self.runs.contains_key(uid(pod)) {
@@ -279,7 +290,7 @@ impl Kubelet {
 
     /// The network namespace and every network of the pod's annotation; undone when one fails.
     fn sandbox(
-        &self,
+        &mut self,
         view: &(impl Objects + ?Sized),
         pod: &Value,
         run: &mut Run,
@@ -306,7 +317,7 @@ impl Kubelet {
     }
 
     fn attach_all(
-        &self,
+        &mut self,
         view: &(impl Objects + ?Sized),
         pod: &Value,
         run: &mut Run,
@@ -330,7 +341,13 @@ impl Kubelet {
     }
 
     /// ADD of each plugin in order; each is given the result so far.
-    fn add(&self, pod: &Value, run: &Run, at: &Attachment, chain: &Chain) -> Result<Value, String> {
+    fn add(
+        &mut self,
+        pod: &Value,
+        run: &Run,
+        at: &Attachment,
+        chain: &Chain,
+    ) -> Result<Value, String> {
         let mut result = Value::Null;
         for plugin in &chain.plugins {
             let mut config = plugin.clone();
@@ -346,7 +363,7 @@ impl Kubelet {
     }
 
     /// DEL of every chain in reverse; all errors are collected, what went is not tried again.
-    fn detach_all(&self, run: &mut Run) -> Result<(), String> {
+    fn detach_all(&mut self, run: &mut Run) -> Result<(), String> {
         let mut failed = Vec::new();
         let mut errors = Vec::new();
         while let Some((attachment, chain, result)) = run.attached.pop() {
@@ -373,7 +390,7 @@ impl Kubelet {
     }
 
     fn plugin(
-        &self,
+        &mut self,
         command: &str,
         container: &str,
         run: &Run,
@@ -404,7 +421,21 @@ impl Kubelet {
         if !matches!(kind, "sriov" | "ib-sriov" | "rdma") {
             return Err(format!("failed to find plugin \"{kind}\" in path [/opt/cni/bin]"));
         }
-        let reply = cni::call(kind, &environment, config.to_string().as_bytes(), &self.host);
+        let input = config.to_string();
+        let call = |host: &dyn Host| cni::call(kind, &environment, input.as_bytes(), host);
+        let reply = match self.cni_crash.take() {
+            None => call(&self.host),
+            Some((primitive, before)) => {
+                let changes = self.host.changes();
+                let crashing = Crashing::new(self.host.clone(), Death::Unwind);
+                let side = if before { Side::Before } else { Side::After };
+                crashing.arm(Crash { primitive, side });
+                crashing::survive(|| call(&crashing)).map_err(|_| {
+                    self.cni_killed.push(self.host.changes() != changes);
+                    "netplugin failed with no error message: signal: killed".to_owned()
+                })?
+            }
+        };
         let answer: Value = serde_json::from_slice(&reply.stdout).unwrap_or(Value::Null);
         match reply.exit {
             0 => Ok(answer),

@@ -11,6 +11,7 @@ pub mod devices;
 pub mod direct;
 pub mod kubelet;
 pub mod multus;
+pub mod news;
 pub mod objects;
 pub mod power;
 pub mod scheduler;

@@ -6,6 +6,7 @@ use super::objects::{self, items, text};
 use api::Timestamp;
 use api::wire::{ObjectKey, PatchType, Write};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One machine with its kubelet.
@@ -13,6 +14,8 @@ pub struct NodeSlot {
     pub kubelet: Kubelet,
     /// When the machine is up again; None while it runs.
     pub down_until: Option<Timestamp>,
+    /// When its kubelet wants to look again by itself.
+    pub look_again: Option<Timestamp>,
     /// How long a reboot takes.
     pub boot_time: Duration,
     /// Reboots that were carried out, for tests and the demo.
@@ -23,7 +26,14 @@ pub struct NodeSlot {
 
 impl NodeSlot {
     pub fn new(kubelet: Kubelet, boot_time: Duration) -> Self {
-        Self { kubelet, down_until: None, boot_time, reboots: 0, restart_kubelet: false }
+        Self {
+            kubelet,
+            down_until: None,
+            look_again: None,
+            boot_time,
+            reboots: 0,
+            restart_kubelet: false,
+        }
     }
 
     pub fn is_up(&self) -> bool {
@@ -51,6 +61,37 @@ impl NodeSlot {
         self.kubelet.machine_stopped(runtime);
         self.down_until = Some(until);
     }
+}
+
+/// How long pods stay on a node that nobody hears of: the default `tolerationSeconds` of `node.kubernetes.io/unreachable`.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What the taint manager writes of a node that is down too long: its pods are marked for deletion, so that their
+/// controllers make others. A DaemonSet's pods tolerate it and stay. Answers when to look again.
+pub fn abandon(
+    node: &Value,
+    pods: &[Arc<Value>],
+    now: Timestamp,
+) -> (Vec<Write>, Option<Timestamp>) {
+    let conditions = items(node, "/status/conditions").iter();
+    let unknown = conditions.filter(|c| c["type"] == "Ready" && c["status"] == "Unknown");
+    let since = unknown.filter_map(|c| text(c, "/lastTransitionTime").parse().ok()).next();
+    let Some(due) = since.map(|since: Timestamp| since + PATIENCE) else {
+        return (Vec::new(), Some(now + Duration::from_secs(1)));
+    };
+    if now < due {
+        return (Vec::new(), Some(due));
+    }
+    let stays = |pod: &Value| {
+        let mut owners = items(pod, "/metadata/ownerReferences").iter();
+        objects::is_deleting(pod) || owners.any(|owner| owner["kind"] == "DaemonSet")
+    };
+    let delete = |pod: &Arc<Value>| Write::Delete {
+        key: ObjectKey::of(pod),
+        uid: objects::uid(pod).to_owned(),
+        resource_version: String::new(),
+    };
+    (pods.iter().filter(|pod| !stays(pod)).map(delete).collect(), None)
 }
 
 /// What the node lifecycle controller writes when it hears nothing of the node, and takes back when it does.

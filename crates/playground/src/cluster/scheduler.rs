@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Binds what can be bound; one pass over all pending pods.
 pub fn step(view: &(impl Objects + ?Sized), now: Timestamp) -> Outcome {
     let pods = view.list("v1", "Pod");
+    if !pods.iter().any(|pod| is_pending(pod)) {
+        return Outcome::default();
+    }
     let nodes = view.list("v1", "Node");
     let mut used: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
     for pod in pods.iter().filter(|p| !objects::is_finished(p)) {

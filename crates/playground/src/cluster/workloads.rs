@@ -5,6 +5,7 @@ use super::scheduler;
 use api::Timestamp;
 use api::wire::{ObjectKey, Outcome, PatchType, Write};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -138,10 +139,14 @@ fn spread(set: &Value, pods: &[Arc<Value>], nodes: &[Arc<Value>]) -> Vec<Write> 
     let wanted: Vec<&str> = nodes.iter().filter(|n| belongs(&probe, n)).map(|n| name(n)).collect();
     let own: Vec<_> =
         pods.iter().filter(|p| objects::is_controlled_by(p, objects::uid(set))).collect();
+    let mut by_node: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
+    for pod in &own {
+        by_node.entry(text(pod, "/spec/nodeName")).or_default().push(pod);
+    }
     let mut writes = Vec::new();
     let (mut ready, mut updated) = (0, 0);
     for node in &wanted {
-        let here: Vec<_> = own.iter().filter(|p| text(p, "/spec/nodeName") == *node).collect();
+        let here = by_node.remove(node).unwrap_or_default();
         if here.is_empty() {
             let mut labels = set["spec"]["template"]["metadata"]["labels"].clone();
             objects::put(&mut labels, &["controller-revision-hash"], revision.as_str().into());
@@ -157,7 +162,7 @@ fn spread(set: &Value, pods: &[Arc<Value>], nodes: &[Arc<Value>]) -> Vec<Write> 
             }
         }
     }
-    let strays = own.iter().filter(|p| !wanted.contains(&text(p, "/spec/nodeName")));
+    let strays = by_node.into_values().flatten();
     writes.extend(strays.filter(|p| !objects::is_deleting(p)).map(|p| delete(p)));
     writes.extend(status_write(
         set,

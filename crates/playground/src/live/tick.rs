@@ -151,6 +151,11 @@ impl Api for Locked<'_> {
         answer
     }
 
+    fn changes(&self, revision: u64) -> (u64, Option<Vec<Arc<Value>>>) {
+        let store = self.shared.store();
+        (store.revision(), store.changes_since(revision))
+    }
+
     fn tidy(&mut self) -> bool {
         let (changed, revision) = {
             let mut store = self.shared.store();
@@ -222,5 +227,10 @@ impl Environment for Live {
 
     fn lists(&mut self, node: &str) -> DeviceLists {
         self.sockets.get(node).map(Sockets::take_lists).unwrap_or_default()
+    }
+
+    /// Tasks end and programs become ready without telling; whoever looks often need not be told.
+    fn stirred(&mut self, _: &str) -> bool {
+        true
     }
 }

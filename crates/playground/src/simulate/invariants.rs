@@ -1,173 +1,228 @@
-//! What must hold after every step, and in the end.
+//! What must hold after every step, whatever the world does to us.
 
+use super::steps::INTRUDER;
 use super::story::Story;
 use crate::cluster::cluster::Cluster;
-use crate::cluster::objects::{self, items, text, texts};
-use crate::store::Store;
-use api::pool::SriovNetworkPoolConfig;
-use api::wire::ObjectKey;
-use api::{Timestamp, annotation, names};
+use crate::cluster::objects::{self, items, text};
+use crate::cluster::power::NodeSlot;
+use crate::store::{AuditEntry, Store};
+use api::names;
+use api::pool::PoolSpec;
+use host::sim::Machine;
 use planner::pools::{Limit, limit};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+/// What the users of our own programs begin with.
+const OURS: &str = "system:serviceaccount:sriov-network-operator:";
+
+#[derive(Default)]
 pub struct Invariants {
-    /// The last stored version of each pool.
+    /// The last stored version of each holder of grants, with its kind.
     pools: BTreeMap<String, Value>,
-    /// Writes of the current event that moved the world.
-    progress: bool,
     nodes: usize,
+    /// How often a goal was set for the mode.
+    goals: u32,
+    mode: Option<String>,
+    /// Reboots of each node that were seen.
+    reboots: BTreeMap<String, u32>,
+    /// What each running pod relies on in its device: node, device, uid of the pod.
+    held: BTreeMap<(String, String, String), String>,
+    /// Node and resource that had all their devices.
+    whole: BTreeSet<(String, String)>,
+    /// A user had his hands in a node state's spec.
+    spec_was_touched: bool,
 }
 
 impl Invariants {
     pub fn new(cluster: &Cluster) -> Self {
-        Self { pools: BTreeMap::new(), progress: false, nodes: cluster.nodes.len() }
+        Self { nodes: cluster.nodes.len(), ..Self::default() }
     }
 
-    /// True when the last writes changed something besides leases and events.
-    pub fn is_progress(&mut self, store: &Store) -> bool {
-        let counts = |kind: &str| !matches!(kind, "Lease" | "Event");
-        self.progress = store.audit().iter().any(|entry| entry.changed && counts(&entry.key.kind));
-        self.progress
+    /// True when the last writes were ours, or changed something; the Lease is renewed in quiet times too.
+    pub fn is_progress(&self, store: &Store) -> bool {
+        let ours = |who: &str| who.starts_with(OURS);
+        let counts = |entry: &&AuditEntry| entry.changed || ours(&entry.who);
+        store.audit().iter().filter(counts).any(|entry| entry.key.kind != "Lease")
     }
 
+    /// Looks at what the last event may have changed: the writes, and the machines of these nodes.
     pub fn check(
         &mut self,
         cluster: &Cluster,
         store: &mut Store,
-        _now: Timestamp,
+        story: &Story,
+        touched: &BTreeSet<String>,
     ) -> Result<(), String> {
-        let touched_pool = store.audit().iter().any(|e| e.changed && e.key.kind == names::POOL);
-        store.take_audit();
-        if touched_pool {
+        let holds_grants = |kind: &str| matches!(kind, names::POOL | names::OPERATOR_CONFIG);
+        let audit = store.take_audit();
+        if audit.iter().any(|entry| entry.changed && holds_grants(&entry.key.kind)) {
+            self.goals(store);
             self.grants(store)?;
         }
-        self.devices(cluster)
+        let meddled = |entry: &AuditEntry| {
+            entry.key.kind == names::NODE_STATE && !entry.who.starts_with(OURS)
+        };
+        self.spec_was_touched |= audit.iter().any(meddled);
+        for node in touched {
+            let Some(slot) = cluster.nodes.get(node) else { continue };
+            self.reboots(node, slot, story)?;
+            self.emptied(node, slot, store)?;
+            if slot.is_up() {
+                self.devices(node, slot)?;
+                self.capacity(node, slot, story)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn goals(&mut self, store: &Store) {
+        let mut pools = store.objects(names::API_VERSION, names::POOL);
+        let mode = pools.next().map(|pool| text(pool, "/spec/rdmaMode").to_owned());
+        if mode != self.mode {
+            self.goals += 1;
+            self.mode = mode;
+        }
     }
 
     /// No grant is accepted that takes the count over the limit of the version it was written on.
     fn grants(&mut self, store: &Store) -> Result<(), String> {
         let mut pools = BTreeMap::new();
-        for pool in store.objects(names::API_VERSION, names::POOL) {
-            let name = objects::name(pool).to_owned();
-            if let Some(before) = self.pools.get(&name) {
-                let count = |pool: &Value| items(pool, "/status/grants").len();
-                let typed: SriovNetworkPoolConfig = serde_json::from_value(before.clone())
-                    .map_err(|e| format!("pool {name}: {e}"))?;
-                let allowed = match limit(typed.spec.max_unavailable.as_ref(), self.nodes) {
-                    Limit::Nodes(nodes) => nodes,
-                    _ => 0,
-                };
-                if count(pool) > count(before) && count(pool) > allowed {
+        let config = store.objects(names::API_VERSION, names::OPERATOR_CONFIG);
+        for holder in store.objects(names::API_VERSION, names::POOL).chain(config) {
+            let label = format!("{} {}", text(holder, "/kind"), objects::name(holder));
+            if let Some(before) = self.pools.get(&label) {
+                let count = |holder: &Value| items(holder, "/status/grants").len();
+                let allowed = self.allowed(before).map_err(|why| format!("{label}: {why}"))?;
+                if count(holder) > count(before) && count(holder) > allowed {
                     return Err(format!(
-                        "pool {name} granted {} nodes where {allowed} are allowed",
-                        count(pool)
+                        "{label} granted {} nodes where {allowed} are allowed",
+                        count(holder)
                     ));
                 }
             }
-            pools.insert(name, Value::clone(pool));
+            pools.insert(label, Value::clone(holder));
         }
         self.pools = pools;
         Ok(())
     }
 
-    /// A device that a running pod holds exists, and nobody else was given it.
-    fn devices(&self, cluster: &Cluster) -> Result<(), String> {
-        for (node, slot) in cluster.nodes.iter().filter(|(_, slot)| slot.is_up()) {
-            let mut seen: BTreeMap<&String, &String> = BTreeMap::new();
-            let machine = slot.kubelet.host.machine();
-            for given in slot.kubelet.devices.given() {
-                for id in &given.ids {
-                    if let Some(other) = seen.insert(id, &given.pod) {
-                        return Err(format!(
-                            "{id} on {node} is held by pods {other} and {}",
-                            given.pod
-                        ));
-                    }
-                    let exists = id.parse().is_ok_and(|pci| machine.functions.contains_key(&pci));
-                    if !exists && slot.kubelet.is_running(&given.pod_uid) {
-                        return Err(format!(
-                            "{id} on {node} is gone while pod {} runs with it",
-                            given.pod
-                        ));
-                    }
+    /// How many nodes may be disturbed by this holder of grants; without a pool it is one.
+    fn allowed(&self, holder: &Value) -> Result<usize, String> {
+        if text(holder, "/kind") == names::OPERATOR_CONFIG {
+            return Ok(1);
+        }
+        let spec = holder.get("spec").cloned().unwrap_or_default();
+        let spec: PoolSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
+        Ok(match limit(spec.max_unavailable.as_ref(), self.nodes) {
+            Limit::Nodes(nodes) => nodes,
+            _ => 0,
+        })
+    }
+
+    /// No node is rebooted more often than its goal was set.
+    fn reboots(&mut self, name: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
+        let asked = self.goals.min(story.mode_changes);
+        match slot.reboots > asked {
+            true => Err(format!(
+                "node {name} was rebooted {} times, and its mode was set {asked} times",
+                slot.reboots
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The pods of a node that is rebooted on purpose were evicted before; a single node has no other place for them.
+    fn emptied(&mut self, name: &str, slot: &NodeSlot, store: &Store) -> Result<(), String> {
+        let before = self.reboots.insert(name.to_owned(), slot.reboots).unwrap_or_default();
+        if before == slot.reboots || self.nodes == 1 {
+            return Ok(());
+        }
+        let stays = |pod: &Value| {
+            let owners = items(pod, "/metadata/ownerReferences");
+            owners.iter().any(|owner| text(owner, "/kind") == "DaemonSet")
+                || text(pod, "/metadata/name").starts_with(INTRUDER)
+        };
+        let left = store.objects("v1", "Pod").find(|pod| {
+            text(pod, "/spec/nodeName") == name
+                && text(pod, "/status/phase") == "Running"
+                && !objects::is_deleting(pod)
+                && !stays(pod)
+        });
+        match left {
+            Some(pod) => Err(format!("node {name} is rebooted under pod {}", objects::name(pod))),
+            None => Ok(()),
+        }
+    }
+
+    /// A device that a running pod holds exists, nobody else was given it, and it stays as it was.
+    fn devices(&mut self, node: &str, slot: &NodeSlot) -> Result<(), String> {
+        let mut seen: BTreeMap<&String, &String> = BTreeMap::new();
+        let machine = slot.kubelet.host.machine();
+        if let Some(contradiction) = machine.contradictions().first() {
+            return Err(format!("the machine of {node} cannot be: {contradiction}"));
+        }
+        let mut held = BTreeMap::new();
+        for given in slot.kubelet.devices.given() {
+            for id in &given.ids {
+                if let Some(other) = seen.insert(id, &given.pod) {
+                    return Err(format!(
+                        "{id} on {node} is held by pods {other} and {}",
+                        given.pod
+                    ));
                 }
+                if !slot.kubelet.is_running(&given.pod_uid) {
+                    continue;
+                }
+                let Some(looks) = fingerprint(&machine, id) else {
+                    return Err(format!(
+                        "{id} on {node} is gone while pod {} runs with it",
+                        given.pod
+                    ));
+                };
+                let holder = (node.to_owned(), id.clone(), given.pod_uid.clone());
+                if let Some(before) = self.held.get(&holder).filter(|before| **before != looks) {
+                    return Err(format!(
+                        "{id} on {node} was changed while pod {} runs with it: {before}, now {looks}",
+                        given.pod
+                    ));
+                }
+                held.insert(holder, looks);
             }
         }
+        self.held.retain(|(at, _, _), _| at != node);
+        self.held.extend(held);
         Ok(())
     }
 
-    /// The world at rest: every node at its goal or saying why not, and nothing of ours left behind.
-    pub fn finish(&self, cluster: &Cluster, store: &Store, story: &Story) -> Result<(), String> {
-        for (name, slot) in &cluster.nodes {
-            let state = store.object(&ObjectKey::new(
-                names::API_VERSION,
-                names::NODE_STATE,
-                names::NAMESPACE,
-                name,
-            ));
-            let state = state.ok_or(format!("node {name} has no node state"))?;
-            let machine = slot.kubelet.host.machine();
-            if machine.rdma.mode != Some(story.goal) {
+    /// A resource that was once there whole stays so: no crash, restart or boot takes capacity away.
+    fn capacity(&mut self, node: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
+        let Some(wanted) = story.vfs.filter(|_| story.steady) else { return Ok(()) };
+        for (resource, (all, _)) in slot.kubelet.devices.capacity() {
+            let place = (node.to_owned(), resource);
+            if all == wanted as usize {
+                self.whole.insert(place);
+            } else if self.whole.contains(&place) && !self.spec_was_touched {
                 return Err(format!(
-                    "node {name} is in mode {:?} and not {}: {}",
-                    machine.rdma.mode,
-                    story.goal,
-                    excuse(state)
+                    "{node} has {all} of {} and had {wanted}, and nobody changed the policy",
+                    place.1
                 ));
-            }
-            let pf = machine.functions.keys().find(|pci| pci.to_string() == "0000:03:00.0");
-            let vfs = pf.map_or(0, |pf| machine.vfs_of(pf).len());
-            if story.vfs.is_some_and(|wanted| wanted as usize != vfs) {
-                return Err(format!(
-                    "node {name} has {vfs} VFs and not {:?}: {}",
-                    story.vfs,
-                    excuse(state)
-                ));
-            }
-            if slot.reboots > story.mode_changes {
-                return Err(format!(
-                    "node {name} was rebooted {} times for {} changes of mode",
-                    slot.reboots, story.mode_changes
-                ));
-            }
-            let annotations = texts(state, "/metadata/annotations");
-            for key in [annotation::DESIRED_STATE, annotation::CURRENT_STATE] {
-                if annotations.get(key).is_some_and(|value| *value != annotation::IDLE) {
-                    return Err(format!(
-                        "node state {name} is left with {key} = {}",
-                        annotations[key]
-                    ));
-                }
-            }
-            let node = store
-                .object(&ObjectKey::new("v1", "Node", "", name))
-                .ok_or(format!("node {name} is gone"))?;
-            if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
-                return Err(format!("node {name} is left cordoned"));
-            }
-            if text(state, "/status/syncStatus") != "Succeeded" {
-                return Err(format!(
-                    "node {name} is {:?}: {}",
-                    text(state, "/status/syncStatus"),
-                    excuse(state)
-                ));
-            }
-        }
-        for kind in [names::POOL, names::OPERATOR_CONFIG] {
-            for object in store.objects(names::API_VERSION, kind) {
-                if !items(object, "/status/grants").is_empty() {
-                    return Err(format!("{kind} {} still holds grants", objects::name(object)));
-                }
             }
         }
         Ok(())
     }
 }
 
-/// What a node says about itself.
-fn excuse(state: &Value) -> String {
-    let blockers: Vec<&str> =
-        items(state, "/status/blockers").iter().map(|b| text(b, "/message")).collect();
-    format!("blockers {blockers:?}, last error {:?}", text(state, "/status/lastSyncError"))
+/// What a pod relies on in its VF; None when it is not there.
+fn fingerprint(machine: &Machine, id: &str) -> Option<String> {
+    let pci = id.parse().ok()?;
+    let function = machine.functions.get(&pci)?;
+    let link = machine.links.values().find(|link| link.parent == Some(pci));
+    let mtu = link.map(|link| link.mtu);
+    let driver = function.driver.as_deref().unwrap_or("no driver");
+    let host::sim::FunctionKind::Virtual(part) = &function.kind else { return None };
+    Some(format!(
+        "{driver}, MTU {mtu:?}, probed {} times, mode {:?}",
+        part.probes, machine.rdma.mode
+    ))
 }

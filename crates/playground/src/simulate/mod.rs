@@ -3,14 +3,23 @@
 //! The step functions are those that run on a real cluster; nothing in them knows of this loop. One event lets exactly
 //! one process take one step, time is the queue's, randomness one generator. The same seed gives the same trace.
 
+mod containers;
+mod ending;
+mod fate;
 mod faults;
 mod invariants;
 mod process;
 mod queue;
+mod report;
 mod run;
+mod shrink;
+mod steps;
 mod story;
 mod trace;
+mod watches;
 mod workers;
 
-pub use faults::{Fault, FaultCounts};
+pub use faults::{Count, Fault, FaultCounts};
+pub use report::Report;
 pub use run::{Options, Verdict, run};
+pub use shrink::shrink;

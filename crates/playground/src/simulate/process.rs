@@ -8,8 +8,10 @@ use serde_json::Value;
 /// One list-and-watch of a process.
 #[derive(Debug)]
 pub struct Informer {
-    pub path: String,
-    pub field_selector: String,
+    path: String,
+    kind_name: &'static str,
+    /// The one object that it asks for; empty for all.
+    named: String,
     /// Row in the process's own table of kinds.
     pub kind: usize,
     watch: Option<Watch>,
@@ -18,22 +20,27 @@ pub struct Informer {
 }
 
 /// What a delivery brought.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum News {
     Listed(Vec<Value>),
     Events(Vec<Value>),
 }
 
 impl Informer {
-    pub fn new(kind: usize, path: String, field_selector: String) -> Self {
-        Self { path, field_selector, kind, watch: None, scheduled: false }
+    pub fn new(kind: usize, kind_name: &'static str, path: String, named: &str) -> Self {
+        Self { path, kind_name, named: named.to_owned(), kind, watch: None, scheduled: false }
+    }
+
+    /// Kind and name of the objects that it asks for; an empty name is all of them.
+    pub fn interest(&self) -> (String, String) {
+        (self.kind_name.to_owned(), self.named.clone())
     }
 
     fn request(&self) -> Request {
         let request = Request::new(Method::Get, self.path.clone());
-        match self.field_selector.is_empty() {
+        match self.named.is_empty() {
             true => request,
-            false => request.with_query("fieldSelector", self.field_selector.clone()),
+            false => request.with_query("fieldSelector", format!("metadata.name={}", self.named)),
         }
     }
 
@@ -56,6 +63,11 @@ impl Informer {
             self.request().with_query("watch", "true").with_query("resourceVersion", version);
         self.watch = store.watch(now, who, &watch).ok();
         Some(News::Listed(body["items"].as_array().cloned().unwrap_or_default()))
+    }
+
+    /// False until a list was answered: then only is anything told by itself.
+    pub fn is_listed(&self) -> bool {
+        self.watch.is_some()
     }
 
     /// The connection breaks: what it would have told is lost, the next delivery lists again.

@@ -4,10 +4,12 @@ use super::faults::Fault;
 use api::wire::{Method, ObjectKey, PatchType, Request};
 use api::{RdmaMode, Timestamp, names};
 use fastrand::Rng;
-use host::sim::{Flavour, Machine};
+use host::sim::{Fault as Kernel, Flavour, Machine};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// The pool of the guide.
+const POOL: &str = "rdma-workers";
 
 /// One thing that happens from outside.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub struct Step {
     pub after: Duration,
     pub name: String,
     pub what: Act,
+    /// The fault that it is part of; None for what any user does.
+    pub fault: Option<Fault>,
 }
 
 #[derive(Debug, Clone)]
@@ -23,6 +27,23 @@ pub enum Act {
     Send(Request),
     Outage(Duration),
     PowerCut(String),
+    StaysDown(String),
+    KubeletRestart(String),
+    /// The next CNI plugin on the node dies.
+    CrashCni(String),
+    ClockJump {
+        node: String,
+        seconds: i64,
+    },
+    ClockRight(String),
+    SecondOperator,
+    SecondOperatorEnds,
+    /// The machine gets or loses a misbehaviour.
+    Kernel {
+        node: String,
+        kernel: Kernel,
+        on: bool,
+    },
 }
 
 /// The whole story.
@@ -34,27 +55,34 @@ pub struct Story {
     pub goal: RdmaMode,
     /// VFs on `enp3s0f0` of every node in the end; None where nobody asks.
     pub vfs: Option<u32>,
+    /// The number of VFs is asked for once and stays.
+    pub steady: bool,
+    /// Cordoned by an administrator, for good.
+    pub cordoned: Option<String>,
     /// How often the wanted mode of a node changes: no node may be rebooted more often.
     pub mode_changes: u32,
 }
 
 impl Story {
-    pub fn draw(rng: &mut Rng, faults: &BTreeSet<Fault>) -> Self {
+    pub fn draw(rng: &mut Rng) -> Self {
         let count = match rng.u32(..100) {
             0..50 => rng.usize(1..=5),
-            50..90 => rng.usize(4..=10),
-            90..99 => rng.usize(10..=30),
-            _ => rng.usize(60..=110),
+            50..90 => rng.usize(6..=10),
+            90..99 => rng.usize(11..=30),
+            _ => rng.usize(101..=130),
         };
         let mut story = Self {
             acts: Vec::new(),
             nodes: (0..count).map(|n| format!("worker-{n}")).collect(),
             goal: RdmaMode::Shared,
             vfs: None,
+            steady: true,
+            cordoned: None,
             mode_changes: 0,
         };
         story.guide(rng);
-        story.fate(rng, faults);
+        story.fate(rng);
+        story.troubles(rng);
         story.acts.sort_by_key(|step| step.after);
         story
     }
@@ -77,9 +105,8 @@ impl Story {
     /// The guide's objects, some of them changed or taken away again.
     fn guide(&mut self, rng: &mut Rng) {
         let label = |node: &String| {
-            let path = format!("/api/v1/nodes/{node}");
-            Request::new(Method::Patch(PatchType::Merge), path)
-                .with_body(json!({ "metadata": { "labels": { "rdma-capable": "true" } } }))
+            let patch = json!({ "metadata": { "labels": { "rdma-capable": "true" } } });
+            merge(&ObjectKey::new("v1", "Node", "", node), patch)
         };
         for node in self.nodes.clone() {
             self.send(rng.u64(1..20), format!("label {node}"), label(&node));
@@ -99,6 +126,7 @@ impl Story {
         if rng.bool() {
             self.send(rng.u64(5..900), "policy with 4 VFs".to_owned(), create(policy(4)));
             self.vfs = Some(4);
+            self.send(3, "network".to_owned(), create(network()));
             if rng.bool() {
                 self.send(
                     rng.u64(900..1200),
@@ -106,6 +134,7 @@ impl Story {
                     change("SriovNetworkNodePolicy", "rdma-policy", json!({ "numVfs": 2 })),
                 );
                 self.vfs = Some(2);
+                self.steady = false;
             }
         }
         match rng.u32(..4) {
@@ -114,18 +143,13 @@ impl Story {
                 self.send(
                     at,
                     "pool shared".to_owned(),
-                    change(names::POOL, "rdma-workers", json!({ "rdmaMode": "shared" })),
+                    change(names::POOL, POOL, json!({ "rdmaMode": "shared" })),
                 );
                 self.goal = RdmaMode::Shared;
                 self.mode_changes += 1;
             }
             1 => {
-                let key = ObjectKey::new(
-                    names::API_VERSION,
-                    names::POOL,
-                    names::NAMESPACE,
-                    "rdma-workers",
-                );
+                let key = ObjectKey::new(names::API_VERSION, names::POOL, names::NAMESPACE, POOL);
                 let at = rng.u64(100..1500);
                 self.send(
                     at,
@@ -139,28 +163,117 @@ impl Story {
         }
     }
 
-    fn fate(&mut self, rng: &mut Rng, faults: &BTreeSet<Fault>) {
-        let outage = Step {
-            after: Duration::from_secs(rng.u64(10..1000)),
-            name: "API outage".to_owned(),
-            what: Act::Outage(Duration::from_secs(rng.u64(2..60))),
-        };
-        let cut = Step {
-            after: Duration::from_secs(rng.u64(30..1200)),
-            name: "power cut".to_owned(),
-            what: Act::PowerCut(self.nodes[rng.usize(..self.nodes.len())].clone()),
-        };
-        let (with_outage, with_cut) = (rng.u32(..4) == 0, rng.u32(..4) == 0);
-        if with_outage && faults.contains(&Fault::Outage) {
-            self.acts.push(outage);
+    /// What passes: each with a chance of its own, drawn whether it may strike or not.
+    fn fate(&mut self, rng: &mut Rng) {
+        if rng.u32(..4) == 0 {
+            let length = Duration::from_secs(rng.u64(2..60));
+            self.strike(rng.u64(10..1000), Fault::Outage, Act::Outage(length));
         }
-        if with_cut && faults.contains(&Fault::PowerCut) {
-            self.acts.push(cut);
+        for _ in 0..rng.u32(..3) {
+            let node = self.node(rng);
+            self.strike(rng.u64(30..1200), Fault::PowerCut, Act::PowerCut(node));
+        }
+        if rng.u32(..4) == 0 {
+            let node = self.node(rng);
+            self.strike(rng.u64(20..1200), Fault::KubeletRestart, Act::KubeletRestart(node));
+        }
+        for _ in 0..rng.u32(..4) {
+            let node = self.node(rng);
+            self.strike(rng.u64(20..600), Fault::CrashInCni, Act::CrashCni(node));
+        }
+        if rng.u32(..6) == 0 {
+            let (node, at) = (self.node(rng), rng.u64(20..900));
+            let seconds = [-7200, -300, -30, 45, 600, 86_400][rng.usize(..6)];
+            self.strike(at, Fault::ClockJump, Act::ClockJump { node: node.clone(), seconds });
+            self.strike(at + rng.u64(30..400), Fault::ClockJump, Act::ClockRight(node));
+        }
+        if rng.u32(..6) == 0 {
+            let at = rng.u64(20..900);
+            self.strike(at, Fault::TwoLeaders, Act::SecondOperator);
+            let end = at + rng.u64(30..600);
+            self.strike(end, Fault::TwoLeaders, Act::SecondOperatorEnds);
+        }
+        if rng.u32(..6) == 0 {
+            let (node, at) = (self.node(rng), rng.u64(1..400));
+            let kernel = [Kernel::VfCountBusy, Kernel::DiskFull][rng.usize(..2)];
+            let act = |on| Act::Kernel { node: node.clone(), kernel, on };
+            self.strike(at, Fault::RefusingKernel, act(true));
+            self.strike(at + rng.u64(60..600), Fault::RefusingKernel, act(false));
+        }
+        for _ in 0..rng.u32(..3) {
+            self.meddle(rng);
         }
     }
 
+    /// What lasts: rare, so that most worlds can still be brought to their goal.
+    fn troubles(&mut self, rng: &mut Rng) {
+        if rng.u32(..6) == 0 {
+            let act = Act::Kernel { node: self.node(rng), kernel: Kernel::VfsAppearLate, on: true };
+            self.strike(1, Fault::SlowKernel, act);
+        }
+        if rng.u32(..12) == 0 {
+            let node = self.node(rng);
+            self.strike(rng.u64(60..900), Fault::StaysDown, Act::StaysDown(node));
+        }
+        if rng.u32(..12) == 0 {
+            let node = self.node(rng);
+            for kernel in [Kernel::IgnoresKernelArgument, Kernel::IgnoresModprobeOption] {
+                let act = Act::Kernel { node: node.clone(), kernel, on: true };
+                self.strike(1, Fault::ArgumentsIgnored, act);
+            }
+        }
+        if rng.u32(..12) == 0 {
+            let name = ["web", "train"][rng.usize(..2)];
+            self.strike(3, Fault::StuckBudget, Act::Send(create(budget(name))));
+        }
+        if rng.u32(..12) == 0 {
+            let node = self.node(rng);
+            let patch = json!({ "spec": { "unschedulable": true } });
+            self.send(
+                2,
+                format!("cordon {node}"),
+                merge(&ObjectKey::new("v1", "Node", "", &node), patch),
+            );
+            self.cordoned = Some(node);
+        }
+    }
+
+    /// One thing that a user should not do to what is ours, and does.
+    fn meddle(&mut self, rng: &mut Rng) {
+        let (node, at) = (self.node(rng), rng.u64(30..900));
+        let state = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, &node);
+        let pool = ObjectKey::new(names::API_VERSION, names::POOL, names::NAMESPACE, POOL);
+        let request = match rng.u32(..4) {
+            0 => Request::new(Method::Delete, state.path()),
+            1 => merge(&state, json!({ "spec": { "interfaces": null } })),
+            2 => {
+                let limit = [json!(1), json!(3), json!("100%"), json!(2)][rng.usize(..4)].clone();
+                merge(&pool, json!({ "spec": { "maxUnavailable": limit } }))
+            }
+            _ => {
+                let node = ObjectKey::new("v1", "Node", "", &node);
+                merge(&node, json!({ "spec": { "unschedulable": null } }))
+            }
+        };
+        self.strike(at, Fault::UserMeddles, Act::Send(request));
+    }
+
+    fn node(&self, rng: &mut Rng) -> String {
+        self.nodes[rng.usize(..self.nodes.len())].clone()
+    }
+
+    fn strike(&mut self, after: u64, fault: Fault, what: Act) {
+        let name = match &what {
+            Act::Send(request) => format!("{:?} {}", request.method, request.path),
+            other => format!("{other:?}"),
+        };
+        let after = Duration::from_secs(after);
+        self.acts.push(Step { after, name, what, fault: Some(fault) });
+    }
+
     fn send(&mut self, after: u64, name: String, request: Request) {
-        self.acts.push(Step { after: Duration::from_secs(after), name, what: Act::Send(request) });
+        let after = Duration::from_secs(after);
+        self.acts.push(Step { after, name, what: Act::Send(request), fault: None });
     }
 }
 
@@ -172,15 +285,28 @@ fn create(object: Value) -> Request {
 
 fn change(kind: &str, name: &str, spec: Value) -> Request {
     let key = ObjectKey::new(names::API_VERSION, kind, names::NAMESPACE, name);
+    merge(&key, json!({ "spec": spec }))
+}
+
+fn merge(key: &ObjectKey, patch: Value) -> Request {
     Request::new(Method::Patch(PatchType::Merge), key.path())
         .with_query("fieldManager", "kubectl")
-        .with_body(json!({ "spec": spec }))
+        .with_body(patch)
+}
+
+/// A disruption budget that never allows anything.
+fn budget(name: &str) -> Value {
+    json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "maxUnavailable": 0, "selector": { "matchLabels": { "app": name } } },
+    })
 }
 
 fn pool(mode: &str, limit: Value) -> Value {
     let mut pool = json!({
         "apiVersion": names::API_VERSION, "kind": names::POOL,
-        "metadata": { "name": "rdma-workers", "namespace": names::NAMESPACE },
+        "metadata": { "name": POOL, "namespace": names::NAMESPACE },
         "spec": { "rdmaMode": mode, "nodeSelector": { "matchLabels": { "rdma-capable": "true" } } },
     });
     if !limit.is_null() {
@@ -201,20 +327,32 @@ fn policy(vfs: u32) -> Value {
     })
 }
 
+fn network() -> Value {
+    json!({
+        "apiVersion": names::API_VERSION, "kind": names::SRIOV_NETWORK,
+        "metadata": { "name": "rdma-net", "namespace": names::NAMESPACE },
+        "spec": {
+            "resourceName": "rdma", "networkNamespace": "default",
+            "metaPlugins": "{\"type\": \"rdma\"}",
+        },
+    })
+}
+
 /// Pods that ask for a VF (`train`), and pods that ask for nothing (`web`).
 fn deployment(name: &str, replicas: u64) -> Value {
-    let resources = match name {
-        "train" => {
-            json!({ "limits": { "openshift.io/rdma": "1" }, "requests": { "openshift.io/rdma": "1" } })
-        }
-        _ => json!({}),
+    let (annotations, resources) = match name {
+        "train" => (
+            json!({ "k8s.v1.cni.cncf.io/networks": "rdma-net" }),
+            json!({ "limits": { "openshift.io/rdma": "1" }, "requests": { "openshift.io/rdma": "1" } }),
+        ),
+        _ => (json!({}), json!({})),
     };
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "namespace": "default" },
         "spec": {
             "replicas": replicas, "selector": { "matchLabels": { "app": name } },
             "template": {
-                "metadata": { "labels": { "app": name } },
+                "metadata": { "labels": { "app": name }, "annotations": annotations },
                 "spec": { "containers": [{ "name": "c", "image": "x", "command": ["sleep", "3600"], "resources": resources }] },
             },
         },

@@ -116,7 +116,8 @@ impl Worker {
         match self {
             Self::Operator(operator) => operator.operator.due(),
             Self::Daemon(daemon) => daemon.due,
-            // inotify wakes the real one; here it looks twice a second.
+            // A new offer wakes it, as inotify wakes the real one; without lock or offer it tries again.
+            Self::Plugin(plugin) if plugin.offer.is_some() => None,
             Self::Plugin(_) => Some(now + Duration::from_millis(500)),
         }
     }
@@ -160,6 +161,26 @@ fn with_crash<T>(
     crashing::survive(|| step(&crashing)).map_err(|_| Killed)
 }
 
+impl Daemon {
+    pub fn node(&self) -> &str {
+        &self.step.node
+    }
+
+    /// A step in a world at rest: it plans nothing, changes nothing and has nothing to say.
+    pub fn at_rest(&mut self, told: &Told, now: Timestamp) -> Result<(), String> {
+        let before = self.host.changes();
+        let Ok(taken) = self.step(told, None, now) else { return Ok(()) };
+        let node = &self.step.node;
+        match (self.host.changes() == before, taken.writes.first()) {
+            (true, None) => Ok(()),
+            (false, _) => Err(format!("the daemon of {node} changes a machine at rest")),
+            (true, Some(write)) => {
+                Err(format!("the daemon of {node} writes {} at rest", write.key()))
+            }
+        }
+    }
+}
+
 pub struct OperatorProcess {
     pod: String,
     user: User,
@@ -172,7 +193,7 @@ impl OperatorProcess {
         let settings = Settings::of(&container.environment)?;
         let informers = KINDS.iter().enumerate();
         let informers = informers
-            .map(|(row, kind)| Informer::new(row, kind.path(&settings.namespace), String::new()));
+            .map(|(row, kind)| Informer::new(row, kind.kind, kind.path(&settings.namespace), ""));
         Ok(Self {
             pod: container.pod.clone(),
             user: User::service_account(&container.namespace, &container.service_account),
@@ -230,7 +251,7 @@ impl Daemon {
             let space = if *kind == "Node" { "" } else { namespace.as_str() };
             let name = if *own { node.as_str() } else { names::DEFAULT_CONFIG };
             let path = ObjectKey::new(api_version, kind, space, "").collection_path();
-            Informer::new(row, path, format!("metadata.name={name}"))
+            Informer::new(row, kind, path, name)
         });
         Ok(Self {
             user: User::service_account(&container.namespace, &container.service_account),
@@ -344,6 +365,11 @@ impl Plugin {
 
     pub fn resources(&self) -> Vec<String> {
         self.offer.iter().flat_map(|offer| offer.resources.keys().cloned()).collect()
+    }
+
+    /// The kubelet starts anew: everything is told again at the next step.
+    pub fn disconnected(&mut self) {
+        self.offer = None;
     }
 
     /// Lock first, offer second; a new offer is acknowledged before the kubelet hears of it.

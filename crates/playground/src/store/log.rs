@@ -75,6 +75,21 @@ impl Log {
         self.forgotten.get(&kind).copied().unwrap_or_default().max(self.compacted)
     }
 
+    /// The objects of all kinds that changed after `revision`, in order; None when some of it is forgotten.
+    pub fn all_since(&self, revision: u64) -> Option<Vec<Arc<Value>>> {
+        let forgotten = self.forgotten.values().any(|horizon| *horizon > revision);
+        if forgotten || self.compacted > revision {
+            return None;
+        }
+        let mut found: Vec<&Change> = Vec::new();
+        for changes in self.changes.values() {
+            // Few changes are new, so the way from the end is the shorter one.
+            found.extend(changes.iter().rev().take_while(|change| change.revision > revision));
+        }
+        found.sort_by_key(|change| change.revision);
+        Some(found.into_iter().map(|change| change.object.clone()).collect())
+    }
+
     /// The changes of a kind after `revision`.
     pub fn since(&self, kind: KindId, revision: u64) -> impl Iterator<Item = &Change> {
         let changes = self.changes.get(&kind);

@@ -194,6 +194,11 @@ impl Store {
         self.revision
     }
 
+    /// Every object that came, changed or went after `revision`, in order; None when that was forgotten.
+    pub fn changes_since(&self, revision: u64) -> Option<Vec<Arc<Value>>> {
+        self.log.all_since(revision)
+    }
+
     /// Forgets the changes up to now: every cursor that has not seen them expires.
     pub fn compact(&mut self) {
         self.log.compact(self.revision);

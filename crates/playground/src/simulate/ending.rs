@@ -1,0 +1,121 @@
+//! The world at rest: every node at its goal or saying why not, and nothing of ours left behind.
+
+use super::faults::Fault;
+use super::story::Story;
+use crate::cluster::cluster::Cluster;
+use crate::cluster::objects::{self, items, text, texts};
+use crate::cluster::power::NodeSlot;
+use crate::store::Store;
+use api::wire::ObjectKey;
+use api::{annotation, names};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Everything that the end is judged by.
+pub struct End<'a> {
+    pub cluster: &'a Cluster,
+    pub store: &'a Store,
+    pub story: &'a Story,
+    /// Machines that stay down: the API says NotReady of them, and that is why.
+    pub lost: &'a BTreeSet<String>,
+    pub struck: &'a BTreeSet<Fault>,
+}
+
+impl End<'_> {
+    pub fn check(&self) -> Result<(), String> {
+        for (name, slot) in &self.cluster.nodes {
+            if self.lost.contains(name) {
+                continue;
+            }
+            let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
+            let state = self.store.object(&key).ok_or(format!("node {name} has no node state"))?;
+            let left = self.left_to_do(name, slot, state).or_else(|| self.left_behind(name, state));
+            if let Some(left) = left {
+                // What does not pass may keep a node from its goal, but not from saying so.
+                let reasons = self.reasons(name, state);
+                if reasons.is_empty() || !self.struck.iter().any(|fault| fault.lasts()) {
+                    return Err(format!("{left}; what it says: {reasons:?}"));
+                }
+            }
+            self.cordon_of_others(name)?;
+        }
+        if self.struck.iter().any(|fault| fault.lasts()) {
+            return Ok(());
+        }
+        for kind in [names::POOL, names::OPERATOR_CONFIG] {
+            for object in self.store.objects(names::API_VERSION, kind) {
+                if !items(object, "/status/grants").is_empty() {
+                    return Err(format!("{kind} {} still holds grants", objects::name(object)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What of the goal is missing on a node.
+    fn left_to_do(&self, name: &str, slot: &NodeSlot, state: &Value) -> Option<String> {
+        let machine = slot.kubelet.host.machine();
+        if machine.rdma.mode != Some(self.story.goal) {
+            let goal = self.story.goal;
+            return Some(format!("node {name} is in mode {:?} and not {goal}", machine.rdma.mode));
+        }
+        let pf = machine.functions.keys().find(|pci| pci.to_string() == "0000:03:00.0");
+        let vfs = pf.map_or(0, |pf| machine.vfs_of(pf).len());
+        if let Some(wanted) = self.story.vfs.filter(|wanted| *wanted as usize != vfs) {
+            return Some(format!("node {name} has {vfs} VFs and not {wanted}"));
+        }
+        let (_, healthy) =
+            slot.kubelet.devices.capacity().remove("openshift.io/rdma").unwrap_or_default();
+        if let Some(wanted) = self.story.vfs.filter(|wanted| *wanted as usize != healthy) {
+            return Some(format!("node {name} offers {healthy} VFs and not {wanted}"));
+        }
+        let status = text(state, "/status/syncStatus");
+        (status != "Succeeded").then(|| format!("node {name} is {status:?}"))
+    }
+
+    /// What of ours was not taken away.
+    fn left_behind(&self, name: &str, state: &Value) -> Option<String> {
+        let annotations = texts(state, "/metadata/annotations");
+        for key in [annotation::DESIRED_STATE, annotation::CURRENT_STATE] {
+            if let Some(value) = annotations.get(key).filter(|value| **value != annotation::IDLE) {
+                return Some(format!("node state {name} is left with {key} = {value}"));
+            }
+        }
+        let node = self.store.object(&ObjectKey::new("v1", "Node", "", name))?;
+        let cordoned = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+        if cordoned && self.story.cordoned.as_deref() != Some(name) {
+            return Some(format!("node {name} is left cordoned"));
+        }
+        let ours = |taint: &Value| text(taint, "/key").starts_with("ironrail.dev/");
+        let taint = items(node, "/spec/taints").iter().any(ours);
+        taint.then(|| format!("node {name} is left with a taint of ours"))
+    }
+
+    /// What the API says of why the node is not there yet.
+    fn reasons(&self, name: &str, state: &Value) -> Vec<String> {
+        let blockers = items(state, "/status/blockers").iter().map(|b| text(b, "/message"));
+        let mut reasons: Vec<String> = blockers.map(str::to_owned).collect();
+        reasons.extend(Some(text(state, "/status/lastSyncError").to_owned()));
+        let pools = self.store.objects(names::API_VERSION, names::POOL);
+        for pool in pools {
+            let waiting = items(pool, "/status/waiting").iter();
+            let own = waiting.filter(|entry| text(entry, "/node") == name);
+            reasons.extend(own.map(|entry| text(entry, "/because").to_owned()));
+        }
+        reasons.retain(|reason| !reason.is_empty());
+        reasons
+    }
+
+    /// An administrator's cordon is not ours to undo; a meddling user may have undone it himself.
+    fn cordon_of_others(&self, name: &str) -> Result<(), String> {
+        let meddled = self.struck.contains(&Fault::UserMeddles);
+        if self.story.cordoned.as_deref() != Some(name) || meddled {
+            return Ok(());
+        }
+        let node = self.store.object(&ObjectKey::new("v1", "Node", "", name));
+        match node.and_then(|node| node.pointer("/spec/unschedulable")) {
+            Some(Value::Bool(true)) => Ok(()),
+            _ => Err(format!("node {name} is no longer cordoned, and it was not ours to undo")),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! One step of one process: what it sees, whether it lives to the end, and what becomes of its writes.
+
+use super::fate::SECOND_OPERATOR;
+use super::faults::Fault;
+use super::run::Simulation;
+use super::workers::{Taken, Told};
+use crate::store::User;
+use api::wire::{Answer, Write};
+use api::{Timestamp, files};
+use host::Host;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+impl Simulation {
+    pub(super) fn step(&mut self, process: &str) {
+        if self.steps_due.get(process).is_none_or(|due| *due > self.now) {
+            return;
+        }
+        self.steps_due.remove(process);
+        let Some(worker) = self.containers.workers.get(process) else { return };
+        let node = worker.node().map(str::to_owned);
+        let local = self.local_time(process);
+        if let Some(late) = self.unheard.remove(process) {
+            self.faults.mattered(late);
+        }
+        let mut crash_at = None;
+        let mut told = Told::default();
+        let mut before = None;
+        if let Some(slot) = node.as_ref().and_then(|node| self.cluster.nodes.get(node)) {
+            slot.kubelet.host.machine().set_clock(local);
+            told = Told::by(&slot.kubelet);
+            before = Some((slot.kubelet.host.changes(), slot.kubelet.host.read(files::OFFER).ok()));
+            if self.strikes(Fault::CrashAtPrimitive, 60) {
+                crash_at = Some((self.fate.u64(1..400), self.fate.bool()));
+            }
+        }
+        let Some(worker) = self.containers.workers.get_mut(process) else { return };
+        let taken = worker.step(&told, crash_at, local);
+        let name = worker.name();
+        self.touched.extend(node.clone());
+        let now = node
+            .as_ref()
+            .and_then(|node| self.cluster.nodes.get(node))
+            .map(|slot| (slot.kubelet.host.changes(), slot.kubelet.host.read(files::OFFER).ok()));
+        let changed = before.as_ref().map(|b| b.0) != now.as_ref().map(|n| n.0);
+        if let Some(node) = node.as_ref().filter(|_| before.map(|b| b.1) != now.map(|n| n.1)) {
+            self.wake_plugin(node);
+        }
+        match taken {
+            Ok(taken) => self.carry_on(process, &name, node.as_deref(), taken),
+            Err(_) => {
+                // Killed while it only looked, it starts again and nobody can tell.
+                self.faults.fired(Fault::CrashAtPrimitive, changed);
+                self.kill(process, &format!("{name} dies in the middle of a step"));
+            }
+        }
+    }
+
+    fn kill(&mut self, process: &str, line: &str) {
+        self.trace.line(self.now, line);
+        self.containers.crash(process, "killed");
+        self.wake_cluster(self.now + Duration::from_millis(100));
+    }
+
+    /// The writes of a step, and what it learns of them.
+    fn carry_on(&mut self, process: &str, name: &str, node: Option<&str>, mut taken: Taken) {
+        if let Some((node, lists)) = taken.lists.take() {
+            self.containers.lists.entry(node).or_default().extend(lists);
+            self.wake_cluster(self.now + Duration::from_millis(10));
+        }
+        if node.is_some_and(|node| self.skew.contains_key(node)) && !taken.writes.is_empty() {
+            self.faults.mattered(Fault::ClockJump);
+        }
+        let Some(user) = self.containers.workers.get(process).map(|worker| worker.user()) else {
+            return;
+        };
+        let mut answers = Vec::new();
+        for (number, write) in taken.writes.iter().enumerate() {
+            if self.strikes(Fault::CrashBetweenWrites, 400) {
+                // Before its first write nothing is half done.
+                self.faults.fired(Fault::CrashBetweenWrites, number > 0);
+                self.kill(process, &format!("{name} dies between two writes"));
+                return;
+            }
+            let answer = self.write(&user, write, taken.manager);
+            self.trace
+                .line(self.now, &format!("{name} writes {}: {}", describe(write), short(&answer)));
+            if process == SECOND_OPERATOR {
+                self.faults.mattered(Fault::TwoLeaders);
+            }
+            let goes_on = taken.goes_on(write, &answer);
+            answers.push(answer);
+            if !goes_on {
+                break;
+            }
+        }
+        // Host work takes time: the machine's clock says how much.
+        let spent = taken.spent;
+        let slot = node.and_then(|node| self.cluster.nodes.get(node));
+        if slot.is_some_and(|slot| slot.kubelet.host.machine().reboot_requested.is_some()) {
+            self.wake_cluster(self.now + spent + Duration::from_secs(1));
+        }
+        let local = self.local_time(process);
+        let Some(worker) = self.containers.workers.get_mut(process) else { return };
+        worker.answered(taken, answers, local);
+        self.wake_when_due(process, spent);
+        if let Some(node) = node
+            && self.story.vfs.is_some()
+            && self.strikes(Fault::PodAdmitted, 300)
+        {
+            self.admit_pod(node);
+        }
+    }
+
+    /// A pod that no scheduler and no cordon was asked about.
+    fn admit_pod(&mut self, node: &str) {
+        let name = format!("{INTRUDER}-{}", self.events);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "default" },
+            "spec": {
+                "nodeName": node,
+                "containers": [{ "name": "c", "image": "x", "command": ["sleep", "60"],
+                    "resources": { "limits": { "openshift.io/rdma": "1" } } }],
+            },
+        });
+        let create = Write::Create { object: pod };
+        self.store.handle(self.now, &User::admin(), &create.request("kubectl"));
+        self.faults.fired(Fault::PodAdmitted, false);
+        self.wake_cluster(self.now + Duration::from_millis(1));
+    }
+
+    /// The clock that a process reads: that of its node.
+    pub(super) fn local_time(&self, process: &str) -> Timestamp {
+        let node = self.containers.workers.get(process).and_then(|worker| worker.node());
+        let skew = node.and_then(|node| self.skew.get(node)).copied().unwrap_or_default();
+        self.now + jiff::SignedDuration::from_secs(skew)
+    }
+
+    /// Puts the process's next step into the queue, in our time.
+    pub(super) fn wake_when_due(&mut self, process: &str, spent: Duration) {
+        let ahead = self.local_time(process).duration_since(self.now);
+        let local = self.now + ahead;
+        let Some(worker) = self.containers.workers.get(process) else { return };
+        if let Some(at) = worker.due(local) {
+            let at = (at - ahead).max(self.now + spent) + self.jitter(1, 20);
+            self.wake(process, at);
+        }
+    }
+
+    pub(super) fn wake_plugin(&mut self, node: &str) {
+        if let Some(process) = self.containers.plugins.get(node).cloned() {
+            let at = self.now + self.jitter(1, 20);
+            self.wake(&process, at);
+        }
+    }
+
+    fn write(&mut self, user: &User, write: &Write, manager: &str) -> Answer {
+        if self.now < self.outage_until {
+            if !std::mem::replace(&mut self.outage_felt, true) {
+                self.faults.mattered(Fault::Outage);
+            }
+            return Answer::Unreachable("connection refused".to_owned());
+        }
+        // An event that is not recorded changes nothing that anybody reads.
+        let matters = !matches!(write, Write::Event(_));
+        if self.strikes(Fault::Conflict, 200) {
+            self.faults.fired(Fault::Conflict, matters);
+            return Answer::Conflict(
+                "the object has been modified; please apply your changes to the latest version"
+                    .to_owned(),
+            );
+        }
+        let answer = Answer::of(self.store.handle(self.now, user, &write.request(manager)));
+        if self.strikes(Fault::LostAnswer, 300) {
+            self.faults.fired(Fault::LostAnswer, matters);
+            return Answer::Unreachable("connection reset by peer".to_owned());
+        }
+        if matches!((write, &answer), (Write::Evict { .. }, Answer::TooManyRequests(_))) {
+            self.faults.mattered(Fault::StuckBudget);
+        }
+        answer
+    }
+}
+
+/// The name that pods begin with that nobody scheduled.
+pub(super) const INTRUDER: &str = "intruder";
+
+fn describe(write: &Write) -> String {
+    let verb = match write {
+        Write::Apply { .. } => "apply",
+        Write::Create { .. } => "create",
+        Write::Update { .. } => "update",
+        Write::Patch { .. } => "patch",
+        Write::Delete { .. } => "delete",
+        Write::Evict { .. } => "evict",
+        Write::Event(event) => {
+            return format!("event {} on {}: {}", event.reason, event.regarding, event.message);
+        }
+    };
+    format!("{verb} {}", write.key())
+}
+
+fn short(answer: &Answer) -> String {
+    match answer {
+        Answer::Done(object) => {
+            let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+            format!("done, version {}", version.unwrap_or("-"))
+        }
+        other => other.to_string(),
+    }
+}
