@@ -8,7 +8,7 @@ use crate::objects::DaemonSet;
 use crate::queue::Key;
 use crate::settings::Settings;
 use crate::world::World;
-use api::operatorconfig::SriovOperatorConfig;
+use api::operatorconfig::{OperatorConfigSpec, SriovOperatorConfig};
 use api::wire::{Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, label, names};
 use serde_json::{Value, json};
@@ -105,9 +105,27 @@ fn judge(seen: &Observed, sets: &[Result<Value, String>]) -> Verdict {
         }
         (_, Some(problem), _) => Verdict::not_ready("OperatorConfigSyncFailed", &problem.message),
         (None, None, None) => {
-            Verdict::ready("OperatorConfigReady", "SriovOperatorConfig reconciled successfully")
+            let text = "SriovOperatorConfig reconciled successfully".to_owned();
+            let idle = without_effect(&seen.config.spec);
+            let note = (!idle.is_empty())
+                .then(|| format!("without effect in this version: {}", idle.join(", ")));
+            let all: Vec<String> = [text].into_iter().chain(note).collect();
+            Verdict::ready("OperatorConfigReady", all.join("; "))
         }
     }
+}
+
+/// Switches that are on and that nothing of ours reads yet; upstream knows them.
+fn without_effect(spec: &OperatorConfigSpec) -> Vec<String> {
+    let switches = [
+        ("enableInjector", spec.enable_injector),
+        ("enableOperatorWebhook", spec.enable_operator_webhook),
+        ("enableOvsOffload", spec.enable_ovs_offload),
+        ("disablePlugins", !spec.disable_plugins.is_empty()),
+    ];
+    let on = switches.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned());
+    let gates = spec.feature_gates.iter().filter(|(_, on)| **on);
+    on.chain(gates.map(|(gate, _)| format!("featureGates.{gate}"))).collect()
 }
 
 fn commit(

@@ -80,6 +80,7 @@ pub struct Store {
     /// The bound rules; read again after a role or a binding changed.
     rules: Option<Arc<Vec<Rule>>>,
     used: BTreeSet<UsedRule>,
+    denied: BTreeSet<String>,
     /// Something was deleted or changed its owners since the collector ran.
     garbage: bool,
 }
@@ -98,6 +99,7 @@ impl Store {
             tokens: BTreeMap::new(),
             rules: None,
             used: BTreeSet::new(),
+            denied: BTreeSet::new(),
             garbage: false,
         };
         bootstrap::fill(&mut store, now);

@@ -128,7 +128,11 @@ impl Store {
             return Ok(());
         }
         let rules = self.rules();
-        let Some(rule) = authorize(&rules, who, wanted) else { return Err(denied(who, wanted)) };
+        let Some(rule) = authorize(&rules, who, wanted) else {
+            let refusal = denied(who, wanted);
+            self.denied.insert(refusal.message.clone());
+            return Err(refusal);
+        };
         let what = match (wanted.path.as_str(), wanted.group.as_str()) {
             ("", "") => wanted.full_resource(),
             ("", group) => format!("{}.{group}", wanted.full_resource()),
@@ -152,6 +156,11 @@ impl Store {
     /// The rights that were used since the store was made.
     pub fn used_rules(&self) -> &BTreeSet<UsedRule> {
         &self.used
+    }
+
+    /// What was refused for lack of a right since the store was made.
+    pub fn denials(&self) -> &BTreeSet<String> {
+        &self.denied
     }
 
     /// All rules that are bound, read again after a role or a binding changed.

@@ -82,12 +82,8 @@ pub fn yaml(text: &str) -> Value {
 impl Cluster {
     /// A playground whose good policy has made its VFs.
     pub fn start(nodes: usize) -> Self {
-        let runtime = Runtime::new().unwrap();
         let boot_time = Duration::from_millis(500);
-        let options = Options { nodes, boot_time, ..Options::default() };
-        let playground = runtime.block_on(Playground::start(options)).unwrap();
-        let user = runtime.block_on(async { playground.admin() }).unwrap();
-        let cluster = Self { playground, user, runtime, turn: Mutex::new(0) };
+        let cluster = Self::of(Options { nodes, boot_time, ..Options::default() });
         cluster.apply(&yaml(
             "{apiVersion: sriovnetwork.openshift.io/v1, kind: SriovNetworkNodePolicy, \
              metadata: {name: good, namespace: sriov-network-operator}, \
@@ -101,6 +97,14 @@ impl Cluster {
             cluster.until_is("v1", "Node", "", &format!("worker-{node}"), GOOD, "4");
         }
         cluster
+    }
+
+    /// A playground with nothing but what is installed.
+    pub fn of(options: Options) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let playground = runtime.block_on(Playground::start(options)).unwrap();
+        let user = runtime.block_on(async { playground.admin() }).unwrap();
+        Self { playground, user, runtime, turn: Mutex::new(0) }
     }
 
     /// Only one test at a time.
@@ -158,7 +162,7 @@ impl Cluster {
             let object = self.user.get(api_version, kind, namespace, name).await;
             let object = object.unwrap_or_default();
             let found = object.pointer(pointer).map(text).unwrap_or_default();
-            match found == wanted {
+            match same(&found, wanted) {
                 true => Ok(()),
                 false => Err(format!("{kind} {name} {pointer} is {found:?} and not {wanted:?}")),
             }
@@ -208,6 +212,17 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until exactly this is said in an event.
+    pub fn says_event(
+        &self,
+        kind: &'static str,
+        namespace: &'static str,
+        name: &'static str,
+        wanted: &str,
+    ) {
+        self.until_said(&Says::Event([kind, namespace, name], ""), wanted).unwrap();
     }
 
     /// Applies the objects of each case, reads every sentence, lets a good pod run beside them, and cleans up.
