@@ -32,7 +32,11 @@ pub const RESUME: &str = "ironrail.dev/resume";
 
 /// On Node (ours): each new value is a person's leave to ask once more for reboots that the ledger has closed.
 pub const RETRY_REBOOT: &str = "ironrail.dev/retry-reboot";
+/// On Node, of OpenShift's Machine Config Operator: the configuration that the node is to have.
+pub const DESIRED_CONFIG: &str = "machineconfiguration.openshift.io/desiredConfig";
 
+/// On MachineConfigPool, under the key of `NODE_STATE` as upstream: the pool is paused, and by us.
+pub const PAUSED: &str = "Paused";
 pub const IDLE: &str = "Idle";
 pub const DRAIN_REQUIRED: &str = "Drain_Required";
 pub const REBOOT_REQUIRED: &str = "Reboot_Required";

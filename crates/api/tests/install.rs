@@ -7,7 +7,11 @@ use expect_test::expect;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const INSTALL: &str = include_str!("../../../deploy/install.yaml");
+const INSTALL: &str = concat!(
+    include_str!("../../../deploy/install.yaml"),
+    "\n---\n",
+    include_str!("../../../deploy/openshift.yaml"),
+);
 
 fn objects() -> Vec<Value> {
     serde_saphyr::from_multiple(INSTALL).unwrap()
@@ -50,7 +54,9 @@ fn what_is_installed_and_where() {
         RoleBinding sriov-network-operator sriov-network-config-daemon
         ConfigMap sriov-network-operator supported-nic-ids
         Deployment sriov-network-operator sriov-network-operator
-        SriovOperatorConfig sriov-network-operator default"#]]
+        SriovOperatorConfig sriov-network-operator default
+        ClusterRole sriov-network-operator-openshift
+        ClusterRoleBinding sriov-network-operator-openshift"#]]
     .assert_eq(&names.join("\n"));
 }
 

@@ -5,6 +5,7 @@
 //! hands back the answers.
 
 use crate::kinds::{self, Kind};
+use crate::metrics::Metrics;
 use crate::objects::Place;
 use crate::queue::{Key, NetworkKind, PoolKey, Queue, later};
 use crate::settings::Settings;
@@ -22,6 +23,8 @@ use std::time::Duration;
 pub struct Operator {
     pub world: World,
     pub queue: Queue,
+    /// What it did, for those who watch rollouts; no step reads it.
+    pub metrics: Metrics,
 }
 
 /// One step's result on its way to the API.
@@ -39,7 +42,7 @@ impl Operator {
         for key in [Key::OperatorConfig, Key::DevicePluginConfig, Key::Pool(PoolKey::NoPool)] {
             queue.add(key, now);
         }
-        Self { world: World::new(settings), queue }
+        Self { world: World::new(settings), queue, metrics: Metrics::default() }
     }
 
     /// Takes in one event of a watch.
@@ -89,6 +92,7 @@ impl Operator {
         let mut remembered = Vec::new();
         for (write, answer) in work.writes.iter().zip(answers) {
             failed |= !goes_on(write, &answer);
+            self.metrics.note(&self.world, write, &answer, now);
             match answer {
                 Answer::Done(object) => self.stored(&work.key, write, object, now),
                 answer => remembered.push(Answered {
@@ -298,6 +302,10 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             }
         }
         kinds::BUDGET => keys.extend(draining(world)),
+        // All nodes that are idle look whether they can let the pool go on; those that drain, whether it is held.
+        kinds::MACHINE_CONFIG_POOL | kinds::INFRASTRUCTURE => {
+            keys.extend(world.node_states.keys().map(|node| Key::Drain(node.clone())));
+        }
         kinds::CONFIG_MAP
             if [names::DEVICE_PLUGIN_CONFIG, names::SUPPORTED_NIC_IDS].contains(&name.as_str()) =>
         {

@@ -7,6 +7,7 @@ use crate::controllers::{Operator, Work, goes_on};
 use crate::election::{Election, Turn};
 use crate::http;
 use crate::kinds::KINDS;
+use crate::metrics;
 use crate::settings::Settings;
 use crate::watch::{self, News};
 use api::wire::{Answer, Write};
@@ -17,7 +18,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// Steps whose writes are on their way at one time. Each key has at most one.
@@ -26,13 +27,46 @@ const AT_ONCE: usize = 16;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What others may see of the driver: whether it has listed everything, whether it leads, and what it did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gauge {
     pub complete: AtomicBool,
     pub leads: AtomicBool,
     pub steps: AtomicU64,
     pub writes: AtomicU64,
     pub refused: AtomicU64,
+    /// Those who ask for the metrics of the world; the loop answers between two steps.
+    ask: mpsc::UnboundedSender<oneshot::Sender<String>>,
+    asked: Mutex<Option<mpsc::UnboundedReceiver<oneshot::Sender<String>>>>,
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        let (ask, asked) = mpsc::unbounded_channel();
+        Self {
+            complete: AtomicBool::default(),
+            leads: AtomicBool::default(),
+            steps: AtomicU64::default(),
+            writes: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            ask,
+            asked: Mutex::new(Some(asked)),
+        }
+    }
+}
+
+impl Gauge {
+    /// The metrics of what the operator knows; None when nobody answers.
+    pub async fn world(&self) -> Option<String> {
+        let (answer, text) = oneshot::channel();
+        self.ask.send(answer).ok()?;
+        text.await.ok()
+    }
+
+    fn questions(&self) -> mpsc::UnboundedReceiver<oneshot::Sender<String>> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A driver is run once for each gauge; a second one would hear no questions.
+        asked.unwrap_or_else(|| mpsc::unbounded_channel().1)
+    }
 }
 
 /// The monotonic clock of this process and the right to write, shared by the loop and the election.
@@ -58,6 +92,7 @@ pub async fn run(
     let (sender, news) = mpsc::channel(1024);
     let watches: Vec<_> = KINDS
         .iter()
+        .filter(|kind| !kind.openshift || settings.is_openshift())
         .map(|kind| {
             watch::forever(client.clone(), kind, settings.namespace.clone(), sender.clone())
         })
@@ -113,6 +148,7 @@ async fn work(
     gauge: &Gauge,
 ) -> Infallible {
     let mut under_way = FuturesUnordered::new();
+    let mut questions = gauge.questions();
     loop {
         while lead.may_write() && under_way.len() < AT_ONCE {
             let Some(work) = operator.step(wall()) else { break };
@@ -131,6 +167,10 @@ async fn work(
                 News::Event(event) => operator.watched(&event, wall()),
             },
             Some((work, answers)) = under_way.next() => operator.answered(work, answers, wall()),
+            Some(question) = questions.recv() => {
+                // Whoever asked may have gone.
+                let _ = question.send(metrics::text(&operator.world, &operator.metrics));
+            }
             () = sleep(pause) => {}
         }
         gauge.complete.store(operator.world.is_complete(), Relaxed);

@@ -1,6 +1,7 @@
 //! /healthz, /readyz and /metrics over the plainest HTTP: a probe asks one line and gets one answer.
 //!
-//! Hand-written because three fixed answers need no server framework in the operator.
+//! Hand-written because three answers need no server framework in the operator. The metrics name nodes and pools, so
+//! only a visitor from this very pod (a forwarded port, a proxy beside us) gets them.
 
 use crate::drive::Gauge;
 use anyhow::Context;
@@ -27,7 +28,10 @@ pub async fn serve(address: SocketAddr, gauge: &Gauge) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => visits.push(timeout(PATIENCE, visit(stream, gauge))),
+                Ok((stream, from)) => {
+                    let near = from.ip().to_canonical().is_loopback();
+                    visits.push(timeout(PATIENCE, visit(stream, near, gauge)));
+                }
                 // For one, no file descriptor is free just now.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
@@ -36,7 +40,7 @@ pub async fn serve(address: SocketAddr, gauge: &Gauge) -> anyhow::Result<()> {
     }
 }
 
-async fn visit(mut stream: TcpStream, gauge: &Gauge) -> std::io::Result<()> {
+async fn visit(mut stream: TcpStream, near: bool, gauge: &Gauge) -> std::io::Result<()> {
     let mut head = Vec::new();
     let mut part = [0; 512];
     while !head.windows(4).any(|four| four == b"\r\n\r\n") && head.len() < HEAD {
@@ -47,7 +51,12 @@ async fn visit(mut stream: TcpStream, gauge: &Gauge) -> std::io::Result<()> {
     }
     let head = String::from_utf8_lossy(&head);
     let mut words = head.split_whitespace();
-    let (status, body) = answer(words.next(), words.next(), gauge);
+    let (method, path) = (words.next(), words.next());
+    let (status, mut body) = answer(method, path, near, gauge);
+    if body.starts_with(METRICS) {
+        // What the operator knows of the world; without a driver, only what is counted here.
+        body.push_str(&gauge.world().await.unwrap_or_default());
+    }
     let response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
@@ -56,7 +65,15 @@ async fn visit(mut stream: TcpStream, gauge: &Gauge) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-fn answer(method: Option<&str>, path: Option<&str>, gauge: &Gauge) -> (&'static str, String) {
+/// How a page of metrics begins.
+const METRICS: &str = "# HELP";
+
+fn answer(
+    method: Option<&str>,
+    path: Option<&str>,
+    near: bool,
+    gauge: &Gauge,
+) -> (&'static str, String) {
     let path = path.and_then(|path| path.split('?').next());
     match (method, path) {
         (Some("GET"), Some("/healthz")) => ("200 OK", "ok\n".to_owned()),
@@ -65,7 +82,12 @@ fn answer(method: Option<&str>, path: Option<&str>, gauge: &Gauge) -> (&'static 
             true => ("200 OK", "ok\n".to_owned()),
             false => ("503 Service Unavailable", "not everything is listed yet\n".to_owned()),
         },
-        (Some("GET"), Some("/metrics")) => ("200 OK", metrics(gauge)),
+        (Some("GET"), Some("/metrics")) if near => ("200 OK", metrics(gauge)),
+        (Some("GET"), Some("/metrics")) => (
+            "403 Forbidden",
+            "metrics are for this pod only: use kubectl port-forward, or a proxy beside the operator\n"
+                .to_owned(),
+        ),
         _ => ("404 Not Found", "there are /healthz, /readyz and /metrics\n".to_owned()),
     }
 }
@@ -94,15 +116,23 @@ mod tests {
     #[test]
     fn a_probe_is_answered_by_its_path() {
         let gauge = Gauge::default();
-        let ask = |path: &str| {
-            let (status, body) = answer(Some("GET"), Some(path), &gauge);
+        let ask = |path: &str, near: bool| {
+            let (status, body) = answer(Some("GET"), Some(path), near, &gauge);
             format!("{path}: {status}: {}", body.lines().next().unwrap_or_default())
         };
-        let said = ["/healthz", "/readyz", "/metrics", "/"].map(ask).join("\n");
+        let said = [
+            ask("/healthz", false),
+            ask("/readyz", false),
+            ask("/metrics", true),
+            ask("/metrics", false),
+            ask("/", true),
+        ]
+        .join("\n");
         expect![[r#"
             /healthz: 200 OK: ok
             /readyz: 503 Service Unavailable: not everything is listed yet
             /metrics: 200 OK: # HELP ironrail_operator_leader 1 while this operator leads
+            /metrics: 403 Forbidden: metrics are for this pod only: use kubectl port-forward, or a proxy beside the operator
             /: 404 Not Found: there are /healthz, /readyz and /metrics"#]]
         .assert_eq(&said);
     }

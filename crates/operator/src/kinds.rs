@@ -24,11 +24,14 @@ pub struct Kind {
     pub scope: Scope,
     /// True where a cluster may lack the kind: without Multus there is no NetworkAttachmentDefinition.
     pub optional: bool,
+    /// Watched on OpenShift only: elsewhere nobody has the right to, and the API says so before it says that there is
+    /// no such kind. The operator works without it, and waits where it would have to know.
+    pub openshift: bool,
 }
 
 impl Kind {
     const fn new(api_version: &'static str, kind: &'static str, scope: Scope) -> Self {
-        Self { api_version, kind, scope, optional: false }
+        Self { api_version, kind, scope, optional: false, openshift: false }
     }
 
     /// The path that lists and watches the kind.
@@ -47,6 +50,8 @@ pub const BUDGET: &str = "PodDisruptionBudget";
 pub const NAMESPACE: &str = "Namespace";
 pub const DAEMON_SET: &str = "DaemonSet";
 pub const CONFIG_MAP: &str = "ConfigMap";
+pub const MACHINE_CONFIG_POOL: &str = "MachineConfigPool";
+pub const INFRASTRUCTURE: &str = "Infrastructure";
 
 /// Every kind that the operator watches. A step may read nothing else.
 pub const KINDS: &[Kind] = &[
@@ -60,6 +65,16 @@ pub const KINDS: &[Kind] = &[
     Kind {
         optional: true,
         ..Kind::new(names::NAD_API_VERSION, names::NETWORK_ATTACHMENT, Scope::AllNamespaces)
+    },
+    Kind {
+        optional: true,
+        openshift: true,
+        ..Kind::new("machineconfiguration.openshift.io/v1", MACHINE_CONFIG_POOL, Scope::Cluster)
+    },
+    Kind {
+        optional: true,
+        openshift: true,
+        ..Kind::new("config.openshift.io/v1", INFRASTRUCTURE, Scope::Cluster)
     },
     Kind::new("v1", NODE, Scope::Cluster),
     Kind::new("v1", NAMESPACE, Scope::Cluster),
@@ -91,6 +106,8 @@ mod tests {
             /apis/sriovnetwork.openshift.io/v1/sriovibnetworks
             /apis/sriovnetwork.openshift.io/v1/ovsnetworks
             /apis/k8s.cni.cncf.io/v1/network-attachment-definitions
+            /apis/machineconfiguration.openshift.io/v1/machineconfigpools
+            /apis/config.openshift.io/v1/infrastructures
             /api/v1/nodes
             /api/v1/namespaces
             /api/v1/pods

@@ -10,6 +10,7 @@ pub mod election;
 pub mod health;
 pub mod http;
 pub mod kinds;
+pub mod metrics;
 pub mod objects;
 pub mod process;
 pub mod queue;

@@ -43,6 +43,21 @@ pub struct Node {
     pub allocatable: BTreeMap<String, u64>,
 }
 
+/// OpenShift's set of nodes that are configured alike.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MachineConfigPool {
+    pub metadata: Metadata,
+    pub pool: planner::machine_config::ConfigPool,
+}
+
+/// OpenShift's description of the cluster; there is one, `cluster`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Infrastructure {
+    pub metadata: Metadata,
+    /// HyperShift: the control plane is elsewhere, and there are no machine-config pools to pause.
+    pub external_control_plane: bool,
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pod {
     pub metadata: Metadata,
@@ -104,10 +119,36 @@ impl Node {
         let mut metadata = metadata(object)?;
         // Other controllers keep long texts in a node's annotations; only ours are read here.
         metadata.annotations.retain(|key, _| {
-            [api::annotation::NODE_STATE, api::annotation::CORDONED_BY_US].contains(&key.as_str())
+            [
+                api::annotation::NODE_STATE,
+                api::annotation::CORDONED_BY_US,
+                api::annotation::DESIRED_CONFIG,
+            ]
+            .contains(&key.as_str())
         });
         let allocatable = extended(object.pointer("/status/allocatable"));
         Ok(Self { metadata, unschedulable, ready, not_ready_since, allocatable })
+    }
+}
+
+impl MachineConfigPool {
+    pub fn read(object: &Value) -> Result<Self, String> {
+        let metadata = metadata(object)?;
+        let state = metadata.annotations.get(api::annotation::NODE_STATE);
+        let pool = planner::machine_config::ConfigPool {
+            paused: object.pointer("/spec/paused") == Some(&Value::Bool(true)),
+            paused_by_us: state.is_some_and(|state| state == api::annotation::PAUSED),
+            wanted: text(object, "/spec/configuration/name"),
+            applied: text(object, "/status/configuration/name"),
+        };
+        Ok(Self { metadata, pool })
+    }
+}
+
+impl Infrastructure {
+    pub fn read(object: &Value) -> Result<Self, String> {
+        let topology = text(object, "/status/controlPlaneTopology");
+        Ok(Self { metadata: metadata(object)?, external_control_plane: topology == "External" })
     }
 }
 

@@ -92,6 +92,11 @@ impl Settings {
         })
     }
 
+    /// True where machine-config pools have to be paused around drains.
+    pub fn is_openshift(&self) -> bool {
+        self.cluster_type == "openshift"
+    }
+
     /// The full name of a resource: `openshift.io/rdma_vf`.
     pub fn resource(&self, name: &str) -> String {
         format!("{}/{name}", self.resource_prefix)

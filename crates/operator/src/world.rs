@@ -4,7 +4,10 @@
 //! read becomes a `Problem` of that object, and stops no other.
 
 use crate::kinds::{self, Kind, Scope};
-use crate::objects::{Budget, ConfigMap, DaemonSet, Namespace, Node, Place, Pod, metadata};
+use crate::objects::{
+    Budget, ConfigMap, DaemonSet, Infrastructure, MachineConfigPool, Namespace, Node, Place, Pod,
+    metadata,
+};
 use crate::queue::Key;
 use crate::settings::Settings;
 use api::condition::Condition;
@@ -87,6 +90,8 @@ pub struct World {
     pub budgets: BTreeMap<Place, Budget>,
     pub config_maps: BTreeMap<String, ConfigMap>,
     pub daemon_sets: BTreeMap<String, DaemonSet>,
+    pub machine_config_pools: BTreeMap<String, MachineConfigPool>,
+    pub infrastructures: BTreeMap<String, Infrastructure>,
     pub problems: BTreeMap<ObjectKey, Problem>,
     /// Kinds that were listed at least once.
     pub listed: BTreeSet<&'static str>,
@@ -115,7 +120,8 @@ impl World {
 
     /// True once every kind was listed: a decision on half a world would, for one, take its nodes for gone.
     pub fn is_complete(&self) -> bool {
-        kinds::KINDS.iter().all(|kind| self.listed.contains(kind.kind))
+        let mut needed = kinds::KINDS.iter().filter(|kind| !kind.openshift);
+        needed.all(|kind| self.listed.contains(kind.kind))
     }
 
     /// Takes in one watch event.
@@ -340,6 +346,12 @@ impl World {
                 let set = DaemonSet { metadata: metadata(object)?, object: object.clone() };
                 self.daemon_sets.insert(name, set);
             }
+            kinds::MACHINE_CONFIG_POOL => {
+                self.machine_config_pools.insert(name, MachineConfigPool::read(object)?);
+            }
+            kinds::INFRASTRUCTURE => {
+                self.infrastructures.insert(name, Infrastructure::read(object)?);
+            }
             _ => {}
         }
         Ok(())
@@ -418,6 +430,8 @@ impl World {
             kinds::BUDGET => self.budgets.remove(&place).is_some(),
             kinds::CONFIG_MAP => self.config_maps.remove(&key.name).is_some(),
             kinds::DAEMON_SET => self.daemon_sets.remove(&key.name).is_some(),
+            kinds::MACHINE_CONFIG_POOL => self.machine_config_pools.remove(&key.name).is_some(),
+            kinds::INFRASTRUCTURE => self.infrastructures.remove(&key.name).is_some(),
             _ => false,
         }
     }
@@ -441,6 +455,8 @@ impl World {
             kinds::BUDGET => &self.budgets.get(&place)?.metadata,
             kinds::CONFIG_MAP => &self.config_maps.get(&key.name)?.metadata,
             kinds::DAEMON_SET => &self.daemon_sets.get(&key.name)?.metadata,
+            kinds::MACHINE_CONFIG_POOL => &self.machine_config_pools.get(&key.name)?.metadata,
+            kinds::INFRASTRUCTURE => &self.infrastructures.get(&key.name)?.metadata,
             _ => return None,
         })
     }
@@ -480,6 +496,8 @@ impl World {
             kinds::BUDGET => self.budgets.keys().cloned().collect(),
             kinds::CONFIG_MAP => named(self.config_maps.keys().collect()),
             kinds::DAEMON_SET => named(self.daemon_sets.keys().collect()),
+            kinds::MACHINE_CONFIG_POOL => named(self.machine_config_pools.keys().collect()),
+            kinds::INFRASTRUCTURE => named(self.infrastructures.keys().collect()),
             _ => Vec::new(),
         };
         let unreadable = self.problems.keys().filter(|key| key.kind == kind.kind).cloned();

@@ -421,3 +421,45 @@ fn hold(api: &mut Api) {
         }]);
     });
 }
+
+#[test]
+fn an_external_drainer_does_the_whole_drain_and_we_write_nothing_in_between() {
+    let mut api = Api::default();
+    api.put(config());
+    api.put(node("worker-0"));
+    api.put(pod("app", "worker-0", ""));
+    let external = operator::settings::Settings { external_drainer: true, ..settings() };
+    let mut driver = Driver::new(&api, external);
+    driver.settle(&mut api);
+    assert_eq!(api.annotation(NODE_STATE, "worker-0", annotation::EXTERNAL_DRAINER), "true");
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    driver.settle(&mut api);
+    for current in [annotation::DRAINING, annotation::DRAIN_COMPLETE] {
+        api.annotate(NODE_STATE, "worker-0", annotation::CURRENT_STATE, current);
+        check(&driver.settle(&mut api), expect![[""]]);
+    }
+    ask(&mut api, "worker-0", annotation::IDLE);
+    check(&driver.settle(&mut api), expect![[""]]);
+    api.annotate(NODE_STATE, "worker-0", annotation::CURRENT_STATE, annotation::IDLE);
+    check(&driver.settle(&mut api), expect![[""]]);
+    assert!(api.get("Pod", "app").is_some(), "nobody of us evicts");
+    assert!(api.get("Node", "worker-0").unwrap()["spec"]["unschedulable"].is_null());
+}
+
+#[test]
+fn a_drain_of_ours_is_finished_before_the_node_is_handed_to_an_external_drainer() {
+    let (mut api, driver) = guarded(json!({}));
+    let external = operator::settings::Settings { external_drainer: true, ..settings() };
+    let mut driver = Driver::at(&api, external, driver.now);
+    api.refuse_evictions.clear();
+    driver.wait(5);
+    driver.settle(&mut api);
+    assert_eq!(
+        api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE),
+        annotation::DRAIN_COMPLETE
+    );
+    ask(&mut api, "worker-0", annotation::IDLE);
+    driver.settle(&mut api);
+    assert_eq!(api.annotation(NODE_STATE, "worker-0", annotation::EXTERNAL_DRAINER), "true");
+    assert!(api.get("Node", "worker-0").unwrap()["spec"]["unschedulable"].is_null());
+}

@@ -34,6 +34,16 @@ pub enum Blocker {
         node: String,
         deadline: Duration,
     },
+    /// OpenShift: the node's machine-config pool is being updated, and drains nodes by itself meanwhile.
+    MachineConfigUpdating {
+        node: String,
+        pool: String,
+    },
+    /// OpenShift: nobody can say which machine-config pool the node is in, or whether it is at rest.
+    MachineConfigUnknown {
+        node: String,
+        message: String,
+    },
     /// `disableDrain`, and a pod holds a device.
     DrainDisabled {
         pod: String,
@@ -203,6 +213,8 @@ impl Blocker {
             Self::PodTerminating { .. } => Reason::PodTerminating,
             Self::DrainDeadline { .. } => Reason::DrainDeadline,
             Self::DrainDisabled { .. } => Reason::DrainDisabled,
+            Self::MachineConfigUpdating { .. } => Reason::MachineConfigUpdating,
+            Self::MachineConfigUnknown { .. } => Reason::MachineConfigUnknown,
             Self::DrainSkipped { .. } => Reason::DrainSkipped,
             Self::RolloutHalted { .. } => Reason::RolloutHalted,
             Self::WaitingForCanary { .. } => Reason::WaitingForCanary,
@@ -247,6 +259,7 @@ impl Blocker {
                 | Reason::WaitingForWithdrawal
                 | Reason::WaitingForReboot
                 | Reason::WaitingForCanary
+                | Reason::MachineConfigUpdating
         )
     }
 
@@ -289,6 +302,10 @@ impl fmt::Display for Blocker {
                 "pod {pod} holds {} and disableDrain is set: end the pod, take disableDrain back, or write force into spec.drain.onDeadline of the node's pool",
                 list(devices)
             ),
+            Self::MachineConfigUpdating { node, pool } => {
+                write!(f, "{node} waits: machine-config pool {pool} is being updated")
+            }
+            Self::MachineConfigUnknown { node, message } => write!(f, "{node} waits: {message}"),
             Self::DrainSkipped { node, pool, because } => write!(
                 f,
                 "{node} waits: its drain was given up ({because}); {}",

@@ -16,6 +16,7 @@ pub mod functions;
 pub mod inject;
 mod json;
 pub mod ledger;
+pub mod machine_config;
 pub mod merge;
 pub mod order;
 pub mod policy;

@@ -59,7 +59,8 @@ pub enum Turn {
     /// The node gave its turn back and the operator has not finished undoing the drain. Asking anew now would be taken
     /// for the drain that is being undone.
     Ending,
-    /// `SriovOperatorConfig.spec.disableDrain`: nobody drains. What a pod holds is left alone all the same.
+    /// `SriovOperatorConfig.spec.disableDrain`: nobody drains, and what nobody holds needs no turn. What a pod holds is
+    /// left alone all the same, and the node asks, so that a pool with `onDeadline: force` can have its way.
     DrainDisabled,
 }
 
@@ -302,6 +303,10 @@ impl<'a> Gate<'a> {
         devices.into_iter().flat_map(pods).collect()
     }
 
+    fn is_held(&self) -> bool {
+        self.plan.blockers.iter().any(|blocker| matches!(blocker, Blocker::DeviceHeld { .. }))
+    }
+
     fn block(&mut self, blocker: Blocker) {
         if !self.plan.blockers.contains(&blocker) {
             self.plan.blockers.push(blocker);
@@ -314,7 +319,9 @@ impl<'a> Gate<'a> {
         let too_small = self.plan.blockers.contains(&Blocker::DrainTooSmall);
         let busy = waits || !self.plan.steps.is_empty() || !self.plan.later.is_empty();
         self.plan.request = match turn {
-            Turn::DrainDisabled | Turn::Ending => DrainRequest::Idle,
+            Turn::Ending => DrainRequest::Idle,
+            // Nobody drains, but what a pod holds waits for the operator, which knows whether the pool allows force.
+            Turn::DrainDisabled if !self.is_held() => DrainRequest::Idle,
             _ if too_small => DrainRequest::Idle,
             // What was granted is kept until the node is at its goal, so that no pod comes back in between.
             Turn::Draining(_) | Turn::Drained(_) if busy => turn.request().max(self.wants),

@@ -188,7 +188,9 @@ proptest! {
         let again = planner::plan(&desired, &machine.inventory, &permission, machine.now);
         prop_assert_eq!(&again.steps, &vec![]);
         prop_assert!(again.later.is_empty() || no_drain, "left over: {:?}", again);
-        prop_assert_eq!(again.request, DrainRequest::Idle);
+        // Without drains it asks for what a pod holds, and nobody answers here.
+        let asks = again.request != DrainRequest::Idle;
+        prop_assert!(!asks || (no_drain && !machine.inventory.holders.is_empty()), "{:?}", again);
         let boots = machine.boots;
         prop_assert!(boots <= 1, "{boots} boots for one goal");
     }

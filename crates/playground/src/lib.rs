@@ -7,5 +7,6 @@ pub mod demo;
 pub mod http;
 pub mod install;
 pub mod live;
+mod openshift;
 pub mod simulate;
 pub mod store;

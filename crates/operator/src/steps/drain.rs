@@ -5,7 +5,7 @@
 
 use super::{
     DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
-    key_of_state, patch_if_unchanged, pool_of_grant,
+    key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
 };
 use crate::conditions::{self, Status, Verdict};
 use crate::kinds;
@@ -20,8 +20,9 @@ use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use planner::deadline::DrainPolicy;
 use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
+use planner::machine_config::Gate;
 use planner::rollout::Progress;
-use planner::{DrainRequest, Reason};
+use planner::{Blocker, DrainRequest, Reason};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -39,7 +40,13 @@ const REFUSED: &str = "Refused";
 
 /// True for the reasons that a person has to do something about.
 pub(crate) fn is_blocked(reason: &str) -> bool {
-    let blocked = [Reason::DisruptionBudget, Reason::DrainDeadline, Reason::DrainDisabled];
+    let blocked = [
+        Reason::DisruptionBudget,
+        Reason::DrainDeadline,
+        Reason::DrainDisabled,
+        Reason::MachineConfigUpdating,
+        Reason::MachineConfigUnknown,
+    ];
     reason == REFUSED || blocked.iter().any(|one| one.as_str() == reason)
 }
 
@@ -50,11 +57,22 @@ struct Observed<'a> {
     grant: Option<&'a Grant>,
     /// A control-plane node needs a second grant, of which the cluster has one.
     control_plane: Option<&'a ControlPlaneGrant>,
+    /// What OpenShift's machine-config pool of the node says, and the write that lets it go on when the node is done.
+    gate: Paused,
+    resume: Option<Write>,
     /// The drain must be undone, because of what it says.
     abandoned: Option<String>,
     facts: DrainFacts,
     /// What the last try was refused with, budgets aside: a right that is missing, for one.
     refused: Option<String>,
+}
+
+/// Whether the machine-config pool of the node is held.
+enum Paused {
+    Enough,
+    /// To be done first.
+    Not(Option<Write>),
+    Waits(Blocker),
 }
 
 fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<'a>> {
@@ -102,7 +120,24 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
     });
     let control_plane = control_plane_grant_of(world, name);
     let abandoned = abandoned(world, node, state, pool, grant);
-    Some(Observed { node, state, drain, grant, control_plane, abandoned, facts, refused })
+    let (gate, resume) = (machine_config::gate(world, node), machine_config::resume(world, node));
+    let gate = match gate {
+        Gate::Pause(pool) => Paused::Not(machine_config::pause(world, &pool)),
+        Gate::Go => Paused::Enough,
+        Gate::Wait(blocker) => Paused::Waits(blocker),
+    };
+    Some(Observed {
+        node,
+        state,
+        drain,
+        grant,
+        control_plane,
+        gate,
+        resume,
+        abandoned,
+        facts,
+        refused,
+    })
 }
 
 /// Why a drain that was begun must be undone: it was given up at its deadline, or the pool under whose limit it was
@@ -158,6 +193,9 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     if has_external_drainer(seen.state) {
         return Outcome::default();
     }
+    if let Some(write) = hand_over(world, &seen) {
+        return Outcome { writes: vec![write], look_again: None };
+    }
     if let Some(writes) = missing_annotations(&seen) {
         return Outcome { writes, look_again: None };
     }
@@ -178,6 +216,7 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
             let why = seen.abandoned.as_deref().unwrap_or_default();
             finish(&seen, &format!("the drain is undone: {why}"), now)
         }
+        (false, Progress::Draining) if !matches!(seen.gate, Paused::Enough) => hold(seen, now),
         (false, Progress::Draining) => commit(&seen, &planner::drain::plan(&seen.facts), now),
         // The daemon's turn.
         (false, Progress::DrainComplete) => Outcome {
@@ -185,6 +224,17 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
             look_again: None,
         },
     }
+}
+
+/// `USE_EXTERNAL_DRAINER`: every node is somebody else's to drain, from the moment that no drain of ours is under way.
+fn hand_over(world: &World, seen: &Observed) -> Option<Write> {
+    let DrainState { request, mirror, current } = seen.drain;
+    let rests = request == DrainRequest::Idle && mirror == DrainRequest::Idle;
+    (world.settings.external_drainer && rests && current == Progress::Idle).then(|| {
+        let patch =
+            json!({ "metadata": { "annotations": { annotation::EXTERNAL_DRAINER: "true" } } });
+        patch_state(seen, patch)
+    })
 }
 
 /// The node is somebody else's to drain.
@@ -217,6 +267,7 @@ fn missing_annotations(seen: &Observed) -> Option<Vec<Write>> {
 /// Nothing is asked for. What a dead operator left behind is put right: its cordon, and a grant that was never used.
 fn rest(seen: &Observed, now: Timestamp) -> Outcome {
     let mut writes = Vec::from_iter(uncordon(seen.node));
+    writes.extend(seen.resume.clone());
     let marks = marks(seen);
     if !marks.is_empty() {
         writes.push(patch_state(seen, json!({ "metadata": { "annotations": marks } })));
@@ -243,6 +294,7 @@ fn marks(seen: &Observed) -> serde_json::Map<String, Value> {
 /// The daemon is done, or has withdrawn its request, or the drain is given up: the node goes back to the scheduler.
 fn finish(seen: &Observed, why: &str, now: Timestamp) -> Outcome {
     let mut writes = Vec::from_iter(uncordon(seen.node));
+    writes.extend(seen.resume.clone());
     let patch =
         json!({ "metadata": { "annotations": { annotation::CURRENT_STATE: annotation::IDLE } } });
     writes.push(patch_state(seen, patch));
@@ -267,6 +319,20 @@ fn start(seen: &Observed, now: Timestamp) -> Outcome {
     let patch = json!({ "metadata": { "annotations": annotations } });
     let message = format!("draining: the node asks for {}", seen.drain.request.as_str());
     Outcome { writes: vec![patch_state(seen, patch), event(seen, &message, now)], look_again: None }
+}
+
+/// Nothing is cordoned before the machine-config pool of the node is held.
+fn hold(seen: Observed, now: Timestamp) -> Outcome {
+    let writes = match &seen.gate {
+        Paused::Enough => Vec::new(),
+        Paused::Not(write) => write.iter().cloned().collect(),
+        Paused::Waits(blocker) => {
+            let (reason, message) = (blocker.reason().as_str(), blocker.to_string());
+            let verdict = Verdict { kind: DRAINED, status: Status::False, reason, message };
+            condition(&seen, &verdict, now)
+        }
+    };
+    Outcome { writes, look_again: Some(later(now, TRY_AGAIN)) }
 }
 
 fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {

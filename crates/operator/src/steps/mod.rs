@@ -4,6 +4,7 @@
 
 pub mod devices;
 pub mod drain;
+mod machine_config;
 pub mod misplaced;
 pub mod networks;
 pub mod nodestates;

@@ -12,6 +12,7 @@ use crate::cluster::cluster::Cluster;
 use crate::demo::User as DemoUser;
 use crate::http::{Server, Shared};
 use crate::install;
+use crate::openshift;
 use crate::store::{Store, User};
 use anyhow::Context;
 use api::Timestamp;
@@ -37,6 +38,8 @@ pub struct Options {
     pub missing_programs: Vec<String>,
     /// CNI plugins that say success and do nothing; for tests that break a link.
     pub idle_cni_plugins: Vec<String>,
+    /// Serve OpenShift's machine-config pools, and tell the operator that this is OpenShift.
+    pub openshift: bool,
 }
 
 impl Default for Options {
@@ -48,6 +51,7 @@ impl Default for Options {
             amend: |_| {},
             missing_programs: Vec::new(),
             idle_cni_plugins: Vec::new(),
+            openshift: false,
         }
     }
 }
@@ -88,7 +92,12 @@ impl Playground {
         for slot in cluster.nodes.values_mut() {
             slot.kubelet.idle_plugins = options.idle_cni_plugins.clone();
         }
-        install::amended(&mut store, now, options.amend).context("the manifests do not install")?;
+        let amend = if options.openshift { openshift::amend } else { options.amend };
+        install::amended(&mut store, now, amend).context("the manifests do not install")?;
+        if options.openshift {
+            let nodes: Vec<String> = cluster.nodes.keys().cloned().collect();
+            openshift::into(&mut store, now, &nodes).context("OpenShift's kinds do not install")?;
+        }
         install::node_agent(&mut store, now);
         let shared = Shared::new(store);
         let cluster = Arc::new(Mutex::new(cluster));

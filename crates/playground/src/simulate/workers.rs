@@ -193,6 +193,7 @@ impl OperatorProcess {
         let settings = Settings::of(&container.environment)?;
         let informers = KINDS.iter().enumerate();
         let informers = informers
+            .filter(|(_, kind)| !kind.openshift || settings.is_openshift())
             .map(|(row, kind)| Informer::new(row, kind.kind, kind.path(&settings.namespace), ""));
         Ok(Self {
             pod: container.pod.clone(),
