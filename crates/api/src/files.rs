@@ -10,6 +10,10 @@ pub const DEVICE_PLUGIN_LOCK: &str = "/run/ironrail/device-plugin.lock";
 pub const VF_LOCKS: &str = "/run/ironrail/vf";
 /// Durable state on the host.
 pub const STATE: &str = "/var/lib/ironrail";
+/// The last order of the daemon, for the boot phases.
+pub const ORDER: &str = "/var/lib/ironrail/order.json";
+/// Where systemd runs, and nothing else does.
+pub const RUN_SYSTEMD: &str = "/run/systemd/system";
 pub const REBOOTS: &str = "/var/lib/ironrail/reboots.json";
 /// Directory of the CNI journal: one file per device, by PCI address.
 pub const CNI_JOURNAL: &str = "/var/lib/ironrail/cni";

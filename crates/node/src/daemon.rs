@@ -11,7 +11,7 @@ use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
 use crate::sweep::{self, Evidence, Finding, Sweeper};
 use crate::world::NodeWorld;
-use crate::{apply, custody, ledger};
+use crate::{apply, boot, custody, ledger};
 use api::custody::Holder;
 use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
@@ -101,6 +101,9 @@ impl Daemon {
         let findings = self.sweep(host, world, now);
         // The operator makes the node state; without one nothing is wanted of this node.
         let Some(state) = &world.state else { return Outcome::default() };
+        if let Err(refusal) = boot::save(host, state) {
+            tracing::warn!("the order cannot be saved for the next boot: {refusal}");
+        }
         let report = match &world.pods {
             Some(pods) => self.work(host, world, pods, state, now),
             None => {

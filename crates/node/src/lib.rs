@@ -4,6 +4,7 @@
 //! Only the shells (`drive`, `device_plugin`, `pod_resources`, `process`) know tokio, sockets or a Kubernetes client.
 
 pub mod apply;
+pub mod boot;
 pub mod commit;
 pub mod custody;
 pub mod daemon;

@@ -67,9 +67,10 @@ async fn cluster(arguments: &Arguments) -> anyhow::Result<Option<kube::Config>> 
                 .context("cannot reach a cluster: run inside one, or name one by KUBECONFIG")?;
             Ok(Some(cluster))
         }
-        Command::DevicePlugin { .. } | Command::InstallCni { .. } | Command::Boot { .. } => {
-            Ok(None)
-        }
+        Command::DevicePlugin { .. }
+        | Command::InstallCni { .. }
+        | Command::Boot { .. }
+        | Command::InstallBoot { .. } => Ok(None),
     }
 }
 

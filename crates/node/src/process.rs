@@ -6,8 +6,8 @@
 use crate::daemon::Daemon;
 use crate::plugin::Delivery;
 use crate::wake::Pace;
-use crate::{device_plugin, drive, install};
-use anyhow::{Context, anyhow, bail};
+use crate::{boot, device_plugin, drive, install};
+use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use host::Host;
 use std::collections::BTreeMap;
@@ -88,10 +88,19 @@ pub enum Command {
         #[arg(long, default_value = "/opt/cni/bin")]
         to: String,
     },
-    /// Set the RDMA mode and the virtual functions at boot, before the container runtime starts (not in this version)
+    /// Carry out the last order at boot, before the container runtime starts and without an API server
     Boot {
-        /// pre or post
-        phase: String,
+        /// Before the network and the runtime, or once more after the network
+        phase: boot::Phase,
+    },
+    /// Install the boot phases on the node as systemd units, then end
+    InstallBoot {
+        /// This program, built so that it runs on the node
+        #[arg(long, default_value = "/usr/bin/ironrail-node")]
+        from: String,
+        /// A directory for programs on the node
+        #[arg(long, default_value = "/usr/local/bin")]
+        to: String,
     },
 }
 
@@ -171,9 +180,14 @@ impl Work {
                 install::install(self.host.as_ref(), to, &binary).map_err(|why| anyhow!(why))
             }
             Command::Boot { phase } => {
-                bail!(
-                    "boot {phase}: the boot phases are not in this version; the daemon sets what they would"
-                )
+                let host = self.host.as_ref();
+                let done = boot::run(host, *phase, host.now()).map_err(|why| anyhow!(why))?;
+                done.iter().for_each(|what| tracing::info!("{what}"));
+                Ok(())
+            }
+            Command::InstallBoot { from, to } => {
+                let binary = (self.image)(from).with_context(|| format!("cannot read {from}"))?;
+                boot::install(self.host.as_ref(), to, &binary).map_err(|why| anyhow!(why))
             }
         }
     }

@@ -63,14 +63,9 @@ async fn install_cni_names_a_binary_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn the_boot_phases_are_refused_by_name() {
-    check(
-        &["boot", "pre"],
-        expect![
-            "boot pre: the boot phases are not in this version; the daemon sets what they would"
-        ],
-    )
-    .await;
+async fn the_boot_phases_need_no_cluster_and_a_host_without_systemd_is_named() {
+    check(&["boot", "pre"], expect!["ended well"]).await;
+    check(&["install-boot", "--from", "/usr/bin/ironrail-cni"], expect!["cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started"]).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,214 @@
+//! The boot phases: RDMA mode and VFs as the last order says, before the container runtime starts and with no API server.
+//!
+//! The daemon saves each order on the host; `boot pre` and `boot post` carry it out by the same planner and the same
+//! operations. They ask for no drain and no reboot and pull no lever: what they cannot do now the daemon does later.
+
+use crate::{apply, observe};
+use api::files::{OFFER, ORDER, RUN_SYSTEMD};
+use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
+use api::{Timestamp, names};
+use host::seam::{Errno, Program};
+use host::{Host, Refusal, autoprobe};
+use planner::{Action, Desired, Lane, Permission, Step, Turn};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The version of saved orders that this build writes; a newer one is not carried out.
+const VERSION: u32 = 1;
+/// As in the daemon: more rounds mean that planner and host disagree.
+const ROUNDS: usize = 64;
+
+/// What runs when: before network and runtime, and once more after the network, for what came late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Phase {
+    Pre,
+    Post,
+}
+
+/// The order of a node as it lies on its disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Saved {
+    version: u32,
+    generation: i64,
+    spec: NodeStateSpec,
+}
+
+/// Saves the order for the next boot, where it differs from the one that is there.
+pub fn save(host: &dyn Host, state: &SriovNetworkNodeState) -> Result<(), Refusal> {
+    let generation = state.metadata.generation;
+    let saved = Saved { version: VERSION, generation, spec: state.spec.clone() };
+    // Plain data with text keys always becomes JSON; an empty file would be refused by the reader.
+    let text = serde_json::to_vec(&saved).unwrap_or_default();
+    match host.read(ORDER) {
+        Ok(there) if there == text => Ok(()),
+        _ => host.replace(ORDER, &text, 0o600),
+    }
+}
+
+fn read(host: &dyn Host) -> Result<Option<Saved>, String> {
+    let bytes = match host.read(ORDER) {
+        Ok(bytes) => bytes,
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
+        Err(refusal) => return Err(format!("cannot {refusal}")),
+    };
+    let garbled = |error| {
+        format!("the saved order {ORDER} cannot be understood: {error}; the daemon saves it anew")
+    };
+    let document: serde_json::Value = serde_json::from_slice(&bytes).map_err(garbled)?;
+    let version = document["version"].as_u64().unwrap_or_default();
+    if version != u64::from(VERSION) {
+        return Err(format!(
+            "the saved order {ORDER} has version {version}, and this program knows {VERSION}"
+        ));
+    }
+    serde_json::from_value(document).map(Some).map_err(garbled)
+}
+
+/// Carries the saved order out as far as a boot may; answers what was done. A failure of one card stops no other.
+pub fn run(host: &dyn Host, phase: Phase, now: Timestamp) -> Result<Vec<String>, String> {
+    if host.metadata(OFFER).is_ok() {
+        return Err(format!(
+            "the daemon is at work in this boot ({OFFER} is there), and boot phases are for before it; nothing is changed"
+        ));
+    }
+    let Some(saved) = read(host)? else {
+        return Ok(vec![format!("no order is saved in {ORDER} yet; nothing is changed")]);
+    };
+    let desired = Desired::parse(&saved.spec);
+    for pf in autoprobe::held(host).map_err(|refusal| format!("cannot {refusal}"))? {
+        autoprobe::restore(host, &pf).map_err(|refusal| format!("cannot {refusal}"))?;
+    }
+    let mut done = Vec::new();
+    let mut failed: BTreeSet<Lane> = BTreeSet::new();
+    let mut errors = Vec::new();
+    for _ in 0..ROUNDS {
+        let before = done.len() + errors.len();
+        // Nobody holds anything: no pod has been started in this boot.
+        let inventory =
+            observe::observe(host, Vec::new()).map_err(|e| format!("{e}: {}", e.source))?;
+        let permission = Permission { turn: Turn::DrainDisabled, ..Permission::default() };
+        let plan = planner::plan(&desired, &inventory, &permission, now);
+        round(host, &plan.steps, &mut failed, &mut done, &mut errors);
+        if done.len() + errors.len() == before {
+            break;
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(done),
+        false => Err(format!("boot {phase:?}: {}", errors.join("; "))),
+    }
+}
+
+/// Runs what a boot may run, up to the first step of each lane after which the world must be looked at again.
+fn round(
+    host: &dyn Host,
+    steps: &[Step],
+    failed: &mut BTreeSet<Lane>,
+    done: &mut Vec<String>,
+    errors: &mut Vec<String>,
+) {
+    let mut stale = BTreeSet::new();
+    for step in steps.iter().filter(|step| is_for_boot(&step.action)) {
+        if failed.contains(&step.lane) || stale.contains(&step.lane) || stale.contains(&Lane::Node)
+        {
+            continue;
+        }
+        match apply::step(host, step) {
+            Ok(()) => done.push(step.action.to_string()),
+            Err(error) => {
+                failed.insert(step.lane);
+                errors.push(error);
+            }
+        }
+        if step.action.needs_fresh_eyes() {
+            stale.insert(step.lane);
+        }
+    }
+}
+
+/// Levers and reboots are the daemon's, which books them.
+fn is_for_boot(action: &Action) -> bool {
+    match action {
+        Action::SetModprobeOption { .. }
+        | Action::RemoveModprobeOption
+        | Action::SetKernelArgument { .. }
+        | Action::RemoveKernelArgument { .. }
+        | Action::Reboot { .. }
+        | Action::LeaveReboot { .. } => false,
+        Action::SwitchRdmaMode { .. }
+        | Action::RememberFunction { .. }
+        | Action::ForgetFunction { .. }
+        | Action::SetVfCount { .. }
+        | Action::SetEswitchMode { .. }
+        | Action::SetPfMtu { .. }
+        | Action::SetPfUp { .. }
+        | Action::SetVfMac { .. }
+        | Action::SetVfGuid { .. }
+        | Action::UnbindVf { .. }
+        | Action::BindVf { .. }
+        | Action::SetVfMtu { .. } => true,
+    }
+}
+
+/// The units: name, and when they run.
+const UNITS: [(&str, &str, &str); 2] = [
+    (
+        "ironrail-boot-pre.service",
+        "pre",
+        "DefaultDependencies=no\nAfter=local-fs.target systemd-modules-load.service systemd-udev-settle.service\nWants=systemd-udev-settle.service network-pre.target\nBefore=network-pre.target containerd.service crio.service kubelet.service",
+    ),
+    (
+        "ironrail-boot-post.service",
+        "post",
+        "After=network.target ironrail-boot-pre.service\nBefore=containerd.service crio.service kubelet.service",
+    ),
+];
+
+fn unit(phase: &str, order: &str, binary: &str) -> String {
+    format!(
+        "# Written by {daemon}; it is written anew when it differs.\n[Unit]\nDescription=ironrail: RDMA mode and virtual functions ({phase})\nConditionPathExists={ORDER}\n{order}\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nEnvironment=HOST_ROOT=/\nExecStart={binary} boot {phase}\nTimeoutStartSec=300\n\n[Install]\nWantedBy=multi-user.target\n",
+        daemon = names::DAEMON
+    )
+}
+
+/// Installs program and units. The program is made in its directory, never renamed in from another, so that it gets the
+/// type that SELinux gives to programs there, and systemd may run it.
+pub fn install(host: &dyn Host, directory: &str, binary: &[u8]) -> Result<(), String> {
+    if host.metadata(RUN_SYSTEMD).is_err() {
+        return Err(format!(
+            "cannot install the boot phases: this host has no systemd ({RUN_SYSTEMD} is not there); without them the daemon sets mode and VFs after the container runtime has started"
+        ));
+    }
+    let program = format!("{}/ironrail-node", directory.trim_end_matches('/'));
+    let failed = |what: &str, why: String| format!("cannot install the boot phases: {what}: {why}");
+    host.replace(&program, binary, 0o755).map_err(|refusal| {
+        failed(
+            &program,
+            format!(
+                "{}; give a directory for programs that this host can write, with --to",
+                refusal.reason()
+            ),
+        )
+    })?;
+    for (name, phase, order) in UNITS {
+        let path = format!("/etc/systemd/system/{name}");
+        host.replace(&path, unit(phase, order, &program).as_bytes(), 0o644)
+            .map_err(|refusal| failed(&path, refusal.reason()))?;
+    }
+    let names = UNITS.map(|(name, _, _)| name);
+    for arguments in [vec!["daemon-reload"], [vec!["enable"], names.to_vec()].concat()] {
+        let output = host
+            .run(&Program::Systemctl, &arguments, b"")
+            .map_err(|refusal| failed("systemctl", refusal.reason()))?;
+        if output.status != 0 {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(failed(&format!("systemctl {}", arguments.join(" ")), said));
+        }
+    }
+    tracing::info!("installed {program} and {}", names.join(", "));
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "boot_tests.rs"]
+mod tests;

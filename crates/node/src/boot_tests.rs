@@ -1,0 +1,217 @@
+//! A boot of a simulated machine that carries out what the daemon saved before.
+
+use super::*;
+use expect_test::{Expect, expect};
+use host::crashing::{Crash, Crashing, Death, Side, survive};
+use host::sim::{Fault, Flavour, Machine, SimHost};
+use serde_json::json;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+fn machine() -> Machine {
+    let mut machine = Machine::small_worker("worker-0", Flavour::Rhel, now());
+    machine.boot();
+    machine
+}
+
+fn order(mode: &str, vfs: u32) -> SriovNetworkNodeState {
+    serde_json::from_value(json!({
+        "apiVersion": names::API_VERSION, "kind": names::NODE_STATE,
+        "metadata": { "name": "worker-0", "namespace": names::NAMESPACE, "generation": 3 },
+        "spec": { "system": { "rdmaMode": mode }, "bridges": {}, "interfaces": [{
+            "pciAddress": "0000:03:00.0", "name": "enp3s0f0", "numVfs": vfs,
+            "vfGroups": [{
+                "resourceName": "rdma_vf", "deviceType": "netdevice", "policyName": "train",
+                "vfRange": format!("0-{}", vfs - 1), "isRdma": true,
+            }],
+        }] },
+    }))
+    .unwrap()
+}
+
+fn told(host: &dyn Host, phase: Phase) -> String {
+    let said = match run(host, phase, now()) {
+        Ok(done) => done.join("\n"),
+        Err(why) => format!("FAILED {why}"),
+    };
+    let mode = host.rdma_mode().map(|mode| mode.to_string()).unwrap_or_default();
+    let count = host.read("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs").unwrap();
+    format!("{said}\nmode {mode}, {} vfs\n", String::from_utf8_lossy(&count).trim())
+}
+
+fn check(machine: Machine, saved: Option<SriovNetworkNodeState>, expected: Expect) {
+    let host = SimHost::new(machine);
+    if let Some(state) = saved {
+        save(&host, &state).unwrap();
+    }
+    let first = told(&host, Phase::Pre);
+    expected.assert_eq(&format!("{first}then {}", told(&host, Phase::Post)));
+}
+
+#[test]
+fn the_last_order_is_carried_out_and_then_there_is_nothing_to_do() {
+    check(
+        machine(),
+        Some(order("exclusive", 2)),
+        expect![[r#"
+        switch rdma mode to exclusive
+        remember 0000:03:00.0
+        set vf count 0000:03:00.0 2 without drivers
+        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+        bind 0000:03:00.0 vf 0 to its default driver
+        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        bind 0000:03:00.0 vf 1 to its default driver
+        mode exclusive, 2 vfs
+        then 
+        mode exclusive, 2 vfs
+    "#]],
+    );
+}
+
+#[test]
+fn without_an_order_nothing_is_changed() {
+    check(
+        machine(),
+        None,
+        expect![[r#"
+        no order is saved in /var/lib/ironrail/order.json yet; nothing is changed
+        mode shared, 0 vfs
+        then no order is saved in /var/lib/ironrail/order.json yet; nothing is changed
+        mode shared, 0 vfs
+    "#]],
+    );
+}
+
+#[test]
+fn a_mode_that_cannot_be_switched_now_is_left_to_the_daemon_and_the_vfs_wait_for_it() {
+    check(
+        machine().with(Fault::RefusesRdmaMode),
+        Some(order("exclusive", 2)),
+        expect![[r#"
+        FAILED boot Pre: cannot switch to RDMA mode exclusive now: set rdma mode exclusive from the host's namespace: device or resource busy
+        mode shared, 0 vfs
+        then FAILED boot Post: cannot switch to RDMA mode exclusive now: set rdma mode exclusive from the host's namespace: device or resource busy
+        mode shared, 0 vfs
+    "#]],
+    );
+}
+
+#[test]
+fn a_card_that_refuses_is_named() {
+    check(
+        machine().with(Fault::NoRoomForVfs),
+        Some(order("shared", 2)),
+        expect![[r#"
+        FAILED boot Pre: cannot set 2 VFs on 0000:03:00.0: the BIOS reserved no address space for them; boot with pci=realloc or switch SR-IOV on in the BIOS
+        mode shared, 0 vfs
+        then FAILED boot Post: cannot set 2 VFs on 0000:03:00.0: the BIOS reserved no address space for them; boot with pci=realloc or switch SR-IOV on in the BIOS
+        mode shared, 0 vfs
+    "#]],
+    );
+}
+
+#[test]
+fn a_daemon_at_work_a_newer_order_and_garbage_are_refused_by_name() {
+    let host = SimHost::new(machine());
+    let mut out = String::new();
+    for text in ["{", r#"{"version":2}"#, r#"{"version":1}"#] {
+        host.replace(ORDER, text.as_bytes(), 0o600).unwrap();
+        out.push_str(&told(&host, Phase::Pre));
+    }
+    host.replace(OFFER, b"{}", 0o600).unwrap();
+    out.push_str(&told(&host, Phase::Pre));
+    expect![[r#"
+        FAILED the saved order /var/lib/ironrail/order.json cannot be understood: EOF while parsing an object at line 1 column 1; the daemon saves it anew
+        mode shared, 0 vfs
+        FAILED the saved order /var/lib/ironrail/order.json has version 2, and this program knows 1
+        mode shared, 0 vfs
+        FAILED the saved order /var/lib/ironrail/order.json cannot be understood: missing field `generation`; the daemon saves it anew
+        mode shared, 0 vfs
+        FAILED the daemon is at work in this boot (/run/ironrail/offer.json is there), and boot phases are for before it; nothing is changed
+        mode shared, 0 vfs
+    "#]].assert_eq(&out);
+}
+
+#[test]
+fn an_order_is_saved_once() {
+    let host = SimHost::new(machine());
+    for _ in 0..2 {
+        save(&host, &order("shared", 2)).unwrap();
+    }
+    assert_eq!(host.take_journal().len(), 1);
+    save(&host, &order("shared", 4)).unwrap();
+    assert_eq!(host.take_journal().len(), 1);
+}
+
+#[test]
+fn from_every_crash_the_next_boot_phase_reaches_the_goal() {
+    let saved = order("exclusive", 2);
+    let fresh = || {
+        let host = SimHost::new(machine());
+        save(&host, &saved).unwrap();
+        host
+    };
+    let calm = Crashing::new(fresh(), Death::Unwind);
+    run(&calm, Phase::Pre, now()).unwrap();
+    for primitive in 1..=calm.count() {
+        let host = Crashing::new(fresh(), Death::Unwind);
+        host.arm(Crash { primitive, side: Side::After });
+        survive(|| run(&host, Phase::Pre, now())).expect_err("nobody died");
+        let next = host.inner().process();
+        run(&next, Phase::Post, now()).unwrap();
+        assert_eq!(told(&next, Phase::Post), "\nmode exclusive, 2 vfs\n", "died at {primitive}");
+    }
+}
+
+#[test]
+fn units_and_program_are_installed_where_there_is_systemd_and_refused_by_name_where_not() {
+    let host = SimHost::new(machine());
+    let without = install(&host, "/usr/local/bin/", b"ELF").unwrap_err();
+    host.replace(&format!("{RUN_SYSTEMD}/notify"), b"", 0o600).unwrap();
+    host.take_journal();
+    let read_only = install(&host, "/usr/local/bin/", b"ELF").unwrap_err();
+    install(&host, "/opt/bin/", b"ELF").unwrap();
+    let unit = host.read("/etc/systemd/system/ironrail-boot-pre.service").unwrap();
+    let did: Vec<String> = host
+        .take_journal()
+        .into_iter()
+        .filter_map(|l| l.lines().next().map(str::to_owned))
+        .collect();
+    let told = format!(
+        "{without}\n{read_only}\n\n{}\n\n{}",
+        did.join("\n"),
+        String::from_utf8_lossy(&unit)
+    );
+    expect![[r#"
+        cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started
+        cannot install the boot phases: /usr/local/bin/ironrail-node: read-only file system; give a directory for programs that this host can write, with --to
+
+        replace /usr/local/bin/ironrail-node: ELF: read-only file system
+        replace /opt/bin/ironrail-node: ELF
+        replace /etc/systemd/system/ironrail-boot-pre.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (pre) | Condition…
+        replace /etc/systemd/system/ironrail-boot-post.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (post) | Conditio…
+        run systemctl daemon-reload
+        run systemctl enable ironrail-boot-pre.service ironrail-boot-post.service
+
+        # Written by sriov-network-config-daemon; it is written anew when it differs.
+        [Unit]
+        Description=ironrail: RDMA mode and virtual functions (pre)
+        ConditionPathExists=/var/lib/ironrail/order.json
+        DefaultDependencies=no
+        After=local-fs.target systemd-modules-load.service systemd-udev-settle.service
+        Wants=systemd-udev-settle.service network-pre.target
+        Before=network-pre.target containerd.service crio.service kubelet.service
+
+        [Service]
+        Type=oneshot
+        RemainAfterExit=yes
+        Environment=HOST_ROOT=/
+        ExecStart=/opt/bin/ironrail-node boot pre
+        TimeoutStartSec=300
+
+        [Install]
+        WantedBy=multi-user.target
+    "#]].assert_eq(&told);
+}

@@ -1,0 +1,150 @@
+//! Broken files and messages on the node: offer, claims, saved order, journal, ledger, what sysfs says, what the kubelet sends.
+//! Each is refused or read, never a panic, and never taken for a good one of another kind.
+
+#![allow(clippy::unwrap_used)] // every function here is part of a test
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test writes files that are not the seam's, and reads its own switches"
+)]
+
+#[path = "../../host/tests/support/mutate.rs"]
+mod mutate;
+
+use api::{Timestamp, files};
+use host::linux::LinuxHost;
+use host::sim::{Flavour, Machine, SimHost};
+use host::{Host, journal};
+use node::boot::{self, Phase};
+use node::proto::runtime_v1::ListPodSandboxResponse;
+use node::proto::v1::ListPodResourcesResponse;
+use node::proto::v1beta1::AllocateRequest;
+use node::{custody, holders, ledger, observe};
+use prost::Message;
+
+const BOOT: &str = "b1";
+
+const OFFERS: [&[u8]; 2] = [
+    br#"{"version":1,"bootId":"b1","sequence":7,"resources":{"openshift.io/rdma_vf":{"rdma":true,"vhostNet":false,"devices":[{"pci":"0000:03:00.2","numa":0,"driver":"mlx5_core","rdmaDevice":"mlx5_2","state":{"ready":null}}]}}}"#,
+    br#"{"version":1,"bootId":"b1","sequence":8,"resources":{}}"#,
+];
+const CLAIMS: [&[u8]; 1] =
+    [br#"{"version":1,"bootId":"b1","sequence":7,"claims":{"0000:03:00.2":{"resource":"openshift.io/rdma_vf","at":"2026-01-01T00:00:00Z"}}}"#];
+const ORDERS: [&[u8]; 1] =
+    [br#"{"version":1,"generation":3,"spec":{"interfaces":[{"pciAddress":"0000:03:00.0","name":"enp3s0f0","numVfs":2,"mtu":9000,"linkType":"ETH","vfGroups":[{"resourceName":"rdma_vf","deviceType":"netdevice","policyName":"train","vfRange":"0-1","isRdma":true}]}],"bridges":{},"system":{"rdmaMode":"exclusive"}}}"#];
+const RECORDS: [&[u8]; 1] =
+    [br#"{"version":1,"bootId":"b1","device":"0000:03:00.2","owner":{"container":"a","interface":"net1","network":"blue","namespace":"/var/run/netns/a","namespaceDevice":4,"namespaceInode":4026532000},"since":"2026-01-01T00:00:00Z","vf":{"pf":"0000:03:00.0","index":0,"before":{"mac":"00:00:00:00:00:00","vlan":{"id":0,"qos":0,"protocol":33024}},"wanted":{},"link":{"name":"enp3s0f0v0","address":"02:00:00:00:00:01","mtu":1500,"up":false}},"rdma":{"name":"mlx5_2","index":3}}"#];
+
+fn sim() -> SimHost {
+    let mut machine = Machine::small_worker(
+        "worker-0",
+        Flavour::Ubuntu,
+        Timestamp::from_second(1_700_000_000).unwrap(),
+    );
+    machine.boot();
+    SimHost::new(machine)
+}
+
+#[test]
+fn broken_files_between_daemon_and_device_plugin_are_refused_or_read() {
+    let host = sim();
+    mutate::run(&OFFERS, 1, |bytes| {
+        host.replace(files::OFFER, bytes, 0o600).unwrap();
+        if let custody::Found::Bad(why) = custody::read_offer(&host, BOOT) {
+            assert!(why.contains("the offer in /run/ironrail/offer.json"), "{why}");
+        }
+    });
+    mutate::run(&CLAIMS, 1, |bytes| {
+        host.replace(files::CLAIMS, bytes, 0o600).unwrap();
+        if let custody::Found::Bad(why) = custody::read_claims(&host, BOOT) {
+            assert!(why.contains("the claims in /run/ironrail/claims.json"), "{why}");
+        }
+    });
+}
+
+#[test]
+fn a_broken_journal_is_named_and_a_broken_ledger_is_read_or_refused() {
+    let host = sim();
+    let path = journal::path("0000:03:00.2");
+    mutate::run(&RECORDS, 1, |bytes| {
+        host.replace(&path, bytes, 0o600).unwrap();
+        if let Err(error) = journal::read(&host, "0000:03:00.2") {
+            assert!(error.to_string().contains(&path), "{error}");
+        }
+    });
+    mutate::run(
+        &[br#"[{"reason":"RdmaMode","goal":"exclusive","attempt":1,"outcome":"pending"}]"#],
+        1,
+        |bytes| {
+            host.replace(files::REBOOTS, bytes, 0o600).unwrap();
+            let _ = ledger::read(&host);
+        },
+    );
+}
+
+#[test]
+fn a_broken_order_makes_a_boot_phase_fail_in_words_or_do_what_it_says() {
+    let fresh = sim().snapshot();
+    mutate::run(&ORDERS, 20, |bytes| {
+        let host = SimHost::new(fresh.clone());
+        host.replace(files::ORDER, bytes, 0o600).unwrap();
+        if let Err(why) = boot::run(&host, Phase::Pre, host.now()) {
+            assert!(why.len() > 10, "{why}");
+        }
+    });
+}
+
+#[test]
+fn whatever_sysfs_says_the_node_is_observed_or_the_reason_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    let host = LinuxHost::new(root).unwrap();
+    let device = "/sys/bus/pci/devices/0000:03:00.0";
+    let files = [
+        "class",
+        "vendor",
+        "device",
+        "sriov_totalvfs",
+        "sriov_numvfs",
+        "sriov_vf_device",
+        "numa_node",
+        "sriov_drivers_autoprobe",
+    ];
+    let good: [&[u8]; 6] = [b"0x020000\n", b"0x15b3\n", b"8\n", b"-1\n", b"mlx5_core\n", b""];
+    std::fs::create_dir_all(format!("{root}{device}/net/eth9")).unwrap();
+    for file in files
+        .iter()
+        .map(|f| format!("{device}/{f}"))
+        .chain(["/proc/sys/kernel/random/boot_id".to_owned()])
+    {
+        std::fs::create_dir_all(format!("{root}{}", file.rsplit_once('/').unwrap().0)).unwrap();
+        std::fs::write(format!("{root}{file}"), "0x020000\n").unwrap();
+    }
+    let mut turn = 0;
+    mutate::run(&good, 4, |bytes| {
+        turn += 1;
+        let path = format!("{root}{device}/{}", files[turn % files.len()]);
+        // Missing now and then, as a file of a function that vanishes is.
+        match turn % 11 {
+            0 => drop(std::fs::remove_file(&path)),
+            _ => std::fs::write(&path, bytes).unwrap(),
+        }
+        if let Err(error) = observe::observe(&host, Vec::new()) {
+            assert!(error.to_string().len() > 5, "{error}");
+        }
+    });
+}
+
+#[test]
+fn broken_messages_of_kubelet_and_runtime_are_refused_or_read() {
+    let pods: &[u8] = b"\n\x3a\n\x08rdma-app\x12\x07default\x1a\x25\n\x04main\x12\x1d\n\x0copenshift/vf\x12\x0c0000:03:00.2";
+    let request: &[u8] = b"\n\x0e\n\x0c0000:03:00.2";
+    mutate::run(&[pods], 1, |bytes| {
+        if let Ok(response) = ListPodResourcesResponse::decode(bytes) {
+            assert!(holders::of_pod_resources(&response).iter().all(|h| h.device.len() == 12));
+        }
+    });
+    mutate::run(&[request, b"\n\x0b\n\x09sandbox-a"], 1, |bytes| {
+        let _ = AllocateRequest::decode(bytes);
+        let _ = ListPodSandboxResponse::decode(bytes);
+    });
+}
