@@ -77,6 +77,7 @@ async fn tell(playground: &Playground, arguments: &Arguments) -> anyhow::Result<
         scenario: arguments.scenario,
         patience: Duration::from_secs(arguments.patience),
         max_unavailable: arguments.max_unavailable.clone(),
+        hands: Some(playground.hands()),
     };
     // With --json, standard output holds the one object and nothing else.
     let mut out: Box<dyn io::Write> = match arguments.json {

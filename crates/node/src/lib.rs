@@ -24,6 +24,7 @@ pub mod offer;
 pub mod plugin;
 pub mod pod_resources;
 pub mod process;
+pub mod programs;
 pub mod proto;
 mod sandboxes;
 pub mod see;

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use host::linux::LinuxHost;
 use node::process::{self, Arguments, Command, Process};
+use node::programs;
 use node::wake::Pace;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ const HOST_ROOT: &str = "/host";
 const KUBELET: &str = "/var/lib/kubelet";
 
 fn main() -> ExitCode {
+    if let Some(code) = as_a_tool() {
+        return code;
+    }
     // Help, version and mistakes in the arguments are answered before anything else is needed.
     let arguments = Arguments::parse();
     match start(&arguments) {
@@ -29,6 +33,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Called as `cat` or `rdma`, as our image has it: looks from where it stands, which is the container.
+fn as_a_tool() -> Option<ExitCode> {
+    let words: Vec<String> = std::env::args().collect();
+    let (program, arguments) = words.split_first()?;
+    let name = program.rsplit('/').next().filter(|name| programs::NAMES.contains(name))?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let finished = match LinuxHost::new("/") {
+        Ok(host) => programs::run(&host, name, &arguments)?,
+        Err(error) => programs::Finished::failed(format!("{name}: {error}\n"), 1),
+    };
+    print!("{}", finished.stdout);
+    eprint!("{}", finished.stderr);
+    Some(ExitCode::from(u8::try_from(finished.status).unwrap_or(1)))
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<()> {

@@ -20,6 +20,7 @@ fn story(scenario: Scenario, mut options: Options, patience: u64) -> (Report, St
     let options = demo::Options {
         scenario,
         patience: Duration::from_secs(patience),
+        hands: Some(playground.hands()),
         ..demo::Options::default()
     };
     let report = runtime.block_on(async {
@@ -147,4 +148,34 @@ fn in_shared_mode_an_operator_that_may_not_write_the_networks_status_fails_the_m
         }
     };
     breaks_in(Scenario::Shared, options, "mistake", "names pool, node and mode");
+}
+
+#[test]
+fn a_budget_holds_a_drain_back_by_name_and_the_rollout_goes_on_when_there_is_room() {
+    let (report, told) = story(Scenario::BlockedDrain, two_nodes(), 60);
+    assert!(report.ok(), "{told}");
+    assert!(told.contains("PodDisruptionBudget database allows 0 disruptions"), "{told}");
+}
+
+#[test]
+fn a_reboot_that_did_not_help_is_said_once_and_not_repeated_until_a_person_asks() {
+    let (report, told) = story(Scenario::RebootDidNotHelp, two_nodes(), 60);
+    assert!(report.ok(), "{told}");
+    let json = report.to_json();
+    let reboots: Vec<_> =
+        json["nodes"].as_array().unwrap().iter().map(|node| node["reboots"].clone()).collect();
+    assert_eq!(reboots, [Value::from(2), Value::from(1)], "{told}");
+}
+
+#[test]
+fn a_second_machine_that_nobody_mends_fails_the_story_of_the_reboot_at_its_end() {
+    let mut options = two_nodes();
+    let faults = vec![Fault::IgnoresKernelArgument, Fault::IgnoresModprobeOption];
+    options.faults.insert("worker-1".to_owned(), faults);
+    breaks_in(
+        Scenario::RebootDidNotHelp,
+        options,
+        "goes on",
+        "node worker-1 is not in exclusive mode",
+    );
 }

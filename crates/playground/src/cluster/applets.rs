@@ -5,31 +5,40 @@ mod ip;
 mod rdma;
 mod shell;
 
+pub use node::programs::Finished;
+
 use host::Host;
+use node::programs::{self, capitalised};
 use std::collections::BTreeMap;
 
-/// What a program leaves behind.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Finished {
-    pub stdout: String,
-    pub stderr: String,
-    pub status: i32,
+/// Puts what comes next behind it; the status is that of the last.
+fn and(mut first: Finished, next: Finished) -> Finished {
+    first.stdout += &next.stdout;
+    first.stderr += &next.stderr;
+    first.status = next.status;
+    first
 }
 
-impl Finished {
-    fn said(stdout: String) -> Self {
-        Self { stdout, ..Self::default() }
-    }
+/// The image that a container runs from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// `ironrail-node`, which is `cat` and `rdma` too, and nothing else.
+    Node,
+    /// `ironrail-operator`, alone.
+    Operator,
+    /// Somebody else's, with a shell and the usual tools.
+    Usual,
+}
 
-    fn failed(stderr: String, status: i32) -> Self {
-        Self { stderr, status, ..Self::default() }
-    }
-
-    fn and(mut self, next: Self) -> Self {
-        self.stdout += &next.stdout;
-        self.stderr += &next.stderr;
-        self.status = next.status;
-        self
+impl Image {
+    /// By the program that the container runs.
+    pub fn of(command: &[String]) -> Self {
+        let program = command.first().map(|path| path.rsplit('/').next().unwrap_or(path));
+        match program {
+            Some("ironrail-node") => Self::Node,
+            Some("ironrail-operator") => Self::Operator,
+            _ => Self::Usual,
+        }
     }
 }
 
@@ -37,9 +46,7 @@ impl Finished {
 pub struct Pod<'a> {
     pub host: &'a dyn Host,
     pub environment: &'a BTreeMap<String, String>,
-    /// True in our own image, whose `cat` expands a pattern that the user's shell passed on, and skips functions
-    /// without the file (the guide's second command).
-    pub own_image: bool,
+    pub image: Image,
 }
 
 /// Runs a command line; `None` means that the image has no such program.
@@ -47,6 +54,11 @@ pub fn run(pod: &Pod, command: &[String]) -> Option<Finished> {
     let (program, arguments) = command.split_first()?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let name = program.rsplit('/').next().unwrap_or(program);
+    match pod.image {
+        Image::Node => return programs::run(pod.host, name, &arguments),
+        Image::Operator => return None,
+        Image::Usual => {}
+    }
     Some(match name {
         "sh" | "bash" => shell::run(pod, &arguments),
         "cat" => cat(pod, &arguments),
@@ -70,31 +82,16 @@ pub fn run(pod: &Pod, command: &[String]) -> Option<Finished> {
 fn cat(pod: &Pod, arguments: &[&str]) -> Finished {
     let mut finished = Finished::default();
     for argument in arguments {
-        let pattern = argument.contains(['*', '?']);
-        let paths = match pattern && pod.own_image {
-            true => shell::expand(pod, argument),
-            false => Vec::new(),
-        };
-        if paths.is_empty() {
-            let one = match pod.host.read(argument) {
-                Ok(bytes) => Finished::said(String::from_utf8_lossy(&bytes).into_owned()),
-                Err(refusal) => Finished::failed(
-                    format!(
-                        "cat: {argument}: {}\n",
-                        capitalised(&host::seam::words(refusal.errno))
-                    ),
-                    1,
-                ),
-            };
-            let status = finished.status.max(one.status);
-            finished = finished.and(one);
-            finished.status = status;
-        }
-        for path in paths {
-            if let Ok(bytes) = pod.host.read(&path) {
-                finished.stdout += &String::from_utf8_lossy(&bytes);
+        let one = match pod.host.read(argument) {
+            Ok(bytes) => Finished::said(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(refusal) => {
+                let why = capitalised(&host::seam::words(refusal.errno));
+                Finished::failed(format!("cat: {argument}: {why}\n"), 1)
             }
-        }
+        };
+        let status = finished.status.max(one.status);
+        finished = and(finished, one);
+        finished.status = status;
     }
     finished
 }
@@ -149,9 +146,4 @@ fn entry(pod: &Pod, directory: &str, name: &str, long: bool) -> String {
         Ok(m) => format!("-rw-r--r-- 1 root root {} {name}\n", m.size),
         Err(_) => format!("?????????? ? ? ? ? {name}\n"),
     }
-}
-
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

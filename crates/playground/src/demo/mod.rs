@@ -2,8 +2,11 @@
 //! commands. What a step calls ok is read from the world: RDMA netlink and sysfs through `exec`, boot counters, node
 //! status, and the order of events as the API tells it to a watch.
 
+mod blocked_drain;
 mod guide;
+mod hands;
 mod manifests;
+mod reboot_did_not_help;
 mod record;
 mod report;
 mod scenario;
@@ -11,6 +14,8 @@ mod scene;
 mod shared;
 mod user;
 
+pub use hands::Hands;
+pub use manifests::Manifests;
 pub use report::Report;
 pub use scenario::Scenario;
 pub use user::{User, until};
@@ -27,11 +32,18 @@ pub struct Options {
     pub patience: Duration,
     /// `maxUnavailable` of the pool, in place of the guide's 1: a number, or a percentage.
     pub max_unavailable: Option<String>,
+    /// A person at the machines, for stories in which one has to be mended.
+    pub hands: Option<Hands>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { scenario: Scenario::Guide, patience: Duration::from_secs(60), max_unavailable: None }
+        Self {
+            scenario: Scenario::Guide,
+            patience: Duration::from_secs(60),
+            max_unavailable: None,
+            hands: None,
+        }
     }
 }
 
@@ -45,7 +57,7 @@ trait Story {
 
 /// Runs a story on a cluster where ironrail is installed, and reports what the world says.
 pub async fn run(user: &User, options: &Options, out: &mut dyn Write) -> Report {
-    let manifests = match manifests::Manifests::read(options.max_unavailable.as_deref()) {
+    let manifests = match Manifests::read(options.max_unavailable.as_deref()) {
         Ok(manifests) => manifests,
         Err(error) => return Report::broken("guide", format!("{error:#}")),
     };
@@ -53,6 +65,8 @@ pub async fn run(user: &User, options: &Options, out: &mut dyn Write) -> Report 
     match options.scenario {
         Scenario::Guide => tell(guide::Guide, &mut scene).await,
         Scenario::Shared => tell(shared::Shared, &mut scene).await,
+        Scenario::BlockedDrain => tell(blocked_drain::BlockedDrain, &mut scene).await,
+        Scenario::RebootDidNotHelp => tell(reboot_did_not_help::RebootDidNotHelp, &mut scene).await,
     }
     scene.finish().await
 }

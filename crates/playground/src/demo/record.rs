@@ -21,6 +21,8 @@ pub enum Stage {
     Drained,
     Rebooting,
     Verifying,
+    /// In service, and not at its goal; nothing more will be tried by itself.
+    Failed,
     Ready,
 }
 
@@ -77,8 +79,9 @@ impl NodeSeen {
         !self.is_up() || self.node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
     }
 
-    fn is_done(&self) -> bool {
-        text(&self.state, "/status/syncStatus") == "Succeeded"
+    /// The sync status of the present order.
+    fn says(&self, status: &str) -> bool {
+        text(&self.state, "/status/syncStatus") == status
             && self.state["status"]["observedGeneration"] == self.state["metadata"]["generation"]
     }
 
@@ -89,7 +92,8 @@ impl NodeSeen {
             annotation::DRAIN_COMPLETE if !self.is_up() => Stage::Rebooting,
             annotation::DRAIN_COMPLETE if rebooted => Stage::Verifying,
             annotation::DRAIN_COMPLETE => Stage::Drained,
-            _ if self.is_done() => Stage::Ready,
+            _ if self.says("Succeeded") => Stage::Ready,
+            _ if self.says("Failed") && !self.is_away() => Stage::Failed,
             _ => Stage::Waiting,
         }
     }

@@ -87,10 +87,13 @@ impl<'a> Teller<'a> {
         self.line(&format!("{:>6.1}s    {text}", self.start.elapsed().as_secs_f64()));
     }
 
-    /// What the reader should know about it, folded at the width of a terminal.
-    pub fn note(&mut self, text: &str) {
-        for line in folded(text, 100) {
-            self.line(&format!("        {line}"));
+    /// The message of a condition, folded at the width of a terminal, as the answer to a command.
+    pub fn message(&mut self, command: &str, message: &str) {
+        self.command(&format!("{command} | grep Message:"), "");
+        let mut indent = "Message:  ";
+        for line in folded(message, 100) {
+            self.line(&format!("        {indent}{line}"));
+            indent = "          ";
         }
     }
 

@@ -1,22 +1,29 @@
 //! The stories that `ironrail demo` can tell, by name, and the cluster that each needs.
 
+use super::reboot_did_not_help;
 use crate::live;
+use host::sim::Fault;
 
 /// A story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     Guide,
     Shared,
+    BlockedDrain,
+    RebootDidNotHelp,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 2] = [Self::Guide, Self::Shared];
+    pub const ALL: [Self; 4] =
+        [Self::Guide, Self::Shared, Self::BlockedDrain, Self::RebootDidNotHelp];
 
     /// As users type it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Guide => "guide",
             Self::Shared => "shared",
+            Self::BlockedDrain => "blocked-drain",
+            Self::RebootDidNotHelp => "reboot-did-not-help",
         }
     }
 
@@ -25,6 +32,10 @@ impl Scenario {
         match self {
             Self::Guide => "the RDMA guide, from the pool to the pod with a device of its own",
             Self::Shared => "the guide in shared mode: no drain, no reboot, two pods on one node",
+            Self::BlockedDrain => "a disruption budget holds a drain back, and the pool says which",
+            Self::RebootDidNotHelp => {
+                "a reboot brings no new mode: said once, never repeated, and mended"
+            }
         }
     }
 
@@ -39,13 +50,25 @@ impl Scenario {
             (Self::Guide, false) => "The guide did NOT work",
             (Self::Shared, true) => "The guide works in shared mode, without a drain or a reboot",
             (Self::Shared, false) => "The guide did NOT work in shared mode",
+            (Self::BlockedDrain, true) => {
+                "The budget was kept, and every node is in exclusive mode"
+            }
+            (Self::BlockedDrain, false) => "The story of the blocked drain did NOT end well",
+            (Self::RebootDidNotHelp, true) => {
+                "One reboot, one reason, and a mended node at its goal"
+            }
+            (Self::RebootDidNotHelp, false) => "The story of the reboot did NOT end well",
         }
     }
 
     /// What the story needs of the cluster besides its nodes.
-    pub fn prepare(self, _options: &mut live::Options) {
+    pub fn prepare(self, options: &mut live::Options) {
         match self {
-            Self::Guide | Self::Shared => {}
+            Self::Guide | Self::Shared | Self::BlockedDrain => {}
+            Self::RebootDidNotHelp => {
+                let faults = vec![Fault::IgnoresKernelArgument, Fault::IgnoresModprobeOption];
+                options.faults.insert(reboot_did_not_help::NODE.to_owned(), faults);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What every story does: it looks at the cluster through the API, from outside and from inside of pods, and tells it.
 
 use super::Options;
+use super::hands::Hands;
 use super::manifests::Manifests;
 use super::record::{NodeSeen, Record, Stage};
 use super::report::{Report, Teller};
@@ -28,6 +29,9 @@ pub struct Scene<'a> {
     /// Names of the nodes.
     pub nodes: Vec<String>,
     pub record: Record,
+    pub hands: Option<Hands>,
+    /// What was last told of each node.
+    told: BTreeMap<String, Stage>,
 }
 
 impl<'a> Scene<'a> {
@@ -45,6 +49,8 @@ impl<'a> Scene<'a> {
             report: Report::default(),
             nodes: Vec::new(),
             record: Record::start(&user.client),
+            hands: options.hands.clone(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -103,26 +109,15 @@ impl<'a> Scene<'a> {
         let per_node = Duration::from_secs(5) * u32::try_from(self.nodes.len()).unwrap_or(0);
         let (limit, start) = (self.patience + per_node, Instant::now());
         let mut crowd = Crowd::default();
-        let mut told: BTreeMap<String, Stage> = BTreeMap::new();
         loop {
-            let (news, counts, done) = {
-                let mut seen = self.record.seen();
+            let (counts, done) = {
+                let seen = self.record.seen();
                 let nodes = || self.nodes.iter().filter_map(|name| seen.nodes.get(name));
                 let mut counts: BTreeMap<Stage, usize> = BTreeMap::new();
                 nodes().for_each(|node| *counts.entry(node.stage).or_default() += 1);
-                let done = nodes().filter(|node| fits(node)).count() == self.nodes.len();
-                (std::mem::take(&mut seen.news), counts, done)
+                (counts, nodes().filter(|node| fits(node)).count() == self.nodes.len())
             };
-            for (node, stage) in
-                news.into_iter().filter(|(_, stage)| few && *stage != Stage::Waiting)
-            {
-                let before = told.insert(node.clone(), stage);
-                // A node that was ready all the time is no news.
-                if stage != Stage::Ready || before.is_some_and(|before| before != Stage::Ready) {
-                    let mode = self.reported_mode(&node);
-                    self.tell.detail(&format!("{node}  {}", in_words(stage, &mode)));
-                }
-            }
+            self.show_news();
             if !few {
                 crowd.tell(&mut self.tell, &counts, done);
             }
@@ -134,6 +129,23 @@ impl<'a> Scene<'a> {
                 return Err(self.why_not(&fits).await);
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Tells each change of a node's stage since the last call, where nodes are few.
+    pub fn show_news(&mut self) {
+        let news = std::mem::take(&mut self.record.seen().news);
+        for (node, stage) in news {
+            if !self.are_few() || stage == Stage::Waiting {
+                continue;
+            }
+            let before = self.told.insert(node.clone(), stage);
+            // A node that was ready all the time is no news.
+            let quiet = stage == Stage::Ready && before.is_none_or(|before| before == Stage::Ready);
+            if !quiet && before != Some(stage) {
+                let mode = self.reported_mode(&node);
+                self.tell.detail(&format!("{node}  {}", in_words(stage, &mode)));
+            }
         }
     }
 
@@ -343,6 +355,7 @@ fn in_words(stage: Stage, mode: &str) -> String {
         Stage::Drained => "drained".to_owned(),
         Stage::Rebooting => "rebooting".to_owned(),
         Stage::Verifying => "rebooted, verifying".to_owned(),
+        Stage::Failed => format!("in service again, not at its goal: RDMA mode {mode}"),
         Stage::Ready => format!("ready, RDMA mode {mode}"),
     }
 }
@@ -358,17 +371,18 @@ pub fn devices(output: &str) -> Vec<String> {
 /// The table of a crowd: one line a second, and only where a number changed.
 #[derive(Default)]
 struct Crowd {
-    told: Option<(Instant, [usize; 6])>,
+    told: Option<(Instant, [usize; 7])>,
 }
 
 impl Crowd {
-    const STAGES: [(Stage, &'static str); 6] = [
+    const STAGES: [(Stage, &'static str); 7] = [
         (Stage::Ready, "ready"),
         (Stage::Verifying, "verifying"),
         (Stage::Rebooting, "rebooting"),
         (Stage::Drained, "drained"),
         (Stage::Draining, "draining"),
         (Stage::Waiting, "waiting"),
+        (Stage::Failed, "failed"),
     ];
 
     fn tell(&mut self, tell: &mut Teller<'_>, counts: &BTreeMap<Stage, usize>, last: bool) {

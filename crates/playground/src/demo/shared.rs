@@ -173,9 +173,7 @@ async fn mistake(scene: &mut Scene<'_>) -> Result<(), String> {
         sentence.map(str::to_owned).ok_or_else(missing)
     })
     .await?;
-    let typed = "kubectl get sriovnetwork rdma-network-exclusive -o yaml | grep message";
-    scene.tell.command(typed, "");
-    scene.tell.note(&format!("message: its {message}"));
+    scene.tell.message(&format!("kubectl describe sriovnetwork {name}"), &message);
     Ok(())
 }
 

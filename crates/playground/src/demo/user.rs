@@ -96,6 +96,15 @@ impl User {
         }
     }
 
+    /// What `kubectl get` prints of a collection: the server's own table.
+    pub async fn table(&self, path: &str) -> Result<String, String> {
+        let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+        let request = http::Request::get(path).header("Accept", accept).body(Vec::new());
+        let request = request.map_err(|error| error.to_string())?;
+        let table = self.client.request::<Value>(request).await;
+        table.map(|table| printed(&table)).map_err(|error| format!("cannot get {path}: {error}"))
+    }
+
     /// `kubectl exec` without a terminal.
     pub async fn exec(
         &self,
@@ -125,6 +134,31 @@ impl User {
         let success = status.is_some_and(|s| s.status.as_deref() == Some("Success"));
         Ok(Executed { stdout, stderr, success })
     }
+}
+
+/// A table as kubectl prints it: columns of priority 0, three blanks between them.
+fn printed(table: &Value) -> String {
+    let columns = table["columnDefinitions"].as_array().into_iter().flatten().enumerate();
+    let shown: Vec<(usize, String)> = columns
+        .filter(|(_, column)| column["priority"] == 0)
+        .map(|(at, column)| (at, column["name"].as_str().unwrap_or_default().to_uppercase()))
+        .collect();
+    let mut rows: Vec<Vec<String>> = vec![shown.iter().map(|(_, name)| name.clone()).collect()];
+    for row in table["rows"].as_array().into_iter().flatten() {
+        let cell = |at: &usize| match &row["cells"][*at] {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        rows.push(shown.iter().map(|(at, _)| cell(at)).collect());
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..shown.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}   "));
+        cells.collect::<String>().trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Asks again and again until there is an answer, or says what was missing in the end.

@@ -12,10 +12,11 @@ mod watch;
 pub use exec::{Ended, Exec};
 pub use tls::Certificates;
 
-use crate::store::{Store, User};
+use crate::store::{Store, Topic, User};
 use anyhow::Context;
 use api::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch as signal;
@@ -24,27 +25,61 @@ use tokio::sync::watch as signal;
 pub struct Shared {
     store: Mutex<Store>,
     changed: signal::Sender<u64>,
+    topics: Mutex<Topics>,
+}
+
+/// Who waits for a change of what.
+#[derive(Default)]
+struct Topics {
+    /// The revision up to which everybody was told.
+    told: u64,
+    waiting: BTreeMap<Topic, signal::Sender<u64>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
     pub fn new(store: Store) -> Arc<Self> {
         let (changed, _) = signal::channel(store.revision());
-        Arc::new(Self { store: Mutex::new(store), changed })
+        let topics = Topics { told: store.revision(), waiting: BTreeMap::new() };
+        Arc::new(Self { store: Mutex::new(store), changed, topics: Mutex::new(topics) })
     }
 
     /// The store, for one request. Whoever changed it calls `tell` afterwards.
     pub fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.store)
     }
 
     /// Wakes the watches and the cluster when the store has changed.
     pub fn tell(&self, revision: u64) {
+        let mut topics = locked(&self.topics);
+        if topics.told < revision {
+            let changed = self.store().topics_since(topics.told);
+            topics.told = revision;
+            for topic in changed {
+                let Some(waiting) = topics.waiting.get(&topic) else { continue };
+                match waiting.receiver_count() {
+                    0 => drop(topics.waiting.remove(&topic)),
+                    _ => drop(waiting.send_replace(revision)),
+                }
+            }
+        }
+        drop(topics);
         self.changed.send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
     }
 
     /// A receiver that wakes at every change.
     pub fn changes(&self) -> signal::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// A receiver that wakes when something of the topic has changed.
+    fn changes_of(&self, topic: Topic) -> signal::Receiver<u64> {
+        let mut topics = locked(&self.topics);
+        let told = topics.told;
+        topics.waiting.entry(topic).or_insert_with(|| signal::channel(told).0).subscribe()
     }
 
     /// Answers one request of a user, now.

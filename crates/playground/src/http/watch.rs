@@ -1,4 +1,4 @@
-//! A watch as a stream of lines: what the store's cursor tells, each time the store has changed.
+//! A watch as a stream of lines: what the store's cursor tells, each time something of its topic has changed.
 
 use super::Shell;
 use super::route::json;
@@ -28,12 +28,13 @@ struct Follower {
 }
 
 pub fn stream(shell: Shell, who: User, request: Request) -> Response {
-    let changes = shell.shared.changes();
     let started = shell.shared.store().watch(Timestamp::now(), &who, &request);
     let watch = match started {
         Ok(watch) => watch,
         Err(refused) => return json(refused.status, &refused.body),
     };
+    // A change between the start of the watch and here is seen by its first poll.
+    let changes = shell.shared.changes_of(watch.topic());
     let seconds = request.query.get("timeoutSeconds").and_then(|text| text.parse().ok());
     let life = seconds.map_or(LIFE, Duration::from_secs);
     let now = Instant::now();

@@ -9,7 +9,7 @@ mod shell;
 mod tick;
 
 use crate::cluster::cluster::Cluster;
-use crate::demo::User as DemoUser;
+use crate::demo::{Hands, User as DemoUser};
 use crate::http::{Server, Shared};
 use crate::install;
 use crate::openshift;
@@ -134,12 +134,24 @@ impl Playground {
         self.server.kubeconfig("admin", &self.server.admin_token, "default")
     }
 
+    /// A kubeconfig of a service account.
+    pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> String {
+        let user = User::service_account(namespace, account);
+        let token = self.server.shared.store().issue_token(&user);
+        self.server.kubeconfig(account, &token, namespace)
+    }
+
     /// The admin as a user of the API.
     pub fn admin(&self) -> anyhow::Result<DemoUser> {
         let server = format!("https://{}", self.server.address);
         let authority = self.server.certificates.authority_der();
         let config = runtime::config(&server, authority, &self.server.admin_token)?;
         Ok(DemoUser { client: kube::Client::try_from(config)? })
+    }
+
+    /// A person at the machines.
+    pub fn hands(&self) -> Hands {
+        Hands(Arc::clone(&self.cluster))
     }
 
     /// The machines and kubelets, for tests that look behind the API or break something.

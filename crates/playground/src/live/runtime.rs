@@ -22,8 +22,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 type Main = Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<()>> + Send>;
 type Ended = anyhow::Result<()>;
 
-/// How often a process on a simulated machine looks whether the machine changed; no kernel tells it.
-const PACE: Pace = Pace::Every(Duration::from_millis(200));
+/// How often a process on a simulated machine looks whether the machine changed; no kernel tells it. Many machines on one
+/// computer look less often, or they would do nothing else.
+fn pace(machines: usize) -> Pace {
+    let crowd = u32::try_from(machines).unwrap_or(u32::MAX);
+    Pace::Every(Duration::from_millis(200).max(Duration::from_millis(5).saturating_mul(crowd)))
+}
 
 /// What a process needs of the playground besides its container.
 pub struct Surroundings {
@@ -139,6 +143,7 @@ impl Containers {
                 let host =
                     host.ok_or_else(|| anyhow::anyhow!("there is no machine {}", container.node))?;
                 let kubelet = self.surroundings.directory.join(&container.node);
+                let pace = pace(self.surroundings.cluster_hosts.len());
                 Some(Box::new(move || {
                     Box::pin(async move {
                         let host = Arc::new(host);
@@ -150,7 +155,7 @@ impl Containers {
                             host,
                             root: kubelet.clone(),
                             kubelet,
-                            pace: PACE,
+                            pace,
                             image,
                             log,
                             stop,

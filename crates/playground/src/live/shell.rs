@@ -53,12 +53,10 @@ impl PodShell for Shell {
                     .map_err(|e| e.to_string())?
             }
         };
-        let own_image =
-            container.command.first().is_some_and(|program| program.starts_with("ironrail-"));
         let inside = applets::Pod {
             host: &view as &dyn Host,
             environment: &container.environment,
-            own_image,
+            image: applets::Image::of(&container.command),
         };
         let finished =
             applets::run(&inside, &exec.command).unwrap_or_else(|| missing(&exec.command));

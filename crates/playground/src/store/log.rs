@@ -90,6 +90,14 @@ impl Log {
         Some(found.into_iter().map(|change| change.object.clone()).collect())
     }
 
+    /// The kinds and objects that changed after `revision`, as far as they are remembered.
+    pub fn changed_since(&self, revision: u64) -> impl Iterator<Item = (KindId, &Value)> {
+        self.changes.iter().flat_map(move |(kind, changes)| {
+            let new = changes.iter().rev().take_while(move |change| change.revision > revision);
+            new.map(|change| (*kind, &*change.object))
+        })
+    }
+
     /// The changes of a kind after `revision`.
     pub fn since(&self, kind: KindId, revision: u64) -> impl Iterator<Item = &Change> {
         let changes = self.changes.get(&kind);

@@ -50,7 +50,7 @@ pub use refusal::{FieldError, Refusal};
 pub use registry::{Kind, Version};
 pub use selectors::{Selector, SelectorError};
 pub use user::User;
-pub use watch::Watch;
+pub use watch::{Topic, Watch};
 
 use address::Address;
 use api::wire::{Method, ObjectKey, Request, Response};

@@ -86,6 +86,12 @@ impl Selector {
         self
     }
 
+    /// The one name that an object must have to be selected, if there is one.
+    pub fn name(&self) -> Option<&str> {
+        let pinned = self.fields.iter().find(|field| field.equal && field.path == "metadata.name");
+        pinned.map(|field| field.value.as_str())
+    }
+
     pub fn matches(&self, object: &Value) -> bool {
         let labels = object::at(object, &["metadata", "labels"]).and_then(Value::as_object);
         self.labels.iter().all(|requirement| requirement.matches(labels))

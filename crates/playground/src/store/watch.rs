@@ -9,7 +9,16 @@ use super::{EventType, Refusal, Store, User};
 use api::wire::{Request, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Objects of one kind: all of them, or those of one name. A server with many watches wakes only those of the topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Topic {
+    kind: KindId,
+    /// Empty means every name.
+    name: String,
+}
 
 /// A watch: what it selects and how far it has seen.
 #[derive(Debug, Clone)]
@@ -35,6 +44,11 @@ impl Watch {
     /// True after an error event: nothing more will come, the client must list again.
     pub fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// What has to change before there can be news for this watch.
+    pub fn topic(&self) -> Topic {
+        Topic { kind: self.kind, name: self.scope.selector.name().unwrap_or_default().to_owned() }
     }
 
     /// The revision up to which everything was told.
@@ -82,6 +96,16 @@ impl Store {
             bookmarks: call.options.bookmarks,
             ended: false,
         })
+    }
+
+    /// The topics of every change after `revision`: of its kind, and of its name in it.
+    pub fn topics_since(&self, revision: u64) -> BTreeSet<Topic> {
+        let mut topics = BTreeSet::new();
+        for (kind, object) in self.log.changed_since(revision) {
+            topics.insert(Topic { kind, name: String::new() });
+            topics.insert(Topic { kind, name: object::name(object).to_owned() });
+        }
+        topics
     }
 
     /// What happened since the last poll, in order.

@@ -3,6 +3,7 @@
 use super::{Finished, Pod};
 use host::Namespace;
 use host::seam::RdmaDevice;
+use node::programs::rdma::{guid, links};
 
 pub fn run(pod: &Pod, arguments: &[&str]) -> Finished {
     let words: Vec<&str> = arguments.iter().copied().filter(|a| !a.starts_with('-')).collect();
@@ -44,17 +45,6 @@ pub fn run(pod: &Pod, arguments: &[&str]) -> Finished {
     }
 }
 
-fn links(device: &RdmaDevice) -> String {
-    let line = |port: &host::seam::RdmaPort| {
-        let netdev = port.netdev_name.as_ref().map(|n| format!("netdev {n} ")).unwrap_or_default();
-        format!(
-            "link {}/{} state {} physical_state {} {netdev}\n",
-            device.name, port.number, port.state, port.physical_state
-        )
-    };
-    device.ports.iter().map(line).collect()
-}
-
 fn device(device: &RdmaDevice) -> String {
     format!(
         "{}: {}: node_type ca fw 16.35.2000 node_guid {} sys_image_guid {} \n",
@@ -62,16 +52,5 @@ fn device(device: &RdmaDevice) -> String {
         device.name,
         guid(device.node_guid),
         guid(device.system_image_guid),
-    )
-}
-
-/// A GUID as the kernel and the tools write it: four groups of four hex digits.
-fn guid(guid: u64) -> String {
-    format!(
-        "{:04x}:{:04x}:{:04x}:{:04x}",
-        guid >> 48,
-        guid >> 32 & 0xffff,
-        guid >> 16 & 0xffff,
-        guid & 0xffff
     )
 }

@@ -1,6 +1,7 @@
 //! `sh -c` as far as the guide goes: words, quotes, variables, patterns, `&&` and `;`.
 
-use super::{Finished, Pod, run as run_program};
+use super::{Finished, Pod, and, run as run_program};
+use node::programs::pattern;
 
 /// Runs `sh -c LINE`.
 pub fn run(pod: &Pod, arguments: &[&str]) -> Finished {
@@ -20,14 +21,14 @@ pub fn run(pod: &Pod, arguments: &[&str]) -> Finished {
     for word in words.into_iter().chain([Word::Then]) {
         let Word::Text(text, pattern) = word else {
             if !command.is_empty() {
-                finished = finished.and(one(pod, &std::mem::take(&mut command)));
+                finished = and(finished, one(pod, &std::mem::take(&mut command)));
             }
             if word == Word::And && finished.status != 0 {
                 return finished;
             }
             continue;
         };
-        let expanded = if pattern { expand(pod, &text) } else { Vec::new() };
+        let expanded = if pattern { pattern::expand(pod.host, &text) } else { Vec::new() };
         match expanded.is_empty() {
             true => command.push(text),
             false => command.extend(expanded),
@@ -121,38 +122,4 @@ fn variable(letters: &mut std::iter::Peekable<std::str::Chars>, pod: &Pod) -> St
         letters.next_if_eq(&'}');
     }
     pod.environment.get(&name).cloned().unwrap_or_default()
-}
-
-/// Paths that match the pattern, sorted; none when nothing matches.
-pub fn expand(pod: &Pod, pattern: &str) -> Vec<String> {
-    let mut found = vec![String::new()];
-    for part in pattern.split('/').filter(|p| !p.is_empty()) {
-        found = match part.contains(['*', '?']) {
-            false => found.into_iter().map(|path| format!("{path}/{part}")).collect(),
-            true => found
-                .into_iter()
-                .flat_map(|path| {
-                    let directory = if path.is_empty() { "/" } else { &path };
-                    let names = pod.host.list(directory).unwrap_or_default();
-                    let fits =
-                        names.into_iter().filter(|name| matches(part.as_bytes(), name.as_bytes()));
-                    fits.map(|name| format!("{path}/{name}")).collect::<Vec<_>>()
-                })
-                .collect(),
-        };
-    }
-    found.retain(|path| pod.host.metadata(path).is_ok());
-    found
-}
-
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.first(), name.first()) {
-        (None, None) => true,
-        (Some(b'*'), _) => {
-            matches(&pattern[1..], name) || (!name.is_empty() && matches(pattern, &name[1..]))
-        }
-        (Some(b'?'), Some(_)) => matches(&pattern[1..], &name[1..]),
-        (Some(p), Some(n)) if p == n => matches(&pattern[1..], &name[1..]),
-        _ => false,
-    }
 }
