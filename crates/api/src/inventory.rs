@@ -5,6 +5,7 @@ use crate::nodestate::RebootRecord;
 use crate::pci::PciAddress;
 use crate::primitives::{EswitchMode, LinkType, RdmaMode};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,10 @@ pub struct Inventory {
     pub reboots: Vec<RebootRecord>,
     /// The mode that the node had when we first saw it, as saved on the host.
     pub initial_rdma_mode: Option<RdmaMode>,
+    /// What the firmware says of SR-IOV, for PFs that show fewer VFs than they are asked for.
+    pub firmware: BTreeMap<PciAddress, FirmwareFacts>,
+    /// Kernel lockdown keeps programs from the cards' firmware.
+    pub locked_down: bool,
     /// PFs that we configured before (the PF store): ours to reset when no policy asks for them.
     pub configured: Vec<PciAddress>,
 }
@@ -41,6 +46,45 @@ pub struct RdmaSubsystem {
     pub kernel_argument_tool: Option<String>,
     /// True when the root file system lets us write `modprobe.d`.
     pub modprobe_writable: bool,
+}
+
+/// What could be learnt from the firmware of a card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FirmwareFacts {
+    Known(FirmwareSriov),
+    /// The driver lists no parameters, and the host has no `mstconfig`.
+    ToolMissing,
+    /// It was asked and did not answer; the sentence says why.
+    Unreadable(String),
+}
+
+/// SR-IOV in the firmware of a card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FirmwareSriov {
+    pub source: FirmwareSource,
+    pub enabled: Setting<bool>,
+    pub vfs: Setting<u32>,
+    /// A BlueField whose own processor owns the ports: the host must not set this.
+    pub dpu_mode: bool,
+}
+
+/// Who tells and sets the firmware's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FirmwareSource {
+    /// The driver's permanent parameters.
+    Devlink,
+    /// NVIDIA's program.
+    Mstconfig,
+}
+
+/// A value of this boot, and that of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting<T> {
+    pub current: T,
+    pub next: T,
 }
 
 /// One physical function: a PCI network function with the SR-IOV capability.

@@ -173,7 +173,14 @@ pub struct RebootRecord {
 pub enum RebootOutcome {
     Pending,
     Helped,
-    DidNotHelp { expected: String, found: String },
+    DidNotHelp {
+        expected: String,
+        found: String,
+    },
+    /// What the boot was to bring could not be prepared, so there was no reboot.
+    Refused {
+        why: String,
+    },
 }
 
 /// One PF as the daemon sees it.

@@ -6,7 +6,7 @@ use api::nodestate::Interface;
 use api::{PciAddress, files};
 use host::kernel_argument::{self, Tool};
 use host::{
-    Host, device_lock, driver_bind, eswitch, function, link, rdma_mode, reboot, vf_count,
+    Host, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode, reboot, vf_count,
     vf_settings,
 };
 use planner::action::{RebootCause, VfDriver};
@@ -37,6 +37,7 @@ fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
             done(kernel_argument::set(host, tool, None))
         }
         Action::SwitchRdmaMode { mode } => done(rdma_mode::switch(host, *mode)),
+        Action::RaiseFirmware { pf, source, vfs } => done(firmware::raise(host, pf, *source, *vfs)),
         // The booking is the whole of it; a person does the rest.
         Action::LeaveReboot { .. } => Ok(()),
         Action::Reboot { causes, .. } => done(reboot::ask(host, &in_words(causes))),

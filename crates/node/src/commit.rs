@@ -6,7 +6,7 @@ use crate::status::{self, Progress};
 use crate::sweep::Finding;
 use crate::world::NodeWorld;
 use api::inventory::Inventory;
-use api::nodestate::{NodeStateStatus, SriovNetworkNodeState};
+use api::nodestate::{NodeStateStatus, RebootOutcome, SriovNetworkNodeState};
 use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
 use api::{Timestamp, annotation, names};
 use planner::{Blocker, DrainRequest, Reason};
@@ -113,7 +113,9 @@ fn sync_event(
 }
 
 fn reboot_event(state: &SriovNetworkNodeState, status: &NodeStateStatus, now: Timestamp) -> Write {
-    let booked = status.reboots.iter().filter(|r| r.boot_id_before == status.boot_id);
+    let booked = status.reboots.iter().filter(|record| {
+        record.boot_id_before == status.boot_id && record.outcome == RebootOutcome::Pending
+    });
     let goals: Vec<String> = booked.map(|r| format!("{} {}", r.reason, r.goal)).collect();
     event(state, false, "RebootNode", format!("rebooting for {}", goals.join(" and ")), now)
 }

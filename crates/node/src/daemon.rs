@@ -54,6 +54,7 @@ struct Work<'a> {
     desired: Desired,
     turn: Turn,
     leave: Leave,
+    no_firmware_writes: bool,
     /// What the API refused of the last step's writes.
     refused: Option<&'a str>,
     prefix: &'a str,
@@ -135,6 +136,7 @@ impl Daemon {
                 by_person: world.config.spec.disable_reboot,
                 retry: world.retry_reboot().to_owned(),
             },
+            no_firmware_writes: world.config.spec.disable_plugins.iter().any(|p| p == "mellanox"),
             refused: world.refused.as_deref(),
             prefix: &self.prefix,
             now,
@@ -155,10 +157,11 @@ impl Work<'_> {
         }
         for _ in 0..ROUNDS {
             let confirmed = &mut self.confirmed.borrow_mut();
-            let seen = match see(self.host, self.pods, confirmed, self.state, self.now) {
-                Ok(seen) => seen,
-                Err(why) => return Report::blind(why),
-            };
+            let seen =
+                match see(self.host, self.pods, confirmed, self.state, &self.desired, self.now) {
+                    Ok(seen) => seen,
+                    Err(why) => return Report::blind(why),
+                };
             if let Some(report) = self.round(seen, failed) {
                 return report;
             }
@@ -174,6 +177,7 @@ impl Work<'_> {
             turn: self.turn,
             offered: seen.offered.clone(),
             reboots: self.leave.clone(),
+            no_firmware_writes: self.no_firmware_writes,
         };
         let plan = planner::plan(&self.desired, &seen.inventory, &permission, self.now);
         let findings = audit::plan(&self.desired, &seen.inventory, &permission, &plan);
@@ -248,13 +252,19 @@ impl Work<'_> {
             None => self.refused.map(|why| (MIRROR, why.to_owned())),
         };
         let goes = is_mirrored && unwritable.is_none();
-        if goes && let Err(error) = carry_out(self.host, &plan.steps, &booked) {
-            failed.insert(Lane::Node, error);
+        let mut booked = booked;
+        let mut stopped = false;
+        if goes && let Err((action, error)) = carry_out(self.host, &plan.steps, &booked) {
+            stopped = true;
+            match self.without_the_refused(plan, action, &error, &seen.inventory.boot_id) {
+                Some(closed) => booked = closed,
+                None => _ = failed.insert(Lane::Node, error),
+            }
         }
         let mut report = self.report(seen, plan, failed);
         let asked = plan.steps.iter().any(|step| matches!(step.action, Action::Reboot { .. }));
-        report.rebooting = goes && asked && !failed.contains_key(&Lane::Node);
-        report.first_tell = !is_mirrored || (goes && !asked);
+        report.rebooting = goes && asked && !stopped;
+        report.first_tell = !is_mirrored || (goes && (stopped || !asked));
         if let Some((place, why)) = unwritable {
             let blocker = Blocker::LedgerNotWritten { place, why };
             tracing::warn!("{blocker}");
@@ -264,6 +274,23 @@ impl Work<'_> {
             inventory.reboots = booked;
         }
         report
+    }
+
+    /// A card whose firmware refuses a value keeps nobody from the reboot: its goal is closed, and the rest goes on.
+    fn without_the_refused(
+        &self,
+        plan: &Plan,
+        action: &Action,
+        why: &str,
+        boot_id: &str,
+    ) -> Option<Vec<RebootRecord>> {
+        let Action::RaiseFirmware { pf, .. } = action else { return None };
+        let (causes, _) = planner::order::reboot_of(&plan.steps)?;
+        let of_card = format!("{pf} ");
+        let cause = causes.iter().find(|cause| cause.goal.starts_with(&of_card))?;
+        let retry = &self.leave.retry;
+        let closed = planner::ledger::refuse(&plan.ledger, cause, why, boot_id, retry, self.now);
+        ledger::write(self.host, &closed).is_ok().then_some(closed)
     }
 
     fn report(&self, seen: Seen, plan: &Plan, failed: &Failed) -> Report {
@@ -329,15 +356,20 @@ fn run(host: &dyn Host, steps: &[&Step], failed: &mut Failed) {
     }
 }
 
-fn carry_out(host: &dyn Host, steps: &[Step], booked: &[RebootRecord]) -> Result<(), String> {
+/// The error names the action that stopped it.
+fn carry_out<'a>(
+    host: &dyn Host,
+    steps: &'a [Step],
+    booked: &[RebootRecord],
+) -> Result<(), (&'a Action, String)> {
     for step in steps.iter().filter(|step| step.lane == Lane::Node) {
         if matches!(step.action, Action::Reboot { .. } | Action::LeaveReboot { .. }) {
             let refused = |refusal| {
                 format!("{refusal}; the node is not rebooted while the ledger cannot be written")
             };
-            ledger::write(host, booked).map_err(refused)?;
+            ledger::write(host, booked).map_err(refused).map_err(|e| (&step.action, e))?;
         }
-        apply::step(host, step)?;
+        apply::step(host, step).map_err(|error| (&step.action, error))?;
         tracing::info!(because = step.because, "{}", step.action);
     }
     Ok(())

@@ -241,7 +241,11 @@ impl Life {
             self.turn(&self.host.clone());
         }
         assert_eq!(self.writes, writes, "{}", self.told.join("\n"));
-        assert_eq!(self.host.take_journal(), Vec::<String>::new());
+        // Asking a card's firmware takes a program and changes nothing.
+        let asks = |line: &String| line.starts_with("run mstconfig -e") && line.ends_with(" q");
+        let journal = self.host.take_journal();
+        let changes: Vec<&String> = journal.iter().filter(|line| !asks(line)).collect();
+        assert_eq!(changes, Vec::<&String>::new());
     }
 
     fn tell(&mut self, expected: Expect) {
@@ -554,6 +558,129 @@ fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
         plugin: offer 1 [ready ready]
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 2, 2));
+    life.assert_quiet();
+}
+
+/// The order of `wants`, for the card on this bus.
+fn wants_on(life: &mut Life, rdma: &str, bus: u8, vfs: u32) {
+    life.wants(rdma, vfs);
+    life.state["spec"]["interfaces"][0]["pciAddress"] = json!(format!("0000:{bus:02x}:00.0"));
+    life.state["spec"]["interfaces"][0]["name"] = json!(format!("enp{bus}s0f0"));
+    life.deliver();
+}
+
+/// A worker with cards as they come; a pod keeps its network namespace, so no mode is switched live.
+fn cards_as_they_come() -> Life {
+    let clock = Timestamp::from_second(1_700_000_000).unwrap();
+    let life = Life::new(Machine::firmware_worker(NODE, Flavour::Rhel, clock));
+    life.host.machine().start_process_in_new_namespace("pause");
+    life
+}
+
+#[test]
+fn firmware_and_mode_take_one_drain_and_one_reboot() {
+    let mut life = cards_as_they_come();
+    wants_on(&mut life, "exclusive", 3, 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 4 vfs
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        plugin: offer 1 []
+        operator: DrainComplete
+        status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
+        event RebootNode: rebooting for RdmaMode exclusive and Firmware 0000:03:00.0 SRIOV_EN=True NUM_OF_VFS=4
+        the machine boots
+        status Succeeded, rdma exclusive, 4 vfs, reboot 1 helped, reboot 1 helped
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 [ready ready ready ready]
+    "#]]);
+    let vfs = life.host.machine().vfs_of(&"0000:03:00.0".parse().unwrap()).len();
+    assert_eq!((life.machine_says().0, vfs), (Some(api::RdmaMode::Exclusive), 4));
+    assert_eq!(life.machine_says().2, 2);
+    life.assert_quiet();
+}
+
+#[test]
+fn firmware_with_room_for_too_few_is_raised_with_one_reboot() {
+    let mut life = cards_as_they_come();
+    wants_on(&mut life, "", 5, 4);
+    life.settle();
+    let vfs = life.host.machine().vfs_of(&"0000:05:00.0".parse().unwrap()).len();
+    assert_eq!((vfs, life.machine_says().2), (4, 2), "{}", life.told.join("\n"));
+    life.assert_quiet();
+}
+
+#[test]
+fn firmware_that_ignores_the_write_is_rebooted_for_once_and_named() {
+    let mut life = cards_as_they_come();
+    wants_on(&mut life, "", 9, 4);
+    life.settle();
+    life.told.drain(..life.told.iter().position(|line| line == "the machine boots").unwrap());
+    life.tell(expect![[r#"
+        the machine boots
+        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring firmware setting: expected 0000:09:00.0 SRIOV_EN=True NUM_OF_VFS=4, found SRIOV_EN=True (next boot True), NUM_OF_VFS=2 (next boot 4), after firmware by mstconfig; no further reboot for this: the server may need a cold power cycle (power off and on, not only a reboot), then annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: a reboot did not bring firmware setting: expected 0000:09:00.0 SRIOV_EN=True NUM_OF_VFS=4, found SRIOV_EN=True (next boot True), NUM_OF_VFS=2 (next boot 4), after firmware by mstconfig; no further reboot for this: the server may need a cold power cycle (power off and on, not only a reboot), then annotate the node with ironrail.dev/retry-reboot=<a new value>
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+    "#]]);
+    assert_eq!(life.machine_says().2, 2);
+    life.assert_quiet();
+}
+
+#[test]
+fn firmware_that_refuses_the_write_keeps_nobody_from_the_mode() {
+    let mut life = cards_as_they_come();
+    wants_on(&mut life, "exclusive", 5, 500);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 500 vfs
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        plugin: offer 1 []
+        operator: DrainComplete
+        status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, reboot 1 refused
+        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
+        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
+        event RebootNode: rebooting for Firmware 0000:05:00.0 SRIOV_EN=True NUM_OF_VFS=500 and RdmaMode exclusive
+        the machine boots
+        status Failed, rdma exclusive, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 helped, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+    "#]]);
+    assert_eq!((life.machine_says().0, life.machine_says().2), (Some(api::RdmaMode::Exclusive), 2));
+    life.assert_quiet();
+}
+
+#[test]
+fn firmware_that_may_not_be_written_stays_as_it_is() {
+    let mut life = cards_as_they_come();
+    life.world.config.spec.disable_plugins = vec!["mellanox".to_owned()];
+    wants_on(&mut life, "", 3, 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status Failed, rdma shared, 0 vfs, FirmwareWritesDisabled, error: cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: disablePlugins has mellanox; by hand: mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=4, then reboot
+        event SyncStatusChanged: Status changed from:  to: Failed. Last Error: cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: disablePlugins has mellanox; by hand: mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=4, then reboot
+        plugin: offer 1 []
+    "#]]);
+    assert_eq!(life.machine_says().2, 1);
     life.assert_quiet();
 }
 

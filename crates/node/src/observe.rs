@@ -5,10 +5,10 @@
 
 use crate::ledger;
 use api::custody::Holder;
-use api::inventory::{Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
+use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, files};
 use host::seam::{Link, LinkQuery, RdmaDevice};
-use host::{Host, Namespace, Refusal, kernel_argument, rdma_mode};
+use host::{Host, Namespace, Refusal, firmware, kernel_argument, rdma_mode};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 
@@ -37,7 +37,24 @@ pub fn observe(host: &dyn Host, holders: Vec<Holder>) -> Result<Inventory, Obser
         reboots: ledger::read(host).map_err(failed("the reboot ledger"))?,
         initial_rdma_mode: ledger::initial_mode(host).map_err(failed("the initial state"))?,
         configured: configured(host)?,
+        firmware: BTreeMap::new(),
+        locked_down: firmware::locked_down(host).map_err(failed("kernel lockdown"))?,
     })
+}
+
+/// Asks the firmware of each PF that shows fewer VFs than it is asked for. Not of the others: asking takes a program and
+/// a second.
+pub fn firmware_of(
+    host: &dyn Host,
+    asked: &BTreeMap<PciAddress, u32>,
+    functions: &[PhysicalFunction],
+) -> BTreeMap<PciAddress, FirmwareFacts> {
+    let too_few = |pf: &&PhysicalFunction| {
+        let asked = asked.get(&pf.pci).copied().unwrap_or_default();
+        HIDES_CAPABILITY.contains(&pf.vendor.as_str()) && pf.total_vfs.unwrap_or_default() < asked
+    };
+    let short = functions.iter().filter(too_few);
+    short.map(|pf| (pf.pci, firmware::read(host, &pf.pci))).collect()
 }
 
 /// The identity of this boot.

@@ -13,6 +13,7 @@ use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::{PciAddress, Timestamp};
 use host::journal::JournalError;
 use host::{Host, Refusal, journal};
+use planner::Desired;
 use std::collections::BTreeSet;
 
 /// One moment of a node.
@@ -34,6 +35,7 @@ pub fn see(
     pods: &[Holder],
     confirmed: &mut Confirmed,
     state: &SriovNetworkNodeState,
+    desired: &Desired,
     now: Timestamp,
 ) -> Result<Seen, String> {
     let boot_id = observe::boot_id(host).map_err(in_full)?;
@@ -44,6 +46,9 @@ pub fn see(
     holders::confirm(confirmed, pods, &claims, now);
     let holders = holders::join(pods, &journalled(host)?, &claims, confirmed, now);
     let mut inventory = observe::observe(host, holders).map_err(in_full)?;
+    let asked = desired.functions.iter().map(|function| (function.pci, function.num_vfs));
+    inventory.firmware =
+        observe::firmware_of(host, &asked.collect(), &inventory.physical_functions);
     let on_host = std::mem::take(&mut inventory.reboots);
     inventory.reboots = ledger::union(&on_host, &state.status.reboots, &boot_id);
     save_initial_mode(host, state, &mut inventory)

@@ -3,6 +3,7 @@
 //! The executor has one match over `Action` and no choice to make: every value that an operation needs is in the
 //! action. Whether an action is right, may run now, or must wait is decided in `order`, never here.
 
+use api::inventory::FirmwareSource;
 use api::nodestate::Interface;
 use api::{EswitchMode, PciAddress, RdmaMode};
 use std::collections::BTreeSet;
@@ -21,6 +22,8 @@ pub enum Action {
     RemoveKernelArgument { tool: String },
     /// Switches the RDMA subsystem at once, by RDMA netlink (kernel: EBUSY while another network namespace exists).
     SwitchRdmaMode { mode: RdmaMode },
+    /// Has the card's firmware show at least this many VFs from the next boot on, and SR-IOV on.
+    RaiseFirmware { pf: PciAddress, source: FirmwareSource, vfs: u32 },
     /// Boots the host anew. `pending` is booked for each cause, on disk and in the status, before it is asked for.
     Reboot { causes: Vec<RebootCause>, attempt: u32 },
     /// Books `pending` for each cause and leaves the reboot to a person (`disableReboot`).
@@ -141,6 +144,12 @@ impl Action {
             Self::SetKernelArgument { tool, .. } | Self::RemoveKernelArgument { tool } => {
                 Some(format!("kernel argument by {tool}"))
             }
+            Self::RaiseFirmware { source: FirmwareSource::Devlink, .. } => {
+                Some("firmware by devlink".to_owned())
+            }
+            Self::RaiseFirmware { source: FirmwareSource::Mstconfig, .. } => {
+                Some("firmware by mstconfig".to_owned())
+            }
             _ => None,
         }
     }
@@ -189,6 +198,9 @@ impl fmt::Display for Action {
                     1 => Ok(()),
                     n => write!(f, " (attempt {n})"),
                 }
+            }
+            Self::RaiseFirmware { pf, vfs, .. } => {
+                write!(f, "raise firmware of {pf} to {vfs} vfs")
             }
             Self::LeaveReboot { causes } => {
                 write!(f, "leave to a person the reboot for {}", in_words(causes))

@@ -144,6 +144,7 @@ fn target(action: &Action) -> Option<(PciAddress, Option<u32>)> {
         | Action::SetKernelArgument { .. }
         | Action::RemoveKernelArgument { .. }
         | Action::SwitchRdmaMode { .. }
+        | Action::RaiseFirmware { .. }
         | Action::Reboot { .. }
         | Action::LeaveReboot { .. } => None,
         Action::RememberFunction { interface } => Some((interface.pci_address, None)),

@@ -138,6 +138,8 @@ pub enum Blocker {
     /// The PF has no `sriov_totalvfs`: SR-IOV is off in firmware or BIOS, or the card has none.
     SriovDisabled {
         pf: PciAddress,
+        /// What the firmware says, where it has SR-IOV on: then it is the BIOS.
+        firmware: Option<String>,
     },
     VfLimit {
         pf: PciAddress,
@@ -193,15 +195,70 @@ pub enum Blocker {
         place: &'static str,
         why: String,
     },
-    /// Kernel lockdown forbids it; `what` names the action.
+    /// Kernel lockdown forbids it; `what` names the action, `command` what a person types elsewhere.
     Lockdown {
         what: String,
+        command: String,
     },
+    /// A card's firmware must be set, and we cannot; `command` is what a person types.
+    Firmware {
+        pf: PciAddress,
+        setting: String,
+        obstacle: Obstacle,
+        command: String,
+    },
+    /// A lever was refused, so there was no reboot for this goal.
+    LeverRefused {
+        reason: RebootReason,
+        goal: String,
+        why: String,
+    },
+    /// VFs are made once: after the boot, which would forget them.
+    WaitingForBoot,
     /// Something that this version refuses by name.
     Unsupported {
         object: String,
         what: String,
     },
+}
+
+/// Why we cannot set a card's firmware.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    ToolMissing,
+    Unreadable(String),
+    Refused(String),
+    /// `disablePlugins: [mellanox]`.
+    WritesDisabled,
+    DpuMode,
+}
+
+impl Obstacle {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::ToolMissing => Reason::FirmwareToolMissing,
+            Self::Unreadable(_) => Reason::FirmwareUnreadable,
+            Self::Refused(_) => Reason::FirmwareRefused,
+            Self::WritesDisabled => Reason::FirmwareWritesDisabled,
+            Self::DpuMode => Reason::DpuMode,
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ToolMissing => f.write_str(
+                "its driver lists no devlink parameters for it and this host has no mstconfig; install mstflint",
+            ),
+            Self::Unreadable(why) => write!(f, "it cannot be read: {why}"),
+            Self::Refused(why) => f.write_str(why),
+            Self::WritesDisabled => f.write_str("disablePlugins has mellanox"),
+            Self::DpuMode => f.write_str(
+                "this BlueField is in DPU mode, where its own processor owns the ports; set it there, or put the card into NIC mode",
+            ),
+        }
+    }
 }
 
 impl Blocker {
@@ -228,7 +285,9 @@ impl Blocker {
             Self::ExternalDrainer { .. } => Reason::ExternalDrainer,
             Self::WaitingForDrain { .. } | Self::DrainTooSmall => Reason::WaitingForDrain,
             Self::WaitingForWithdrawal { .. } => Reason::WaitingForWithdrawal,
-            Self::WaitingForMode { .. } | Self::RebootUnderWay { .. } => Reason::WaitingForReboot,
+            Self::WaitingForMode { .. } | Self::WaitingForBoot | Self::RebootUnderWay { .. } => {
+                Reason::WaitingForReboot
+            }
             Self::MissingCard { .. } => Reason::MissingCard,
             Self::SriovDisabled { .. } => Reason::SriovDisabled,
             Self::VfLimit { .. } => Reason::VfLimit,
@@ -242,6 +301,8 @@ impl Blocker {
             Self::RebootDisabled { .. } => Reason::RebootDisabled,
             Self::LedgerNotWritten { .. } => Reason::LedgerNotWritten,
             Self::Lockdown { .. } => Reason::Lockdown,
+            Self::Firmware { obstacle, .. } => obstacle.reason(),
+            Self::LeverRefused { .. } => Reason::FirmwareRefused,
             Self::Unsupported { .. } => Reason::Unsupported,
         }
     }
@@ -375,9 +436,13 @@ impl fmt::Display for Blocker {
             Self::MissingCard { pf, name } => {
                 write!(f, "cannot configure {pf} ({name}): the node has no such network function")
             }
-            Self::SriovDisabled { pf } => write!(
+            Self::SriovDisabled { pf, firmware: None } => write!(
                 f,
                 "cannot make VFs on {pf}: it shows no sriov_totalvfs; switch SR-IOV on in firmware and BIOS"
+            ),
+            Self::SriovDisabled { pf, firmware: Some(firmware) } => write!(
+                f,
+                "cannot make VFs on {pf}: its firmware has {firmware} and the kernel shows no sriov_totalvfs; switch SR-IOV on in the BIOS"
             ),
             Self::VfLimit { pf, wanted, allowed } => write!(
                 f,
@@ -429,7 +494,24 @@ impl fmt::Display for Blocker {
                 f,
                 "cannot reboot: the reboot must be booked in {place} first, and that was refused: {why}"
             ),
-            Self::Lockdown { what } => write!(f, "cannot {what}: the kernel is locked down"),
+            Self::Lockdown { what, command } => write!(
+                f,
+                "cannot {what}: the kernel is locked down; boot it without lockdown (Secure Boot off) and type: {command}"
+            ),
+            // The refusal is a sentence that names card and setting.
+            Self::Firmware { obstacle: Obstacle::Refused(why), command, .. } => {
+                write!(f, "{why}; by hand: {command}, then reboot; or {RETRY}")
+            }
+            Self::Firmware { pf, setting, obstacle, command } => write!(
+                f,
+                "cannot set {setting} in the firmware of {pf}: {obstacle}; by hand: {command}, then reboot"
+            ),
+            Self::LeverRefused { reason, goal, why } => {
+                write!(f, "cannot bring {} {goal}: {why}; mend it, then {RETRY}", goal_word(*reason))
+            }
+            Self::WaitingForBoot => {
+                f.write_str("VFs are left as they are until the reboot that this node needs")
+            }
             Self::Unsupported { object, what } => {
                 write!(f, "{object}: {what} is not supported by this version")
             }

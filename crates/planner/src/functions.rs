@@ -17,10 +17,16 @@ pub const NO_GUID: &str = "0000:0000:0000:0000";
 const USER_SPACE_DRIVERS: [&str; 3] = ["igb_uio", "vfio-pci", "uio_pci_generic"];
 
 /// Steps and blockers of all PFs: removals first, then the wanted PFs in the order of the node state.
-pub(crate) fn plan(desired: &Desired, inventory: &Inventory) -> (Vec<Step>, Vec<Blocker>) {
+///
+/// PFs in `firmware` wait for their firmware; what there is to say of them is said there.
+pub(crate) fn plan(
+    desired: &Desired,
+    inventory: &Inventory,
+    firmware: &BTreeSet<PciAddress>,
+) -> (Vec<Step>, Vec<Blocker>) {
     let mut steps: Vec<Step> = removals(desired, inventory);
     let mut blockers = vec![];
-    for wanted in &desired.functions {
+    for wanted in desired.functions.iter().filter(|wanted| !firmware.contains(&wanted.pci)) {
         let found = inventory.physical_functions.iter().find(|pf| pf.pci == wanted.pci);
         match found.ok_or_else(|| missing(wanted)).and_then(|pf| configure(wanted, pf, inventory)) {
             Ok(more) => steps.extend(more),
@@ -83,7 +89,7 @@ fn configure(
         let because = format!("{} for the PF itself", who_asks(wanted));
         return Ok(if ours { reset(pf, &because) } else { vec![] });
     }
-    let allowed = pf.total_vfs.ok_or(Blocker::SriovDisabled { pf: pf.pci })?;
+    let allowed = pf.total_vfs.ok_or(Blocker::SriovDisabled { pf: pf.pci, firmware: None })?;
     if allowed < wanted.num_vfs {
         return Err(Blocker::VfLimit { pf: pf.pci, wanted: wanted.num_vfs, allowed });
     }

@@ -115,6 +115,10 @@ pub fn verdict(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
         RebootOutcome::Pending => ask_again(record, question),
         _ if is_reopened(record, leave) => first_attempt(records, question),
         RebootOutcome::DidNotHelp { expected, found } => did_not_help(expected, found),
+        RebootOutcome::Refused { why } => {
+            let goal = goal.to_owned();
+            Verdict::No(Blocker::LeverRefused { reason, goal, why: why.clone() })
+        }
         // It helped once and the goal is lost again although nothing of ours is missing: a boot is no cure.
         RebootOutcome::Helped if question.levers_in_place => {
             did_not_help(goal, "another value after a later boot")
@@ -147,6 +151,7 @@ fn ask_again(record: &RebootRecord, question: &Question<'_>) -> Verdict {
 fn first_attempt(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
     let happened_lately = |record: &&RebootRecord| {
         record.boot_id_before != question.boot_id
+            && !matches!(record.outcome, RebootOutcome::Refused { .. })
             && question.now.as_second() - record.asked_at.as_second() < DAY_SECONDS
             // A person who sets the annotation has seen those before it.
             && !is_reopened(record, question.leave)
@@ -198,6 +203,22 @@ pub fn book(
     }
     let surplus = ledger.len().saturating_sub(KEPT);
     ledger.split_off(surplus)
+}
+
+/// The ledger after a lever was refused: its goal is closed, and the reboot goes on without it.
+pub fn refuse(
+    records: &[RebootRecord],
+    cause: &RebootCause,
+    why: &str,
+    boot_id: &str,
+    retry: &str,
+    now: Timestamp,
+) -> Vec<RebootRecord> {
+    let mut ledger = book(records, (std::slice::from_ref(cause), 1), boot_id, retry, now);
+    if let Some(record) = ledger.last_mut() {
+        record.outcome = RebootOutcome::Refused { why: why.to_owned() };
+    }
+    ledger
 }
 
 /// The union of the ledger on the host and its mirror in the status: a host's disk may be new or ephemeral.

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod devices_config;
 pub mod drain;
 pub mod explain;
+mod firmware;
 pub mod functions;
 pub mod inject;
 mod json;

@@ -9,7 +9,7 @@ use crate::action::{Action, Disturbance, Lane, Step};
 use crate::blocker::Blocker;
 use crate::desired::Desired;
 use crate::ledger::Found;
-use crate::{functions, ledger, rdma, reboots};
+use crate::{firmware, functions, ledger, rdma, reboots};
 use api::inventory::Inventory;
 use api::nodestate::RebootRecord;
 use api::{PciAddress, Timestamp, annotation};
@@ -98,6 +98,8 @@ pub struct Permission {
     /// acknowledgement. A device that was never offered is not here.
     pub offered: BTreeSet<PciAddress>,
     pub reboots: Leave,
+    /// `SriovOperatorConfig.spec.disablePlugins` has `mellanox`: no firmware is written.
+    pub no_firmware_writes: bool,
 }
 
 /// How far reboots are left to us.
@@ -140,18 +142,20 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let leave = &permission.reboots;
-    let records = ledger::judge(&inventory.reboots, &inventory.boot_id, |record| {
-        found(record, desired, inventory)
-    });
+    let records =
+        ledger::judge(&inventory.reboots, &inventory.boot_id, |record| found(record, inventory));
     let mode = rdma::plan(desired.rdma_mode, inventory, &records, leave, now);
-    let (on_functions, more_blockers) = functions::plan(desired, inventory);
+    let firmware = firmware::plan(desired, inventory, permission, &records, now);
+    let (on_functions, more_blockers) = functions::plan(desired, inventory, &firmware.handled);
     let mut gate = Gate::new(inventory, permission);
     let mode_stands = mode.steps.iter().all(|step| step.disturbs == Disturbance::Nothing);
     mode.steps.into_iter().for_each(|step| gate.pass(step));
     // A second request while the first is under way would be lost; its reasons are seen again after the boot.
     let under_way = |blocker: &Blocker| matches!(blocker, Blocker::RebootUnderWay { .. });
-    let mut wishes: Vec<reboots::Wish> = mode.reboot.into_iter().collect();
-    if mode.blockers.iter().any(under_way) {
+    let mut wishes: Vec<reboots::Wish> = mode.reboot.into_iter().chain(firmware.wishes).collect();
+    let left = mode.blockers.iter().chain(&firmware.blockers);
+    let boot_is_coming = !wishes.is_empty() || left.clone().any(Blocker::waits_for_a_boot);
+    if left.clone().any(under_way) {
         wishes.clear();
     }
     let reboot_stands = wishes.is_empty();
@@ -162,20 +166,29 @@ pub fn plan(
             gate.plan.later.extend(on_functions);
             gate.block(Blocker::WaitingForMode { mode });
         }
+        None if boot_is_coming && !on_functions.is_empty() => {
+            gate.plan.later.extend(on_functions);
+            gate.block(Blocker::WaitingForBoot);
+        }
         _ => gate.pass_lanes(on_functions),
     }
-    let waits = mode.coming.is_some() && mode_stands && reboot_stands;
-    mode.blockers.into_iter().chain(more_blockers).for_each(|blocker| gate.block(blocker));
+    let waits = (mode.coming.is_some() || boot_is_coming) && mode_stands && reboot_stands;
+    mode.blockers
+        .into_iter()
+        .chain(firmware.blockers)
+        .chain(more_blockers)
+        .for_each(|blocker| gate.block(blocker));
     let mut plan = gate.finish(waits);
     plan.ledger = records;
     plan
 }
 
 /// What is effective of the goal of a reboot that took place.
-fn found(record: &RebootRecord, _desired: &Desired, inventory: &Inventory) -> Found {
+fn found(record: &RebootRecord, inventory: &Inventory) -> Found {
     match (record.reason.as_str(), inventory.rdma.mode) {
         ("RdmaMode", Some(mode)) if mode.to_string() == record.goal => Found::Reached,
         ("RdmaMode", Some(mode)) => Found::Other(mode.to_string()),
+        ("Firmware", _) => firmware::found(&record.goal, inventory),
         _ => Found::Unknown,
     }
 }

@@ -67,7 +67,9 @@ impl Machine {
                 part.eswitch = EswitchMode::Legacy;
                 // The firmware decides how many VFs the capability tells (belief; spec operator.md 4.11).
                 if let Some(firmware) = &mut part.firmware {
-                    firmware.current = firmware.next.clone();
+                    if !firmware.ignores_writes {
+                        firmware.current = firmware.next.clone();
+                    }
                     let count =
                         |name: &str| firmware.current.get(name).and_then(|text| text.parse().ok());
                     let enabled = firmware

@@ -177,6 +177,53 @@ impl Machine {
         }
     }
 
+    /// What the card on this bus is delivered with; `takes_writes: false` is one that only a cold start would change.
+    /// Call it before `boot`.
+    pub fn deliver_firmware(&mut self, bus: u8, sriov: bool, vfs: u32, takes_writes: bool) {
+        for (pci, function) in &mut self.functions {
+            let FunctionKind::Physical(part) = &mut function.kind else { continue };
+            let Some(firmware) = part.firmware.as_mut().filter(|_| pci.bus == bus) else {
+                continue;
+            };
+            let enabled = if sriov { "True(1)" } else { "False(0)" };
+            firmware.next.insert("SRIOV_EN".to_owned(), enabled.to_owned());
+            firmware.next.insert("NUM_OF_VFS".to_owned(), vfs.to_string());
+            firmware.current = firmware.next.clone();
+            firmware.ignores_writes = !takes_writes;
+        }
+    }
+
+    /// A driver that lists SR-IOV among its permanent parameters, as mlx5 does since 6.17
+    /// (drivers/net/ethernet/mellanox/mlx5/core/lib/nv_param.c).
+    pub fn list_firmware_in_devlink(&mut self, bus: u8) {
+        for (pci, function) in &mut self.functions {
+            let FunctionKind::Physical(part) = &mut function.kind else { continue };
+            let Some(firmware) = part.firmware.as_ref().filter(|_| pci.bus == bus) else {
+                continue;
+            };
+            let text = |name: &str| firmware.next.get(name).cloned().unwrap_or_default();
+            let permanent = |value: String| BTreeMap::from([("permanent".to_owned(), value)]);
+            let enabled = text("SRIOV_EN").starts_with("True").to_string();
+            part.parameters.insert("enable_sriov".to_owned(), permanent(enabled));
+            part.parameters.insert("total_vfs".to_owned(), permanent(text("NUM_OF_VFS")));
+        }
+    }
+
+    /// A worker whose ConnectX-5 cards come as cards do: SR-IOV off (bus 3), room for 2 VFs (bus 5), and firmware that
+    /// shows what was set and never uses it (bus 9).
+    pub fn firmware_worker(name: &str, flavour: Flavour, clock: Timestamp) -> Self {
+        let mut machine = Self::new(name, flavour, clock);
+        machine.add_lifeline(0x01);
+        for (bus, sriov, vfs, takes_writes) in
+            [(0x03, false, 0, true), (0x05, true, 2, true), (0x09, true, 2, false)]
+        {
+            machine.add_connectx5(bus, 0);
+            machine.deliver_firmware(bus, sriov, vfs, takes_writes);
+        }
+        machine.boot();
+        machine
+    }
+
     /// An Intel E810, 64 VFs.
     pub fn add_e810(&mut self, bus: u8, numa_node: i32) {
         let mut part = self.physical_part(bus, 0, "1889", 64, 100_000);
@@ -281,5 +328,5 @@ fn firmware(total_vfs: u32, ports: u8, infiniband: bool) -> Firmware {
     for port in 1..=ports {
         values.insert(format!("LINK_TYPE_P{port}"), link_type.to_owned());
     }
-    Firmware { current: values.clone(), next: values }
+    Firmware { current: values.clone(), next: values, ignores_writes: false }
 }

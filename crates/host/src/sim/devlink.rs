@@ -49,6 +49,20 @@ impl Machine {
                 let modes = physical.parameters.get_mut(name).ok_or(Errno::INVAL)?;
                 let held = modes.get_mut(mode).ok_or(Errno::INVAL)?;
                 *held = value.clone();
+                let key = match name.as_str() {
+                    "enable_sriov" => "SRIOV_EN",
+                    "total_vfs" => "NUM_OF_VFS",
+                    _ => return Ok(()),
+                };
+                let stored = match value.as_str() {
+                    "true" => "True(1)",
+                    "false" => "False(0)",
+                    number => number,
+                };
+                if let Some(mut next) = physical.firmware.as_ref().map(|f| f.next.clone()) {
+                    next.insert(key.to_owned(), stored.to_owned());
+                    self.store_firmware(pci, &next);
+                }
             }
             DevlinkChange::Reload => {
                 // The driver starts again: VFs go (drivers/net/ethernet/mellanox/mlx5/core/devlink.c refuses while

@@ -151,6 +151,8 @@ pub struct VirtualPart {
 pub struct Firmware {
     pub current: BTreeMap<String, String>,
     pub next: BTreeMap<String, String>,
+    /// A boot brings the old values again, until the power was off (belief; told of cards in the field).
+    pub ignores_writes: bool,
 }
 
 /// A VF as its PF holds it.

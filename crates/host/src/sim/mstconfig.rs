@@ -6,7 +6,11 @@ use super::machine::{Firmware, FunctionKind, Machine};
 use super::programs::{failure, success};
 use crate::seam::Output;
 use api::PciAddress;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+
+/// What the firmware takes at most (belief: a ConnectX-5 takes 127).
+const MOST_VFS: u32 = 127;
 
 impl Machine {
     /// `mstconfig -e -d <pci> q`, `mstconfig -d <pci> -y set NAME=value …`.
@@ -35,9 +39,19 @@ impl Machine {
             if !next.contains_key(name) {
                 return failure(1, &format!("-E- The Device doesn't support {name} parameter"));
             }
+            let count = value.parse().unwrap_or(0_u32);
+            if name == "NUM_OF_VFS" && count > MOST_VFS {
+                let why = format!("-E- Failed to set {name}: {count} is over the limit {MOST_VFS}");
+                return failure(1, &why);
+            }
             next.insert(name.to_owned(), stored(name, value));
         }
-        // All ports of a card share one firmware.
+        self.store_firmware(&pci, &next);
+        success("Applying... Done!\n-I- Please reboot machine to load new configurations.\n")
+    }
+
+    /// All ports of a card share one firmware.
+    pub(super) fn store_firmware(&mut self, pci: &PciAddress, next: &BTreeMap<String, String>) {
         for (other, function) in &mut self.functions {
             if let FunctionKind::Physical(part) = &mut function.kind {
                 let same =
@@ -47,7 +61,6 @@ impl Machine {
                 }
             }
         }
-        success("Applying... Done!\n-I- Please reboot machine to load new configurations.\n")
     }
 
     /// `mstfwreset -d <pci> … reset`: the next values become the present ones without a boot.

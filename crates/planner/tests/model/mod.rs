@@ -4,7 +4,7 @@
 
 pub mod drive;
 
-use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
+use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, VirtualFunction};
 use api::nodestate::{InterfaceStatus, RebootRecord};
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, Timestamp};
 use planner::Action;
@@ -23,6 +23,9 @@ pub struct Machine {
     pub ignores_levers: bool,
     /// The host does not go down when asked.
     pub ignores_reboot: bool,
+    pub firmware_ignores: bool,
+    pub bios_off: bool,
+    pub no_firmware_writes: bool,
     /// Somebody reads the status and does what it says.
     pub person_reboots: bool,
     pub leave: Leave,
@@ -129,6 +132,12 @@ impl Machine {
                     self.boot();
                 }
             }
+            Action::RaiseFirmware { pf, vfs, .. } => {
+                if let Some(FirmwareFacts::Known(known)) = self.inventory.firmware.get_mut(pf) {
+                    known.enabled.next = true;
+                    known.vfs.next = known.vfs.next.max(*vfs);
+                }
+            }
             Action::LeaveReboot { causes } => self.book(causes, 0),
             Action::RememberFunction { interface } => {
                 let pci = interface.pci_address;
@@ -169,7 +178,12 @@ impl Machine {
     }
 
     pub fn permission(&self, turn: Turn) -> Permission {
-        Permission { turn, offered: self.offered.clone(), reboots: self.leave.clone() }
+        Permission {
+            turn,
+            offered: self.offered.clone(),
+            reboots: self.leave.clone(),
+            no_firmware_writes: self.no_firmware_writes,
+        }
     }
 
     fn book(&mut self, causes: &[RebootCause], attempt: u32) {
@@ -184,6 +198,19 @@ impl Machine {
         let inventory = &mut self.inventory;
         inventory.boot_id = format!("boot-{}", self.boots);
         inventory.holders.clear();
+        for (pci, facts) in &mut inventory.firmware {
+            let FirmwareFacts::Known(known) = facts else { continue };
+            if self.firmware_ignores {
+                continue;
+            }
+            known.enabled.current = known.enabled.next;
+            known.vfs.current = known.vfs.next;
+            let pf = inventory.physical_functions.iter_mut().find(|pf| pf.pci == *pci).unwrap();
+            pf.total_vfs = known.enabled.current.then_some(known.vfs.current);
+            if self.bios_off {
+                pf.total_vfs = None;
+            }
+        }
         for pf in &mut inventory.physical_functions {
             pf.vfs.clear();
             pf.eswitch = EswitchMode::Legacy;
@@ -238,7 +265,7 @@ pub fn status(pf: &PhysicalFunction) -> InterfaceStatus {
 /// A record of a reboot that somebody asked for in an earlier boot.
 pub fn record(goal: &str, boot: &str, outcome: api::nodestate::RebootOutcome) -> RebootRecord {
     RebootRecord {
-        reason: "RdmaMode".to_owned(),
+        reason: if goal.contains(':') { "Firmware" } else { "RdmaMode" }.to_owned(),
         goal: goal.to_owned(),
         boot_id_before: boot.to_owned(),
         attempt: 1,

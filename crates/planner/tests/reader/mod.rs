@@ -2,7 +2,7 @@
 
 use crate::model::{self, Machine};
 use api::custody::Holder;
-use api::inventory::PhysicalFunction;
+use api::inventory::{FirmwareFacts, FirmwareSource, FirmwareSriov, PhysicalFunction, Setting};
 use api::nodestate::RebootOutcome;
 use api::policy::SriovNetworkNodePolicy;
 use api::pool::SriovNetworkPoolConfig;
@@ -104,6 +104,15 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
             ["reboot", "disabled"] => machine.leave.by_person = true,
             ["a", "person", "reboots"] => machine.person_reboots = true,
             ["retry", value] => machine.leave.retry = (*value).to_owned(),
+            ["firmware", "ignores", "writes"] => machine.firmware_ignores = true,
+            ["bios", "off"] => machine.bios_off = true,
+            ["locked", "down"] => machine.inventory.locked_down = true,
+            ["plugin", "mellanox", "disabled"] => machine.no_firmware_writes = true,
+            // Of the card before it: `firmware off 0 by mstconfig`, `firmware without tool`, …
+            ["firmware", words @ ..] => {
+                let pf = machine.inventory.physical_functions.last().unwrap().pci;
+                machine.inventory.firmware.insert(pf, firmware(words));
+            }
             ["drain", "disabled"] => scenario.drain_disabled = true,
             ["label", label] => {
                 let (key, value) = label.split_once('=').unwrap();
@@ -126,18 +135,55 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                 let outcome = match outcome {
                     ["pending"] => RebootOutcome::Pending,
                     ["helped"] => RebootOutcome::Helped,
+                    ["refused"] => RebootOutcome::Refused { why: "the card said no".to_owned() },
                     ["did", "not", "help"] => RebootOutcome::DidNotHelp {
                         expected: (*goal).to_owned(),
                         found: "shared".to_owned(),
                     },
                     other => panic!("no outcome of a reboot: {other:?}"),
                 };
-                let mut record = model::record(goal, boot, outcome);
+                // A firmware goal has blanks in it, written as underscores here.
+                let mut record = match goal.contains(':') {
+                    true => model::record(&firmware_goal(goal), boot, outcome),
+                    false => model::record(goal, boot, outcome),
+                };
                 record.asked_at = Timestamp::from_second(1_800_000_000 - 3600).unwrap();
                 machine.inventory.reboots.push(record);
             }
             _ => panic!("no part of a node: {part}"),
         }
+    }
+}
+
+/// `0000:3b:00.0_SRIOV_EN=True_NUM_OF_VFS=4`: the first and the second-named blank.
+fn firmware_goal(text: &str) -> String {
+    text.replacen('_', " ", 1).replacen("_NUM", " NUM", 1)
+}
+
+fn firmware(words: &[&str]) -> FirmwareFacts {
+    let known = |on: bool, vfs: &str, source| {
+        let vfs = vfs.parse().unwrap();
+        FirmwareSriov {
+            source,
+            enabled: Setting { current: on, next: on },
+            vfs: Setting { current: vfs, next: vfs },
+            dpu_mode: false,
+        }
+    };
+    match words {
+        [on @ ("on" | "off"), vfs, "by", "mstconfig"] => {
+            FirmwareFacts::Known(known(*on == "on", vfs, FirmwareSource::Mstconfig))
+        }
+        [on @ ("on" | "off"), vfs, "by", "devlink"] => {
+            FirmwareFacts::Known(known(*on == "on", vfs, FirmwareSource::Devlink))
+        }
+        ["of", "a", "dpu"] => FirmwareFacts::Known(FirmwareSriov {
+            dpu_mode: true,
+            ..known(false, "0", FirmwareSource::Mstconfig)
+        }),
+        ["without", "tool"] => FirmwareFacts::ToolMissing,
+        ["unreadable"] => FirmwareFacts::Unreadable("mstconfig ended with status 1".to_owned()),
+        other => panic!("no firmware: {other:?}"),
     }
 }
 

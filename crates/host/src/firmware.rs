@@ -1,0 +1,330 @@
+//! SR-IOV in the firmware of a card: what it has now, what the next boot brings, and raising it. Never lowering it.
+//!
+//! The kernel's interface first (devlink's permanent parameters), else NVIDIA's `mstconfig`. A value that was set is for
+//! the next boot only; whether it came is seen in `sriov_totalvfs` after it. Whether to raise it is the planner's.
+
+use crate::function::{number, optional};
+use crate::seam::{Changed, DevlinkChange, DevlinkDevice, Host, Program, Refusal};
+use api::PciAddress;
+use api::inventory::{FirmwareFacts, FirmwareSource, FirmwareSriov, Setting};
+use rustix::io::Errno;
+use thiserror::Error;
+
+const ENABLE: &str = "enable_sriov";
+const TOTAL: &str = "total_vfs";
+const PERMANENT: &str = "permanent";
+/// Settings that only a BlueField has; with this value its own processor owns the ports.
+const DPU_KEYS: [&str; 3] =
+    ["INTERNAL_CPU_PAGE_SUPPLIER", "INTERNAL_CPU_ESWITCH_MANAGER", "INTERNAL_CPU_IB_VPORT0"];
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FirmwareError {
+    #[error("cannot set {setting} in the firmware of {pf}: {why}")]
+    Refused { pf: PciAddress, setting: String, why: String },
+    #[error("the firmware of {pf} took {setting}, and still has {found} for the next boot")]
+    NotTaken { pf: PciAddress, setting: String, found: String },
+}
+
+/// What the firmware says. Never fails: what cannot be read is a fact too.
+pub fn read(host: &dyn Host, pf: &PciAddress) -> FirmwareFacts {
+    let devlink = host.devlink(pf).unwrap_or_default();
+    if let Some((enabled, vfs)) = permanent(&devlink) {
+        // devlink tells the value of the next boot alone; that of this boot is what the card shows.
+        let shown = number(host, &pf.file("sriov_totalvfs")).unwrap_or_default();
+        return FirmwareFacts::Known(FirmwareSriov {
+            source: FirmwareSource::Devlink,
+            enabled: Setting { current: shown > 0, next: enabled },
+            vfs: Setting { current: shown, next: vfs },
+            dpu_mode: false,
+        });
+    }
+    let said = match mstconfig(host, &["-e", "-d", &pf.to_string(), "q"]) {
+        Ok(said) => said,
+        Err(Answer::NoTool) => return FirmwareFacts::ToolMissing,
+        Err(Answer::No(why)) => return FirmwareFacts::Unreadable(why),
+    };
+    table(&said).map_or_else(FirmwareFacts::Unreadable, FirmwareFacts::Known)
+}
+
+/// True when the kernel keeps programs from the card's memory (`[integrity]` or `[confidentiality]`).
+pub fn locked_down(host: &dyn Host) -> Result<bool, Refusal> {
+    let text = optional(host.read("/sys/kernel/security/lockdown"))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(text.contains("[integrity]") || text.contains("[confidentiality]"))
+}
+
+/// Has SR-IOV on and room for at least `vfs` VFs at the next boot.
+pub fn raise(
+    host: &dyn Host,
+    pf: &PciAddress,
+    source: FirmwareSource,
+    vfs: u32,
+) -> Result<Changed, FirmwareError> {
+    let refused = |setting: &str, why: String| FirmwareError::Refused {
+        pf: *pf,
+        setting: setting.to_owned(),
+        why,
+    };
+    let wanted = setting(source, true, vfs);
+    let before = known(host, pf).map_err(|why| refused(&wanted, why))?;
+    if before.enabled.next && before.vfs.next >= vfs {
+        return Ok(Changed::AlreadyRight);
+    }
+    let wanted = setting(source, true, vfs.max(before.vfs.next));
+    match source {
+        FirmwareSource::Devlink => by_devlink(host, pf, vfs.max(before.vfs.next)),
+        FirmwareSource::Mstconfig => {
+            let mut arguments = vec!["-d".to_owned(), pf.to_string(), "-y".into(), "set".into()];
+            arguments.extend(wanted.split(' ').map(str::to_owned));
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            mstconfig(host, &arguments).map(drop).map_err(Answer::into_words)
+        }
+    }
+    .map_err(|why| refused(&wanted, why))?;
+    let after = known(host, pf).map_err(|why| refused(&wanted, why))?;
+    match after.enabled.next && after.vfs.next >= vfs {
+        true => Ok(Changed::Yes),
+        false => {
+            let found = setting(source, after.enabled.next, after.vfs.next);
+            Err(FirmwareError::NotTaken { pf: *pf, setting: wanted, found })
+        }
+    }
+}
+
+/// Both settings under the names of their source.
+fn setting(source: FirmwareSource, enabled: bool, vfs: u32) -> String {
+    match source {
+        FirmwareSource::Devlink => format!("{ENABLE}={enabled} {TOTAL}={vfs}"),
+        FirmwareSource::Mstconfig => {
+            format!("SRIOV_EN={} NUM_OF_VFS={vfs}", if enabled { "True" } else { "False" })
+        }
+    }
+}
+
+fn known(host: &dyn Host, pf: &PciAddress) -> Result<FirmwareSriov, String> {
+    match read(host, pf) {
+        FirmwareFacts::Known(known) => Ok(known),
+        FirmwareFacts::ToolMissing => Err(Answer::NoTool.into_words()),
+        FirmwareFacts::Unreadable(why) => Err(why),
+    }
+}
+
+fn permanent(devlink: &DevlinkDevice) -> Option<(bool, u32)> {
+    let value = |name: &str| {
+        let mut found = devlink.parameters.iter();
+        found.find(|p| p.name == name && p.mode == PERMANENT).map(|p| p.value.as_str())
+    };
+    Some((value(ENABLE)? == "true", value(TOTAL)?.parse().ok()?))
+}
+
+/// SR-IOV first: the driver keeps the number with it (mlx5/core/lib/nv_param.c).
+fn by_devlink(host: &dyn Host, pf: &PciAddress, vfs: u32) -> Result<(), String> {
+    for (name, value) in [(ENABLE, "true".to_owned()), (TOTAL, vfs.to_string())] {
+        let (name, mode) = (name.to_owned(), PERMANENT.to_owned());
+        host.change_devlink(pf, &DevlinkChange::Parameter { name, mode, value })
+            .map_err(|refusal| refusal.to_string())?;
+    }
+    Ok(())
+}
+
+enum Answer {
+    NoTool,
+    No(String),
+}
+
+impl Answer {
+    fn into_words(self) -> String {
+        match self {
+            Self::NoTool => "this host has no mstconfig".to_owned(),
+            Self::No(why) => why,
+        }
+    }
+}
+
+fn mstconfig(host: &dyn Host, arguments: &[&str]) -> Result<String, Answer> {
+    let output = match host.run(&Program::Mstconfig, arguments, b"") {
+        Err(refusal) if refusal.errno == Errno::NOENT => return Err(Answer::NoTool),
+        other => other.map_err(|refusal| Answer::No(refusal.to_string()))?,
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match output.status {
+        0 => Ok(text(&output.stdout)),
+        status => {
+            let said = [text(&output.stderr), text(&output.stdout)].join(" ");
+            Err(Answer::No(format!("mstconfig ended with status {status}: {}", said.trim())))
+        }
+    }
+}
+
+/// The rows of `mstconfig -e q`: a marker where the values differ, name, default, current, next boot.
+fn table(said: &str) -> Result<FirmwareSriov, String> {
+    let row = |name: &str| {
+        let mut rows = said.lines().map(|line| line.trim_start_matches('*').split_whitespace());
+        let mut row = rows.find_map(|mut words| (words.next()? == name).then_some(words))?;
+        let (_default, current, next) = (row.next()?, row.next()?, row.next()?);
+        Some(Setting { current: current.to_owned(), next: next.to_owned() })
+    };
+    let missing = |name: &str| {
+        format!("mstconfig shows no row {name} with a value for this boot and the next")
+    };
+    let enabled = row("SRIOV_EN").ok_or_else(|| missing("SRIOV_EN"))?;
+    let vfs = row("NUM_OF_VFS").ok_or_else(|| missing("NUM_OF_VFS"))?;
+    let on = |text: &str| text.starts_with("True");
+    let count =
+        |text: &str| text.parse().map_err(|_| format!("mstconfig says NUM_OF_VFS is {text:?}"));
+    let is_dpu = |name: &&str| row(name).is_some_and(|value| value.current.starts_with("ECPF"));
+    Ok(FirmwareSriov {
+        source: FirmwareSource::Mstconfig,
+        enabled: Setting { current: on(&enabled.current), next: on(&enabled.next) },
+        vfs: Setting { current: count(&vfs.current)?, next: count(&vfs.next)? },
+        dpu_mode: DPU_KEYS.iter().all(is_dpu),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Fault, Flavour, Machine, SimHost};
+    use crate::testing;
+    use api::Timestamp;
+    use expect_test::{Expect, expect};
+
+    const PF: &str = "0000:03:00.0";
+
+    /// A worker whose card at bus 3 comes with this firmware.
+    fn worker(flavour: Flavour, sriov: bool, vfs: u32) -> Machine {
+        let mut machine = Machine::new("worker-0", flavour, Timestamp::UNIX_EPOCH);
+        machine.add_connectx5(0x03, 0);
+        machine.deliver_firmware(0x03, sriov, vfs, true);
+        machine.boot();
+        machine
+    }
+
+    fn raise_to(vfs: u32) -> impl Fn(&dyn Host) -> Result<Changed, FirmwareError> {
+        move |host| {
+            let pf: PciAddress = PF.parse().unwrap();
+            let source = match read(host, &pf) {
+                FirmwareFacts::Known(known) => known.source,
+                FirmwareFacts::ToolMissing | FirmwareFacts::Unreadable(_) => {
+                    FirmwareSource::Mstconfig
+                }
+            };
+            raise(host, &pf, source, vfs)
+        }
+    }
+
+    fn check(machine: Machine, vfs: u32, expected: Expect) {
+        expected.assert_eq(&testing::run_twice(machine, raise_to(vfs)));
+    }
+
+    #[test]
+    fn sriov_is_switched_on_and_the_next_boot_shows_it() {
+        let host = SimHost::new(worker(Flavour::Rhel, false, 0));
+        let pf = PF.parse().unwrap();
+        assert!(host.read(&format!("/sys/bus/pci/devices/{PF}/sriov_totalvfs")).is_err());
+        raise(&host, &pf, FirmwareSource::Mstconfig, 4).unwrap();
+        let FirmwareFacts::Known(known) = read(&host, &pf) else { panic!("it was read") };
+        assert_eq!((known.enabled.current, known.enabled.next), (false, true));
+        assert_eq!((known.vfs.current, known.vfs.next), (0, 4));
+        host.machine().boot();
+        let total = host.read(&format!("/sys/bus/pci/devices/{PF}/sriov_totalvfs")).unwrap();
+        assert_eq!(total, b"4\n");
+    }
+
+    #[test]
+    fn a_value_is_raised_once_and_never_lowered() {
+        check(worker(Flavour::Rhel, true, 2), 4, expect![[r#"
+            Yes
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=4
+                run mstconfig -e -d 0000:03:00.0 q
+            AlreadyRight
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+        "#]]);
+        check(worker(Flavour::Rhel, true, 16), 4, expect![[r#"
+            AlreadyRight
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+            AlreadyRight
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+        "#]]);
+        // More in firmware than asked stays: only SR-IOV itself is switched on.
+        check(worker(Flavour::Rhel, false, 16), 4, expect![[r#"
+            Yes
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=16
+                run mstconfig -e -d 0000:03:00.0 q
+            AlreadyRight
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+        "#]]);
+    }
+
+    #[test]
+    fn where_the_driver_lists_the_parameters_no_program_is_run() {
+        let mut machine = worker(Flavour::Immutable, true, 2);
+        machine.list_firmware_in_devlink(0x03);
+        check(machine, 4, expect![[r#"
+            Yes
+                devlink 0000:03:00.0: set permanent parameter enable_sriov to true
+                devlink 0000:03:00.0: set permanent parameter total_vfs to 4
+            AlreadyRight
+        "#]]);
+    }
+
+    #[test]
+    fn a_missing_tool_a_locked_kernel_and_a_refused_value_are_sentences() {
+        check(worker(Flavour::Immutable, true, 2), 4, expect![[r#"
+            cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: this host has no mstconfig
+                run mstconfig -e -d 0000:03:00.0 q: no such file or directory
+                run mstconfig -e -d 0000:03:00.0 q: no such file or directory
+            cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: this host has no mstconfig
+                run mstconfig -e -d 0000:03:00.0 q: no such file or directory
+                run mstconfig -e -d 0000:03:00.0 q: no such file or directory
+        "#]]);
+        check(worker(Flavour::Rhel, true, 2).with(Fault::LockedDown), 4, expect![[r#"
+            cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: mstconfig ended with status 1: -E- Failed to open the device: operation not permitted
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+            cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: mstconfig ended with status 1: -E- Failed to open the device: operation not permitted
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+        "#]]);
+        check(worker(Flavour::Rhel, true, 2), 1000, expect![[r#"
+            cannot set SRIOV_EN=True NUM_OF_VFS=1000 in the firmware of 0000:03:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 1000 is over the limit 127
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=1000
+            cannot set SRIOV_EN=True NUM_OF_VFS=1000 in the firmware of 0000:03:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 1000 is over the limit 127
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -e -d 0000:03:00.0 q
+                run mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=1000
+        "#]]);
+    }
+
+    #[test]
+    fn a_card_that_its_own_processor_owns_is_known() {
+        let said = |mode: &str| {
+            let rows = DPU_KEYS.map(|key| format!("  {key}  ECPF(0) {mode} {mode}\n")).concat();
+            table(&format!("{rows}*  SRIOV_EN False(0) True(1) True(1)\n  NUM_OF_VFS 0 8 8\n"))
+        };
+        assert!(said("ECPF(0)").unwrap().dpu_mode);
+        assert!(!said("EXT_HOST_PF(1)").unwrap().dpu_mode);
+        assert_eq!(
+            table("SRIOV_EN False(0) True(1) True(1)").unwrap_err(),
+            "mstconfig shows no row NUM_OF_VFS with a value for this boot and the next"
+        );
+    }
+
+    #[test]
+    fn from_every_crash_the_next_run_reaches_the_goal() {
+        testing::crash_everywhere(worker(Flavour::Rhel, false, 2), raise_to(4));
+        let mut machine = worker(Flavour::Rhel, false, 2);
+        machine.list_firmware_in_devlink(0x03);
+        testing::crash_everywhere(machine, raise_to(4));
+    }
+}
