@@ -25,6 +25,8 @@ pub const INITIAL: &str = "/var/lib/ironrail/initial.json";
 pub const MODPROBE: &str = "/etc/modprobe.d/sriov_network_operator_modules_config.conf";
 /// First line of that file.
 pub const MODPROBE_HEADER: &str = "# This file is managed by sriov-network-operator do not edit.";
+/// The one file of `modprobe.d` that NVIDIA's driver container mounts from the host.
+pub const MODPROBE_OF_CONTAINER: &str = "/etc/modprobe.d/ib_core.conf";
 /// Upstream's PF store: one JSON file per PF that the operator configured.
 pub const PF_STORE: &str = "/etc/sriov-operator/pci";
 /// CDI specs of our devices.

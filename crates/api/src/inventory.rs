@@ -38,14 +38,18 @@ pub struct RdmaSubsystem {
     pub mode: Option<RdmaMode>,
     /// `ib_core.netns_mode` on the kernel command line of this boot.
     pub kernel_argument: Option<RdmaMode>,
-    /// What `options ib_core netns_mode` in our modprobe.d file says.
+    /// What `options ib_core netns_mode` in our modprobe.d file says; in the driver container's, where there is one.
     pub modprobe_option: Option<RdmaMode>,
     /// Network namespaces besides the host's; a live switch needs 0 (kernel: `rdma_compatdev_set` answers EBUSY).
     pub other_namespaces: u32,
     /// Levers for the kernel command line that this operating system has, by the tool's name: `grubby`.
     pub kernel_argument_tool: Option<String>,
-    /// True when the root file system lets us write `modprobe.d`.
+    /// True when the root file system lets us write the file that counts.
     pub modprobe_writable: bool,
+    /// `ib_core` comes from a driver container, which reads one file of the host's `modprobe.d`.
+    pub driver_container: bool,
+    /// Upstream's `modprobe.d` file was there when we first saw the host: arguments on its command line are upstream's.
+    pub managed_before: bool,
 }
 
 /// What could be learnt from the firmware of a card.

@@ -173,13 +173,13 @@ pub struct RebootRecord {
 pub enum RebootOutcome {
     Pending,
     Helped,
+    /// What the boot was to bring could not be prepared, so there was no reboot; `found` is the refusal.
+    Refused {
+        found: String,
+    },
     DidNotHelp {
         expected: String,
         found: String,
-    },
-    /// What the boot was to bring could not be prepared, so there was no reboot.
-    Refused {
-        why: String,
     },
 }
 

@@ -233,7 +233,10 @@ mod tests {
 
     #[test]
     fn a_value_is_raised_once_and_never_lowered() {
-        check(worker(Flavour::Rhel, true, 2), 4, expect![[r#"
+        check(
+            worker(Flavour::Rhel, true, 2),
+            4,
+            expect![[r#"
             Yes
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
@@ -242,17 +245,25 @@ mod tests {
             AlreadyRight
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
-        "#]]);
-        check(worker(Flavour::Rhel, true, 16), 4, expect![[r#"
+        "#]],
+        );
+        check(
+            worker(Flavour::Rhel, true, 16),
+            4,
+            expect![[r#"
             AlreadyRight
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
             AlreadyRight
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
-        "#]]);
+        "#]],
+        );
         // More in firmware than asked stays: only SR-IOV itself is switched on.
-        check(worker(Flavour::Rhel, false, 16), 4, expect![[r#"
+        check(
+            worker(Flavour::Rhel, false, 16),
+            4,
+            expect![[r#"
             Yes
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
@@ -261,40 +272,56 @@ mod tests {
             AlreadyRight
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn where_the_driver_lists_the_parameters_no_program_is_run() {
         let mut machine = worker(Flavour::Immutable, true, 2);
         machine.list_firmware_in_devlink(0x03);
-        check(machine, 4, expect![[r#"
+        check(
+            machine,
+            4,
+            expect![[r#"
             Yes
                 devlink 0000:03:00.0: set permanent parameter enable_sriov to true
                 devlink 0000:03:00.0: set permanent parameter total_vfs to 4
             AlreadyRight
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_missing_tool_a_locked_kernel_and_a_refused_value_are_sentences() {
-        check(worker(Flavour::Immutable, true, 2), 4, expect![[r#"
+        check(
+            worker(Flavour::Immutable, true, 2),
+            4,
+            expect![[r#"
             cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: this host has no mstconfig
                 run mstconfig -e -d 0000:03:00.0 q: no such file or directory
                 run mstconfig -e -d 0000:03:00.0 q: no such file or directory
             cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: this host has no mstconfig
                 run mstconfig -e -d 0000:03:00.0 q: no such file or directory
                 run mstconfig -e -d 0000:03:00.0 q: no such file or directory
-        "#]]);
-        check(worker(Flavour::Rhel, true, 2).with(Fault::LockedDown), 4, expect![[r#"
+        "#]],
+        );
+        check(
+            worker(Flavour::Rhel, true, 2).with(Fault::LockedDown),
+            4,
+            expect![[r#"
             cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: mstconfig ended with status 1: -E- Failed to open the device: operation not permitted
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
             cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: mstconfig ended with status 1: -E- Failed to open the device: operation not permitted
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
-        "#]]);
-        check(worker(Flavour::Rhel, true, 2), 1000, expect![[r#"
+        "#]],
+        );
+        check(
+            worker(Flavour::Rhel, true, 2),
+            1000,
+            expect![[r#"
             cannot set SRIOV_EN=True NUM_OF_VFS=1000 in the firmware of 0000:03:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 1000 is over the limit 127
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
@@ -303,7 +330,8 @@ mod tests {
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -e -d 0000:03:00.0 q
                 run mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=1000
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -84,25 +84,74 @@ pub fn switch(host: &dyn Host, wanted: RdmaMode) -> Result<Changed, RdmaModeErro
     }
 }
 
-/// Writes our `modprobe.d` file: upstream's name, and upstream's two lines.
-pub fn set_option(host: &dyn Host, wanted: RdmaMode) -> Result<Changed, RdmaModeError> {
+/// The file of `modprobe.d` that counts: ours, or the one that a driver container mounts.
+pub fn option_file(in_container: bool) -> &'static str {
+    if in_container { files::MODPROBE_OF_CONTAINER } else { files::MODPROBE }
+}
+
+/// True when `ib_core` comes from a driver container: NVIDIA's shows its root below `/run/mellanox/drivers`, and of any
+/// the module is built out of tree while the host's own is the kernel's.
+pub fn in_driver_container(host: &dyn Host) -> bool {
+    let text = |path: &str| {
+        String::from_utf8_lossy(&host.read(path).unwrap_or_default()).trim().to_owned()
+    };
+    let mounts = text("/proc/1/mounts");
+    let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    if mounted.into_iter().any(|directory| directory == DRIVER_ROOT) {
+        return true;
+    }
+    // The taint O: built outside of the kernel's tree.
+    if !text("/sys/module/ib_core/taint").contains('O') {
+        return false;
+    }
+    let modules = text(&format!("/lib/modules/{}/modules.dep", text("/proc/sys/kernel/osrelease")));
+    let files = modules.lines().filter_map(|line| line.split(':').next());
+    let own =
+        files.filter(|file| file.rsplit('/').next().is_some_and(|n| n.starts_with("ib_core.ko")));
+    own.into_iter().any(|file| file.starts_with("kernel/"))
+}
+
+const DRIVER_ROOT: &str = "/run/mellanox/drivers";
+
+/// True when the file is ours or upstream's to write: it has the header line, or is not there.
+pub fn option_is_ours(host: &dyn Host, in_container: bool) -> Result<bool, Refusal> {
+    let text = optional(host.read(option_file(in_container)))?;
+    Ok(text.is_none_or(|text| has_header(&text)))
+}
+
+/// True when the text begins with upstream's header line.
+pub fn has_header(text: &[u8]) -> bool {
+    text.starts_with(files::MODPROBE_HEADER.as_bytes())
+}
+
+/// Writes our `modprobe.d` file: upstream's name, or the driver container's, and upstream's two lines.
+pub fn set_option(
+    host: &dyn Host,
+    wanted: RdmaMode,
+    in_container: bool,
+) -> Result<Changed, RdmaModeError> {
+    let file = option_file(in_container);
     let refused = |refusal| RdmaModeError::OptionRefused { wanted, refusal };
     let text =
         format!("{}\noptions ib_core netns_mode={}\n", files::MODPROBE_HEADER, parameter(wanted));
-    if optional(host.read(files::MODPROBE)).map_err(refused)?.as_deref() == Some(text.as_bytes()) {
+    if optional(host.read(file)).map_err(refused)?.as_deref() == Some(text.as_bytes()) {
         return Ok(Changed::AlreadyRight);
     }
-    host.replace(files::MODPROBE, text.as_bytes(), 0o644).map_err(refused)?;
+    host.replace(file, text.as_bytes(), 0o644).map_err(refused)?;
     Ok(Changed::Yes)
 }
 
-/// Removes that file.
+/// Removes our files. The driver container's is an administrator's where it has not our header line.
 pub fn remove_option(host: &dyn Host) -> Result<Changed, RdmaModeError> {
-    if optional(host.metadata(files::MODPROBE)).map_err(RdmaModeError::OptionStays)?.is_none() {
-        return Ok(Changed::AlreadyRight);
+    let mut changed = Changed::AlreadyRight;
+    for file in [files::MODPROBE, files::MODPROBE_OF_CONTAINER] {
+        let text = optional(host.read(file)).map_err(RdmaModeError::OptionStays)?;
+        if text.is_some_and(|text| file == files::MODPROBE || has_header(&text)) {
+            host.remove(file).map_err(RdmaModeError::OptionStays)?;
+            changed = Changed::Yes;
+        }
     }
-    host.remove(files::MODPROBE).map_err(RdmaModeError::OptionStays)?;
-    Ok(Changed::Yes)
+    Ok(changed)
 }
 
 /// True when the file system of `modprobe.d` is mounted for writing.
@@ -167,12 +216,13 @@ mod tests {
 
     #[test]
     fn the_option_file_is_upstreams_and_goes_without_a_trace() {
-        let mut out = testing::run_twice(worker(), |host| set_option(host, RdmaMode::Exclusive));
+        let mut out =
+            testing::run_twice(worker(), |host| set_option(host, RdmaMode::Exclusive, false));
         let mut machine = worker();
         machine.files.insert(files::MODPROBE.to_owned(), b"anything".to_vec());
         out.push_str(&testing::run_twice(machine, remove_option));
         out.push_str(&testing::run(worker().with(Fault::ReadOnlyEtc), |host| {
-            set_option(host, RdmaMode::Shared)
+            set_option(host, RdmaMode::Shared, false)
         }));
         expect![[r#"
             Yes
@@ -189,10 +239,28 @@ mod tests {
     #[test]
     fn the_option_is_what_the_next_boot_reads() {
         let host = SimHost::new(worker());
-        set_option(&host, RdmaMode::Exclusive).unwrap();
+        set_option(&host, RdmaMode::Exclusive, false).unwrap();
         assert_eq!(effective(&host).unwrap(), Some(RdmaMode::Shared));
         host.machine().boot();
         assert_eq!(effective(&host).unwrap(), Some(RdmaMode::Exclusive));
+    }
+
+    #[test]
+    fn a_driver_container_reads_one_file_and_an_administrators_stays() {
+        let host = SimHost::new(worker().with(Fault::DriverContainer));
+        assert!(in_driver_container(&host) && !in_driver_container(&SimHost::new(worker())));
+        set_option(&host, RdmaMode::Exclusive, false).unwrap();
+        host.machine().boot();
+        assert_eq!(effective(&host).unwrap(), Some(RdmaMode::Shared));
+        set_option(&host, RdmaMode::Exclusive, true).unwrap();
+        host.machine().boot();
+        assert_eq!(effective(&host).unwrap(), Some(RdmaMode::Exclusive));
+        assert_eq!(remove_option(&host).unwrap(), Changed::Yes);
+        assert!(host.read(files::MODPROBE_OF_CONTAINER).is_err());
+        host.replace(files::MODPROBE_OF_CONTAINER, b"options ib_core netns_mode=0\n", 0o644)
+            .unwrap();
+        assert!(!option_is_ours(&host, true).unwrap());
+        assert_eq!(remove_option(&host).unwrap(), Changed::AlreadyRight);
     }
 
     #[test]
@@ -204,6 +272,6 @@ mod tests {
     #[test]
     fn from_every_crash_the_next_run_reaches_the_goal() {
         testing::crash_everywhere(worker(), |host| switch(host, RdmaMode::Exclusive));
-        testing::crash_everywhere(worker(), |host| set_option(host, RdmaMode::Exclusive));
+        testing::crash_everywhere(worker(), |host| set_option(host, RdmaMode::Exclusive, false));
     }
 }

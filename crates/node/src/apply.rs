@@ -26,7 +26,9 @@ pub fn step(host: &dyn Host, step: &Step) -> Result<(), String> {
 
 fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
     match action {
-        Action::SetModprobeOption { mode } => done(rdma_mode::set_option(host, *mode)),
+        Action::SetModprobeOption { mode, in_container } => {
+            done(rdma_mode::set_option(host, *mode, *in_container))
+        }
         Action::RemoveModprobeOption => done(rdma_mode::remove_option(host)),
         Action::SetKernelArgument { tool, mode } => {
             let tool = Tool::parse(tool).map_err(sentence)?;

@@ -133,6 +133,7 @@ fn is_for_boot(action: &Action) -> bool {
         | Action::RemoveModprobeOption
         | Action::SetKernelArgument { .. }
         | Action::RemoveKernelArgument { .. }
+        | Action::RaiseFirmware { .. }
         | Action::Reboot { .. }
         | Action::LeaveReboot { .. } => false,
         Action::SwitchRdmaMode { .. }

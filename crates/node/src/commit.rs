@@ -28,6 +28,8 @@ pub struct Report {
     pub request: Option<DrainRequest>,
     /// The API must know this before the node goes on: that work begins, or that a reboot is booked.
     pub first_tell: bool,
+    /// The holders are to be read again before the first change.
+    pub look_at_once: bool,
     /// The reboot was asked for.
     pub rebooting: bool,
     /// When what failed is tried again.
@@ -40,6 +42,10 @@ pub fn outcome(
     report: Report,
     now: Timestamp,
 ) -> Outcome {
+    if report.look_at_once {
+        // Nothing is known that the API does not know already.
+        return Outcome { writes: Vec::new(), look_again: Some(now) };
+    }
     let new = status::status(state, report.inventory.as_ref(), &report.progress, now);
     let mut writes = Vec::new();
     if !status::stands(&state.status, &new) {
@@ -58,7 +64,8 @@ pub fn outcome(
 
 fn look_again(report: &Report, now: Timestamp) -> Option<Timestamp> {
     let ends_unseen = |blocker: &Blocker| {
-        [Reason::DeviceHeld, Reason::WaitingForWithdrawal].contains(&blocker.reason())
+        [Reason::DeviceHeld, Reason::WaitingForWithdrawal, Reason::WaitingForAllocatable]
+            .contains(&blocker.reason())
     };
     let busy = report.first_tell || report.progress.blockers.iter().any(ends_unseen);
     let pause = if busy { BUSY } else { QUIET };

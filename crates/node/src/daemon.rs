@@ -20,7 +20,7 @@ use host::{Host, Refusal, autoprobe};
 use planner::order::Leave;
 use planner::{Action, Blocker, Desired, Lane, Permission, Plan, Step, Turn, audit};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rounds of observe, plan, apply in one step. A card takes about four; more means that planner and host disagree.
 const ROUNDS: usize = 64;
@@ -43,6 +43,8 @@ pub struct Daemon {
     confirmed: RefCell<Confirmed>,
     /// Orphans that were seen once.
     sweeper: RefCell<Sweeper>,
+    /// The offer behind whose fence PodResources was read. A daemon that forgets it reads once more.
+    looked_behind: RefCell<Option<u64>>,
 }
 
 /// One step's work: what it goes by, the same from its first round to its last.
@@ -55,6 +57,9 @@ struct Work<'a> {
     turn: Turn,
     leave: Leave,
     no_firmware_writes: bool,
+    /// `Node.status.allocatable`; None where there is no Node.
+    allocatable: Option<&'a BTreeMap<String, String>>,
+    looked_behind: &'a RefCell<Option<u64>>,
     /// What the API refused of the last step's writes.
     refused: Option<&'a str>,
     prefix: &'a str,
@@ -70,6 +75,7 @@ impl Daemon {
             failures: RefCell::default(),
             confirmed: RefCell::default(),
             sweeper: RefCell::default(),
+            looked_behind: RefCell::default(),
         }
     }
 
@@ -137,6 +143,8 @@ impl Daemon {
                 retry: world.retry_reboot().to_owned(),
             },
             no_firmware_writes: world.config.spec.disable_plugins.iter().any(|p| p == "mellanox"),
+            allocatable: world.node.as_ref().map(|node| &node.allocatable),
+            looked_behind: &self.looked_behind,
             refused: world.refused.as_deref(),
             prefix: &self.prefix,
             now,
@@ -144,6 +152,10 @@ impl Daemon {
         let generation = state.metadata.generation;
         let mut failed = self.failures.borrow().waiting(generation, now);
         let report = work.rounds(&mut failed);
+        if report.look_at_once {
+            // Nothing was tried, so nothing is known anew of what failed before.
+            return report;
+        }
         let mut failures = self.failures.borrow_mut();
         failures.note(generation, &failed, now);
         Report { retry: failures.next(), ..report }
@@ -157,11 +169,10 @@ impl Work<'_> {
         }
         for _ in 0..ROUNDS {
             let confirmed = &mut self.confirmed.borrow_mut();
-            let seen =
-                match see(self.host, self.pods, confirmed, self.state, &self.desired, self.now) {
-                    Ok(seen) => seen,
-                    Err(why) => return Report::blind(why),
-                };
+            let seen = match self.see(confirmed) {
+                Ok(seen) => seen,
+                Err(why) => return Report::blind(why),
+            };
             if let Some(report) = self.round(seen, failed) {
                 return report;
             }
@@ -171,11 +182,17 @@ impl Work<'_> {
         ))
     }
 
+    fn see(&self, confirmed: &mut Confirmed) -> Result<Seen, String> {
+        let (state, desired) = (self.state, &self.desired);
+        see(self.host, self.pods, confirmed, state, desired, self.allocatable, self.now)
+    }
+
     /// One plan, and what of it may run now. None: something was done, so look again.
     fn round(&self, seen: Seen, failed: &mut Failed) -> Option<Report> {
         let permission = Permission {
             turn: self.turn,
             offered: seen.offered.clone(),
+            counted: seen.counted.clone(),
             reboots: self.leave.clone(),
             no_firmware_writes: self.no_firmware_writes,
         };
@@ -200,6 +217,9 @@ impl Work<'_> {
             (false, _) if !is_announced(self.state) => {
                 return Some(Report { first_tell: true, ..self.report(seen, &plan, failed) });
             }
+            (false, _) if !self.has_looked_behind_the_fence(&seen, &runnable) => {
+                return Some(Report { look_at_once: true, ..self.report(seen, &plan, failed) });
+            }
             (false, Some((causes, attempt))) => {
                 let boot = &seen.inventory.boot_id;
                 let what = (causes, attempt);
@@ -210,6 +230,16 @@ impl Work<'_> {
             (_, _) => run(self.host, &runnable, failed),
         }
         None
+    }
+
+    /// What this step knows of holders was read before it saw that the fence stands; a pod may have come in between. So
+    /// PodResources is read once more, with the next step, before the first change behind a new fence.
+    fn has_looked_behind_the_fence(&self, seen: &Seen, steps: &[&Step]) -> bool {
+        let Some(offer) = &seen.offer else { return true };
+        let devices = offer.resources.values().flat_map(|resource| &resource.devices);
+        let fenced: BTreeSet<PciAddress> = devices.map(|device| device.pci).collect();
+        let behind = steps.iter().any(|step| !step.touches.is_disjoint(&fenced));
+        !behind || self.looked_behind.replace(Some(offer.sequence)) == Some(offer.sequence)
     }
 
     /// Writes offer and ledger where they differ; true when there is a new offer.
@@ -310,6 +340,7 @@ impl Work<'_> {
             inventory: Some(inventory),
             request: Some(plan.request),
             first_tell: false,
+            look_at_once: false,
             rebooting: false,
             retry: None,
         }
@@ -389,6 +420,7 @@ impl Report {
             inventory: None,
             request: None,
             first_tell: false,
+            look_at_once: false,
             rebooting: false,
             retry: None,
         }

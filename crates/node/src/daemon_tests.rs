@@ -33,6 +33,8 @@ struct Life {
     /// The offer that the device plugin acts on; it runs while `plugin` is true.
     in_force: Option<Offer>,
     plugin: bool,
+    /// The kubelet tells the API what is allocatable.
+    kubelet_shows: bool,
     lock: Option<Lock>,
     /// The API refuses every write while this is true.
     refuses: bool,
@@ -57,6 +59,7 @@ impl Life {
             pods: vec![],
             in_force: None,
             plugin: true,
+            kubelet_shows: true,
             lock: None,
             refuses: false,
             told: vec![],
@@ -214,6 +217,28 @@ impl Life {
             self.told.push(format!("plugin: offer {} [{}]", offer.sequence, states.join(" ")));
             self.in_force = Some(offer);
         }
+        if self.kubelet_shows {
+            self.kubelet();
+        }
+    }
+
+    /// The kubelet's node status: every ready device is allocatable.
+    fn kubelet(&mut self) {
+        let Some(offer) = &self.in_force else { return };
+        let ready = |resource: &api::custody::OfferedResource| {
+            let ready = |device: &&api::custody::OfferedDevice| {
+                device.state == api::custody::OfferState::Ready
+            };
+            resource.devices.iter().filter(ready).count().to_string()
+        };
+        let all = offer.resources.iter().map(|(name, resource)| (name.clone(), ready(resource)));
+        let all: BTreeMap<String, String> = all.collect();
+        let all = json!(all);
+        if self.node["status"]["allocatable"] != all {
+            self.told.push(format!("kubelet: allocatable {all}"));
+            self.node["status"]["allocatable"] = all;
+            self.deliver();
+        }
     }
 
     /// Everybody takes turns until nothing happens three times running.
@@ -308,6 +333,7 @@ fn a_mode_change_takes_one_drain_and_one_reboot() {
         Node state := Reboot_Required
         operator: Draining
         plugin: offer 1 []
+        kubelet: allocatable {}
         operator: DrainComplete
         status InProgress, rdma shared, 0 vfs, reboot 1 pending
         status InProgress, rdma shared, 0 vfs, reboot 1 pending
@@ -343,6 +369,7 @@ fn without_other_namespaces_the_mode_is_switched_without_drain_and_reboot() {
         status Succeeded, rdma exclusive, 0 vfs
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         plugin: offer 1 []
+        kubelet: allocatable {}
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 0, 1));
     life.assert_quiet();
@@ -360,6 +387,7 @@ fn vfs_on_an_unused_card_need_no_drain() {
         status Succeeded, rdma shared, 4 vfs
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         plugin: offer 1 [ready ready ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"4"}
     "#]]);
     life.assert_quiet();
 }
@@ -379,12 +407,14 @@ fn more_vfs_while_a_pod_holds_one_wait_for_the_drain() {
         operator: Draining
         operator: DrainComplete
         plugin: offer 2 [withdrawn withdrawn]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
         status Succeeded, rdma shared, 4 vfs
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 4 [ready ready ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"4"}
     "#]]);
     assert_eq!(life.machine_says().1, 4);
     life.assert_quiet();
@@ -400,11 +430,50 @@ fn more_vfs_while_nobody_holds_one_wait_only_for_the_device_plugin() {
         status InProgress, rdma shared, 2 vfs, WaitingForWithdrawal
         event SyncStatusChanged: Status changed from: Succeeded to: InProgress
         plugin: offer 2 [withdrawn withdrawn]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
         status Succeeded, rdma shared, 4 vfs
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         plugin: offer 4 [ready ready ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"4"}
     "#]]);
     life.assert_quiet();
+}
+
+#[test]
+fn nothing_is_touched_while_the_node_still_counts_what_is_withdrawn() {
+    let mut life = settled("", 2);
+    life.kubelet_shows = false;
+    life.wants("", 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status InProgress, rdma shared, 2 vfs, WaitingForWithdrawal
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        plugin: offer 2 [withdrawn withdrawn]
+        status InProgress, rdma shared, 2 vfs, WaitingForAllocatable
+    "#]]);
+    assert_eq!(life.machine_says().1, 2);
+    life.kubelet_shows = true;
+    life.settle();
+    assert_eq!(life.machine_says().1, 4);
+}
+
+#[test]
+fn a_pod_that_came_while_the_fence_was_looked_at_sends_the_plan_back_to_waiting() {
+    let mut life = settled("", 2);
+    life.wants("", 4);
+    // The step that sees the fence stand for the first time reads a PodResources that does not know the pod yet.
+    while life.daemon.looked_behind.borrow().is_none() {
+        life.turn(&life.host.clone());
+    }
+    assert_eq!(life.machine_says().1, 2);
+    life.pods = vec![holder("0000:03:00.2")];
+    life.daemon(&life.host.clone());
+    assert_eq!(life.machine_says().1, 2, "{}", life.told.join("\n"));
+    let told = life.told.join("\n");
+    assert!(told.contains("DeviceHeld"), "{told}");
+    life.settle();
+    assert_eq!(life.machine_says().1, 4);
 }
 
 #[test]
@@ -441,6 +510,7 @@ fn removing_policy_and_pool_brings_the_node_back_to_where_it_started() {
         Node state := Reboot_Required
         operator: Draining
         plugin: offer 2 []
+        kubelet: allocatable {}
         operator: DrainComplete
         status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, reboot 1 helped, reboot 1 pending
         status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, reboot 1 helped, reboot 1 pending
@@ -537,6 +607,7 @@ fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
         Node state := Reboot_Required
         operator: Draining
         plugin: offer 1 []
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
         operator: DrainComplete
         status InProgress, rdma shared, 0 vfs, WaitingForReboot, reboot 0 pending
         status InProgress, rdma shared, 0 vfs, WaitingForReboot, reboot 0 pending
@@ -556,6 +627,7 @@ fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
         Node state := Idle
         operator: Idle
         plugin: offer 1 [ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"2"}
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 2, 2));
     life.assert_quiet();
@@ -590,6 +662,7 @@ fn firmware_and_mode_take_one_drain_and_one_reboot() {
         Node state := Reboot_Required
         operator: Draining
         plugin: offer 1 []
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
         operator: DrainComplete
         status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
         status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
@@ -601,6 +674,7 @@ fn firmware_and_mode_take_one_drain_and_one_reboot() {
         Node state := Idle
         operator: Idle
         plugin: offer 1 [ready ready ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"4"}
     "#]]);
     let vfs = life.host.machine().vfs_of(&"0000:03:00.0".parse().unwrap()).len();
     assert_eq!((life.machine_says().0, vfs), (Some(api::RdmaMode::Exclusive), 4));
@@ -650,15 +724,16 @@ fn firmware_that_refuses_the_write_keeps_nobody_from_the_mode() {
         Node state := Reboot_Required
         operator: Draining
         plugin: offer 1 []
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
         operator: DrainComplete
         status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
         status InProgress, rdma shared, 0 vfs, reboot 1 refused
-        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
-        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
-        event RebootNode: rebooting for Firmware 0000:05:00.0 SRIOV_EN=True NUM_OF_VFS=500 and RdmaMode exclusive
+        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event RebootNode: rebooting for RdmaMode exclusive
         the machine boots
-        status Failed, rdma exclusive, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 helped, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: it was refused: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot
+        status Failed, rdma exclusive, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 helped, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
@@ -679,6 +754,7 @@ fn firmware_that_may_not_be_written_stays_as_it_is() {
         status Failed, rdma shared, 0 vfs, FirmwareWritesDisabled, error: cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: disablePlugins has mellanox; by hand: mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=4, then reboot
         event SyncStatusChanged: Status changed from:  to: Failed. Last Error: cannot set SRIOV_EN=True NUM_OF_VFS=4 in the firmware of 0000:03:00.0: disablePlugins has mellanox; by hand: mstconfig -d 0000:03:00.0 -y set SRIOV_EN=True NUM_OF_VFS=4, then reboot
         plugin: offer 1 []
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
     "#]]);
     assert_eq!(life.machine_says().2, 1);
     life.assert_quiet();
@@ -757,6 +833,7 @@ fn an_order_that_cannot_be_understood_stops_only_its_own_card() {
         status Failed, rdma shared, 0 vfs, error: interface 0000:03:00.0: deviceType "netdevise" is unknown; write netdevice or vfio-pci
         event SyncStatusChanged: Status changed from:  to: Failed. Last Error: interface 0000:03:00.0: deviceType "netdevise" is unknown; write netdevice or vfio-pci
         plugin: offer 1 []
+        kubelet: allocatable {}
     "#]]);
 }
 
@@ -774,7 +851,7 @@ fn a_card_that_makes_fewer_vfs_is_named_in_the_status() {
         status Failed, rdma shared, 3 vfs, WaitingForWithdrawal, error: asked for 4 VFs on 0000:03:00.0, and its driver made 3
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: asked for 4 VFs on 0000:03:00.0, and its driver made 3
         plugin: offer 1 [withdrawn withdrawn withdrawn]
-        status Failed, rdma shared, 3 vfs, error: asked for 4 VFs on 0000:03:00.0, and its driver made 3
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
     "#]]);
 }
 
@@ -789,9 +866,11 @@ fn an_offer_that_was_cut_off_is_written_again_before_anything_is_touched() {
         status InProgress, rdma shared, 2 vfs, WaitingForWithdrawal
         event SyncStatusChanged: Status changed from: Succeeded to: InProgress
         plugin: offer 2 [withdrawn withdrawn]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
         status Succeeded, rdma shared, 4 vfs
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         plugin: offer 4 [ready ready ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"4"}
     "#]]);
 }
 

@@ -4,7 +4,8 @@
 //! looking before proves nothing, since the device may be given in between. The waiting itself is `planner::order`'s.
 
 use api::PciAddress;
-use api::custody::{Claims, Offer, OfferState};
+use api::custody::{Claims, Offer, OfferState, OfferedDevice};
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 /// What the device plugin has let us know.
@@ -29,6 +30,19 @@ impl Acknowledgement {
     fn covers(&self, offer: &Offer) -> bool {
         self.plugin_absent || self.sequence.is_some_and(|sequence| sequence >= offer.sequence)
     }
+}
+
+/// Devices that are withdrawn and that `Node.status.allocatable` still counts: new pods would be scheduled for them,
+/// admitted and failed, where they should stay Pending. The kubelet counts what is ready, a device that a pod has too.
+pub fn counted(offer: &Offer, allocatable: &BTreeMap<String, String>) -> BTreeSet<PciAddress> {
+    let is_ready = |device: &&OfferedDevice| device.state == OfferState::Ready;
+    let shown = |name: &str| allocatable.get(name).and_then(|count| count.parse::<usize>().ok());
+    let behind = offer.resources.iter().filter(|(name, resource)| {
+        let ready = resource.devices.iter().filter(is_ready).count();
+        shown(name).unwrap_or_default() > ready
+    });
+    let devices = behind.flat_map(|(_, resource)| &resource.devices);
+    devices.filter(|device| !is_ready(device)).map(|device| device.pci).collect()
 }
 
 /// Devices of the offer in force that may be given to a pod at any moment: every one that is not withdrawn, and the

@@ -65,7 +65,13 @@ pub fn join(
 ) -> Vec<Holder> {
     let mut holders: BTreeMap<String, Holder> = BTreeMap::new();
     for holder in pods.iter().chain(journal) {
-        holders.entry(holder.device.clone()).or_insert_with(|| holder.clone());
+        let known = holders.entry(holder.device.clone()).or_insert_with(|| holder.clone());
+        // PodResources tells no uid; the CNI, which knows it, may speak of the pod that had the device before.
+        if known.uid.is_empty()
+            && (&known.namespace, &known.pod) == (&holder.namespace, &holder.pod)
+        {
+            known.uid.clone_from(&holder.uid);
+        }
     }
     for (device, claim) in &claims.claims {
         if is_young(claim.at, now) && confirmed.get(device) != Some(&claim.at) {
@@ -115,6 +121,19 @@ mod tests {
             !join(&pods, &[], &claims(claimed), &confirmed, second(*at)).is_empty()
         };
         assert_eq!(looks.iter().map(look).collect::<Vec<_>>(), held);
+    }
+
+    #[test]
+    fn a_holder_has_the_uid_that_the_cni_knows_and_never_that_of_another_pod() {
+        let mut journalled = Holder { uid: "u-1".to_owned(), ..pod() };
+        let uid = |journal: &Holder| {
+            let journal = std::slice::from_ref(journal);
+            let none = Claims::default();
+            join(&[pod()], journal, &none, &Confirmed::new(), second(0)).remove(0).uid
+        };
+        assert_eq!(uid(&journalled), "u-1");
+        journalled.pod = "rdma-app-before".to_owned();
+        assert_eq!(uid(&journalled), "");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use api::nodestate::{RebootOutcome, RebootRecord};
 use api::{RdmaMode, files};
-use host::{Host, Refusal};
+use host::{Host, Refusal, rdma_mode};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 struct Initial {
     #[serde(skip_serializing_if = "Option::is_none")]
     rdma_mode: Option<RdmaMode>,
+    /// Upstream's `modprobe.d` file was there.
+    managed: bool,
 }
 
 /// The reboots that were asked for. A file that cannot be understood counts as empty: the mirror in the API has them too.
@@ -60,13 +62,30 @@ fn same(a: &RebootRecord, b: &RebootRecord) -> bool {
 
 /// The RDMA mode that the node had when we first saw it.
 pub fn initial_mode(host: &dyn Host) -> Result<Option<RdmaMode>, Refusal> {
-    let bytes = read_or_empty(host, files::INITIAL)?;
-    Ok(serde_json::from_slice::<Initial>(&bytes).unwrap_or_default().rdma_mode)
+    Ok(initial(host)?.unwrap_or_default().rdma_mode)
 }
 
-pub fn save_initial_mode(host: &dyn Host, mode: RdmaMode) -> Result<(), Refusal> {
-    let bytes = serde_json::to_vec(&Initial { rdma_mode: Some(mode) }).unwrap_or_default();
+/// True when upstream's `modprobe.d` file was there before us; while nothing is saved, what is there now was.
+pub fn managed_before(host: &dyn Host) -> Result<bool, Refusal> {
+    match initial(host)? {
+        Some(initial) => Ok(initial.managed),
+        None => Ok(rdma_mode::has_header(&read_or_empty(host, files::MODPROBE)?)),
+    }
+}
+
+/// Saves what the node was like before us. Whose `modprobe.d` file there is, is saved with the first look, and the mode
+/// with the first look at a loaded subsystem.
+pub fn save_initial(host: &dyn Host, mode: Option<RdmaMode>) -> Result<(), Refusal> {
+    let wanted = Initial { rdma_mode: mode, managed: managed_before(host)? };
+    if initial(host)?.as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    let bytes = serde_json::to_vec(&wanted).unwrap_or_default();
     host.replace(files::INITIAL, &bytes, 0o644)
+}
+
+fn initial(host: &dyn Host) -> Result<Option<Initial>, Refusal> {
+    Ok(serde_json::from_slice(&read_or_empty(host, files::INITIAL)?).ok())
 }
 
 fn read_or_empty(host: &dyn Host, path: &str) -> Result<Vec<u8>, Refusal> {

@@ -278,14 +278,21 @@ fn rdma_subsystem(host: &dyn Host) -> Result<RdmaSubsystem, ObserveError> {
     let mode = rdma_mode::effective(host).map_err(failed("the RDMA mode"))?;
     let others = rdma_mode::other_namespaces(host).map_err(failed("network namespaces"))?;
     let command_line = host.read("/proc/cmdline").unwrap_or_default();
-    let modprobe = host.read(files::MODPROBE).unwrap_or_default();
+    let in_container = rdma_mode::in_driver_container(host);
+    let ours = rdma_mode::option_is_ours(host, in_container)
+        .map_err(failed("the option of the RDMA mode"))?;
+    let file = host.read(rdma_mode::option_file(in_container)).unwrap_or_default();
+    // What an administrator wrote into the driver container's file is not ours to judge by, nor to change.
+    let modprobe = if ours || !in_container { file } else { Vec::new() };
     Ok(RdmaSubsystem {
         mode,
         kernel_argument: argument(&String::from_utf8_lossy(&command_line)),
         modprobe_option: modprobe_option(&String::from_utf8_lossy(&modprobe)),
         other_namespaces: others,
         kernel_argument_tool: kernel_argument::tool(host).map(|tool| tool.name().to_owned()),
-        modprobe_writable: rdma_mode::option_writable(host),
+        modprobe_writable: rdma_mode::option_writable(host) && (ours || !in_container),
+        driver_container: in_container,
+        managed_before: ledger::managed_before(host).map_err(failed("the initial state"))?,
     })
 }
 

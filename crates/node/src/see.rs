@@ -14,7 +14,7 @@ use api::{PciAddress, Timestamp};
 use host::journal::JournalError;
 use host::{Host, Refusal, journal};
 use planner::Desired;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One moment of a node.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Seen {
     pub inventory: Inventory,
     /// Devices that may be given to a pod at any moment.
     pub offered: BTreeSet<PciAddress>,
+    /// Devices that nobody may be given any more and that the scheduler does not know of yet.
+    pub counted: BTreeSet<PciAddress>,
     pub offer: Option<Offer>,
     /// The last sequence that either side has used: a new offer must be above it.
     pub sequence: u64,
@@ -36,6 +38,7 @@ pub fn see(
     confirmed: &mut Confirmed,
     state: &SriovNetworkNodeState,
     desired: &Desired,
+    allocatable: Option<&BTreeMap<String, String>>,
     now: Timestamp,
 ) -> Result<Seen, String> {
     let boot_id = observe::boot_id(host).map_err(in_full)?;
@@ -55,10 +58,14 @@ pub fn see(
         .map_err(|refusal| format!("cannot {refusal}"))?;
     let offered = offered(&found, &acknowledgement, &inventory);
     let offer = found.good();
+    // Without a device plugin nothing can be given, whatever the Node says.
+    let in_force = offer.as_ref().filter(|_| !acknowledgement.plugin_absent);
+    let counted = in_force.zip(allocatable).map(|(offer, shown)| fence::counted(offer, shown));
     let sequence = offer.as_ref().map_or(0, |offer| offer.sequence);
     Ok(Seen {
         inventory,
         offered,
+        counted: counted.unwrap_or_default(),
         offer,
         sequence: sequence.max(acknowledgement.sequence.unwrap_or_default()),
         on_host,
@@ -131,11 +138,7 @@ fn save_initial_mode(
     state: &SriovNetworkNodeState,
     inventory: &mut Inventory,
 ) -> Result<(), Refusal> {
-    if inventory.initial_rdma_mode.is_none() {
-        inventory.initial_rdma_mode = state.status.initial_rdma_mode.or(inventory.rdma.mode);
-        if let Some(mode) = inventory.initial_rdma_mode {
-            ledger::save_initial_mode(host, mode)?;
-        }
-    }
-    Ok(())
+    let known = inventory.initial_rdma_mode.or(state.status.initial_rdma_mode);
+    inventory.initial_rdma_mode = known.or(inventory.rdma.mode);
+    ledger::save_initial(host, inventory.initial_rdma_mode)
 }

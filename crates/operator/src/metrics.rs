@@ -170,6 +170,7 @@ fn reboots(page: &mut Page, world: &World) {
         let outcome = match record.outcome {
             RebootOutcome::Pending => "pending",
             RebootOutcome::Helped => "helped",
+            RebootOutcome::Refused { .. } => "refused",
             RebootOutcome::DidNotHelp { .. } => "did_not_help",
         };
         *reboots.entry([&record.reason, outcome]).or_default() += 1;

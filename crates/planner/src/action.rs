@@ -12,9 +12,10 @@ use std::fmt;
 /// One thing to do to a host. Idempotent: doing it twice is doing it once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Writes `options ib_core netns_mode=…` into our file below `modprobe.d` (`api::files::MODPROBE`).
-    SetModprobeOption { mode: RdmaMode },
-    /// Removes that file.
+    /// Writes `options ib_core netns_mode=…` into our file below `modprobe.d` (`api::files::MODPROBE`), or into the one
+    /// that a driver container mounts.
+    SetModprobeOption { mode: RdmaMode, in_container: bool },
+    /// Removes our files.
     RemoveModprobeOption,
     /// Puts `ib_core.netns_mode` of this mode on the kernel command line of the next boot, and takes the other one off.
     SetKernelArgument { tool: String, mode: RdmaMode },
@@ -138,6 +139,9 @@ impl Action {
     /// Names the levers that this action pulls, as the ledger writes them; `None` when it is no lever.
     pub fn lever(&self) -> Option<String> {
         match self {
+            Self::SetModprobeOption { in_container: true, .. } => {
+                Some("modprobe.d of the driver container".to_owned())
+            }
             Self::SetModprobeOption { .. } | Self::RemoveModprobeOption => {
                 Some("modprobe.d".to_owned())
             }
@@ -185,7 +189,12 @@ impl fmt::Display for RebootReason {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SetModprobeOption { mode } => write!(f, "set modprobe option rdma {mode}"),
+            Self::SetModprobeOption { mode, in_container: false } => {
+                write!(f, "set modprobe option rdma {mode}")
+            }
+            Self::SetModprobeOption { mode, in_container: true } => {
+                write!(f, "set modprobe option rdma {mode} for the driver container")
+            }
             Self::RemoveModprobeOption => write!(f, "remove modprobe option"),
             Self::SetKernelArgument { tool, mode } => {
                 write!(f, "set kernel argument rdma {mode} by {tool}")

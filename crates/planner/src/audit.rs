@@ -29,6 +29,12 @@ pub fn plan(
         for device in step.touches.intersection(&permission.offered) {
             findings.push(format!("step \"{}\" changes {device}, which is offered", step.action));
         }
+        for device in step.touches.intersection(&permission.counted) {
+            findings.push(format!(
+                "step \"{}\" changes {device}, which the Node still counts",
+                step.action
+            ));
+        }
         findings.extend(disturbs_only_by_right(step, permission, !held.is_empty()));
     }
     if !plan.later.is_empty() && plan.blockers.is_empty() {

@@ -126,6 +126,10 @@ pub enum Blocker {
     WaitingForWithdrawal {
         devices: Vec<PciAddress>,
     },
+    /// The Node still counts these withdrawn devices: a pod that is scheduled for one now would be admitted and fail.
+    WaitingForAllocatable {
+        devices: Vec<PciAddress>,
+    },
     /// VFs are made once, in the mode in which their pods will run; a boot would forget them.
     WaitingForMode {
         mode: RdmaMode,
@@ -285,6 +289,7 @@ impl Blocker {
             Self::ExternalDrainer { .. } => Reason::ExternalDrainer,
             Self::WaitingForDrain { .. } | Self::DrainTooSmall => Reason::WaitingForDrain,
             Self::WaitingForWithdrawal { .. } => Reason::WaitingForWithdrawal,
+            Self::WaitingForAllocatable { .. } => Reason::WaitingForAllocatable,
             Self::WaitingForMode { .. } | Self::WaitingForBoot | Self::RebootUnderWay { .. } => {
                 Reason::WaitingForReboot
             }
@@ -318,6 +323,7 @@ impl Blocker {
                 | Reason::ControlPlaneBusy
                 | Reason::WaitingForDrain
                 | Reason::WaitingForWithdrawal
+                | Reason::WaitingForAllocatable
                 | Reason::WaitingForReboot
                 | Reason::WaitingForCanary
                 | Reason::MachineConfigUpdating
@@ -426,6 +432,10 @@ impl fmt::Display for Blocker {
             Self::WaitingForWithdrawal { devices } => {
                 let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
                 write!(f, "waiting until the device plugin acknowledges that {} withdrawn", is_are(&names))
+            }
+            Self::WaitingForAllocatable { devices } => {
+                let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
+                write!(f, "waiting until Node.status.allocatable shows that {} withdrawn", is_are(&names))
             }
             Self::WaitingForMode { mode } => {
                 write!(f, "VFs are left as they are until the node has RDMA mode {mode}")

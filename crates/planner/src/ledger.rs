@@ -115,9 +115,9 @@ pub fn verdict(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
         RebootOutcome::Pending => ask_again(record, question),
         _ if is_reopened(record, leave) => first_attempt(records, question),
         RebootOutcome::DidNotHelp { expected, found } => did_not_help(expected, found),
-        RebootOutcome::Refused { why } => {
+        RebootOutcome::Refused { found } => {
             let goal = goal.to_owned();
-            Verdict::No(Blocker::LeverRefused { reason, goal, why: why.clone() })
+            Verdict::No(Blocker::LeverRefused { reason, goal, why: found.clone() })
         }
         // It helped once and the goal is lost again although nothing of ours is missing: a boot is no cure.
         RebootOutcome::Helped if question.levers_in_place => {
@@ -216,7 +216,7 @@ pub fn refuse(
 ) -> Vec<RebootRecord> {
     let mut ledger = book(records, (std::slice::from_ref(cause), 1), boot_id, retry, now);
     if let Some(record) = ledger.last_mut() {
-        record.outcome = RebootOutcome::Refused { why: why.to_owned() };
+        record.outcome = RebootOutcome::Refused { found: why.to_owned() };
     }
     ledger
 }

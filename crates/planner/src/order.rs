@@ -97,6 +97,8 @@ pub struct Permission {
     /// Devices that the device plugin may still give away: ready in the last offer, or withdrawn without its
     /// acknowledgement. A device that was never offered is not here.
     pub offered: BTreeSet<PciAddress>,
+    /// Withdrawn devices, acknowledged, that `Node.status.allocatable` still counts.
+    pub counted: BTreeSet<PciAddress>,
     pub reboots: Leave,
     /// `SriovOperatorConfig.spec.disablePlugins` has `mellanox`: no firmware is written.
     pub no_firmware_writes: bool,
@@ -305,7 +307,12 @@ impl<'a> Gate<'a> {
         if !held && !devices.is_empty() && withdrawn {
             self.block(Blocker::WaitingForWithdrawal { devices: devices.clone() });
         }
-        held || !devices.is_empty()
+        let counted: Vec<PciAddress> =
+            step.touches.intersection(&self.permission.counted).copied().collect();
+        if !held && devices.is_empty() && !counted.is_empty() {
+            self.block(Blocker::WaitingForAllocatable { devices: counted.clone() });
+        }
+        held || !devices.is_empty() || !counted.is_empty()
     }
 
     fn held(&self, devices: BTreeSet<PciAddress>) -> Vec<Blocker> {

@@ -63,15 +63,16 @@ pub(crate) fn plan(
     now: Timestamp,
 ) -> ModePlan {
     let Some(goal) = goal(wanted, inventory, records) else { return ModePlan::default() };
-    let Some(found) = inventory.rdma.mode else { return not_loaded(goal, inventory) };
-    if found == goal.mode() {
+    let found = inventory.rdma.mode;
+    if found == Some(goal.mode()) {
         return ModePlan { steps: tidy(goal, inventory), ..ModePlan::default() };
     }
-    let contradicts = contradicting_argument(goal, inventory, records);
-    if let Some(found) = contradicts {
+    // Before anything is written: the file that we write is what makes an argument upstream's.
+    if let Some(found) = contradicting_argument(goal, inventory, records) {
         let blocker = Blocker::KernelArgumentContradicts { wanted: goal.mode(), found };
         return ModePlan { blockers: vec![blocker], ..ModePlan::default() };
     }
+    let Some(found) = found else { return not_loaded(goal, inventory) };
     match live_switch_is_possible(goal, inventory) {
         true => live_switch(goal, found, inventory),
         false => reboot(goal, found, inventory, (records, leave), now),
@@ -110,24 +111,21 @@ fn tidy(goal: Goal, inventory: &Inventory) -> Vec<Step> {
     let rdma = &inventory.rdma;
     let option = rdma.modprobe_option;
     let loaded = rdma.mode.is_some();
-    let (action, because) = match goal {
-        // A node that has the mode by its own means gets no file of ours, only a contradicting one is put right.
-        Goal::Asked(mode)
-            if rdma.modprobe_writable && option != Some(mode) && (option.is_some() || !loaded) =>
-        {
-            (Action::SetModprobeOption { mode }, format!("the pool asks for RDMA mode {mode}"))
-        }
-        Goal::Restored(_) if option.is_some() => {
-            (Action::RemoveModprobeOption, "no pool asks for an RDMA mode".to_owned())
-        }
-        Goal::Asked(_) | Goal::Restored(_) => return vec![],
+    // A node that has the mode by its own means gets no file of ours, only a contradicting one is put right.
+    if matches!(goal, Goal::Asked(_)) && option.is_none() && loaded {
+        return vec![];
+    }
+    let because = match goal {
+        Goal::Asked(mode) => format!("the pool asks for RDMA mode {mode}"),
+        Goal::Restored(_) => "no pool asks for an RDMA mode".to_owned(),
     };
+    let Some(action) = modprobe_lever(goal, inventory) else { return vec![] };
     vec![node_step(action, Disturbance::Nothing, BTreeSet::new(), because)]
 }
 
 /// An argument on the command line of this boot that names another mode and is not ours to take away.
 ///
-/// Ours is what upstream or we set: our `modprobe.d` file is on the host, or the ledger names the lever.
+/// Ours is what upstream or we set: upstream's `modprobe.d` file was there before us, or the ledger names the lever.
 fn contradicting_argument(
     goal: Goal,
     inventory: &Inventory,
@@ -138,7 +136,7 @@ fn contradicting_argument(
         record.reason == RebootReason::RdmaMode.as_str()
             && record.levers.iter().any(|lever| lever.starts_with("kernel argument"))
     };
-    let ours = rdma.modprobe_option.is_some() || records.iter().any(booked);
+    let ours = rdma.managed_before || records.iter().any(booked);
     let removable = ours && rdma.kernel_argument_tool.is_some();
     rdma.kernel_argument.filter(|found| *found != goal.mode() && !removable)
 }
@@ -216,20 +214,34 @@ fn levers(goal: Goal, inventory: &Inventory) -> (Vec<Action>, Vec<String>) {
         }
     }
     let mut names: Vec<String> = actions.iter().filter_map(Action::lever).collect();
-    let modprobe = "modprobe.d".to_owned();
-    if rdma.modprobe_option == Some(goal.mode()) && !names.contains(&modprobe) {
-        names.insert(0, modprobe);
+    let (mode, in_container) = (goal.mode(), rdma.driver_container);
+    let modprobe = Action::SetModprobeOption { mode, in_container }.lever();
+    if let Some(name) = modprobe.filter(|_| rdma.modprobe_option == Some(mode))
+        && !names.contains(&name)
+    {
+        names.insert(0, name);
     }
     (actions, names)
 }
 
+/// What our file is to say. A host that had upstream's file when we first saw it keeps one, or its mode would be lost.
+fn wanted_option(goal: Goal, inventory: &Inventory) -> Option<RdmaMode> {
+    match goal {
+        Goal::Asked(mode) => Some(mode),
+        Goal::Restored(mode) => inventory.rdma.managed_before.then_some(mode),
+    }
+}
+
 fn modprobe_lever(goal: Goal, inventory: &Inventory) -> Option<Action> {
     let rdma = &inventory.rdma;
-    match goal {
-        Goal::Asked(mode) => (rdma.modprobe_writable && rdma.modprobe_option != Some(mode))
-            .then_some(Action::SetModprobeOption { mode }),
-        Goal::Restored(_) => rdma.modprobe_option.is_some().then_some(Action::RemoveModprobeOption),
+    let wanted = wanted_option(goal, inventory);
+    if rdma.modprobe_option == wanted || !rdma.modprobe_writable {
+        return None;
     }
+    Some(match wanted {
+        Some(mode) => Action::SetModprobeOption { mode, in_container: rdma.driver_container },
+        None => Action::RemoveModprobeOption,
+    })
 }
 
 /// True when a boot with what stands on the host now could bring nothing new.
@@ -242,7 +254,8 @@ fn levers_in_place(goal: Goal, inventory: &Inventory) -> bool {
                 && (!tool || rdma.kernel_argument == Some(mode))
         }
         Goal::Restored(_) => {
-            rdma.modprobe_option.is_none() && (!tool || rdma.kernel_argument.is_none())
+            (!rdma.modprobe_writable || rdma.modprobe_option == wanted_option(goal, inventory))
+                && (!tool || rdma.kernel_argument.is_none())
         }
     }
 }

@@ -22,6 +22,9 @@ pub fn of(fault: Fault) -> Reach {
         Fault::IgnoresKernelArgument | Fault::IgnoresModprobeOption => {
             Not("it takes an initramfs that holds an older modprobe.d; the machine's holds none")
         }
+        Fault::DriverContainer => {
+            Not("a driver container is NVIDIA's, and its modules need a card")
+        }
         Fault::LosesKernelArgument | Fault::IgnoresReboot | Fault::ServiceWithPrivateNetwork => {
             Not(OTHER_BOOT)
         }
@@ -51,7 +54,8 @@ pub fn of(fault: Fault) -> Reach {
     }
 }
 
-pub const ALL: [Fault; 21] = [
+pub const ALL: [Fault; 22] = [
+    Fault::DriverContainer,
     Fault::IgnoresKernelArgument,
     Fault::IgnoresModprobeOption,
     Fault::LosesKernelArgument,

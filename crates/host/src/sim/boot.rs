@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How long a boot takes on the machine's clock: belief, real servers take minutes.
 const BOOT: Duration = Duration::from_secs(60);
 
+/// The one file of the host's that a driver container's modprobe reads (belief, NVIDIA's documentation).
+const CONTAINERS_FILE: &str = "/etc/modprobe.d/ib_core.conf";
+
 impl Machine {
     /// Boots the machine: drivers, VFs, namespaces, processes and tmpfs start afresh; files and firmware stay.
     pub fn boot(&mut self) {
@@ -153,7 +156,10 @@ impl Machine {
         for directory in directories {
             for (path, content) in &self.files {
                 let name = path.rsplit_once('/').filter(|(above, _)| *above == directory);
-                if let Some((_, name)) = name.filter(|(_, name)| name.ends_with(".conf")) {
+                let mounted =
+                    |path: &str| !self.has(Fault::DriverContainer) || path == CONTAINERS_FILE;
+                let name = name.filter(|(_, name)| name.ends_with(".conf") && mounted(path));
+                if let Some((_, name)) = name {
                     texts.entry(name).or_insert(content);
                 }
             }

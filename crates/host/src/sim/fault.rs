@@ -9,6 +9,8 @@ pub enum Fault {
     IgnoresKernelArgument,
     /// ib_core is loaded by an initramfs that holds an older modprobe.d.
     IgnoresModprobeOption,
+    /// ib_core comes from a driver container, which mounts `/etc/modprobe.d/ib_core.conf` of the host and no other.
+    DriverContainer,
     /// The boot-loader tool says yes and the next boot has the old command line.
     LosesKernelArgument,
     /// A reboot is accepted and never happens.

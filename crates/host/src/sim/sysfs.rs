@@ -391,8 +391,13 @@ impl Machine {
                     ["comm"] => Node::line(name),
                     ["mounts"] => {
                         let etc = if self.etc_writable() { "rw" } else { "ro" };
+                        // Where the container shows its root: belief, NVIDIA's documentation.
+                        let container = match self.has(Fault::DriverContainer) {
+                            true => "overlay /run/mellanox/drivers overlay rw,relatime 0 0\n",
+                            false => "",
+                        };
                         Node::text(format!(
-                            "/dev/sda2 / ext4 {etc},relatime 0 0\nproc /proc proc rw,nosuid 0 0\nsysfs /sys sysfs rw,nosuid 0 0\ntmpfs /run tmpfs rw,nosuid,nodev 0 0\n/dev/sda3 /var ext4 rw,relatime 0 0\n"
+                            "{container}/dev/sda2 / ext4 {etc},relatime 0 0\nproc /proc proc rw,nosuid 0 0\nsysfs /sys sysfs rw,nosuid 0 0\ntmpfs /run tmpfs rw,nosuid,nodev 0 0\n/dev/sda3 /var ext4 rw,relatime 0 0\n"
                         ))
                     }
                     ["ns"] => Node::directory(["net"]),

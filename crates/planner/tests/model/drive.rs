@@ -44,7 +44,13 @@ fn act(machine: &mut Machine, plan: &Plan, tell: &mut impl FnMut(&str, &str)) ->
         plan.withdraw.intersection(&machine.offered).map(ToString::to_string).collect();
     if !fence.is_empty() {
         tell(&format!("withdraw {}", fence.join(" ")), "they are to be changed");
+        let gone = plan.withdraw.intersection(&machine.offered).copied();
+        machine.counted.extend(gone);
         machine.offered.retain(|device| !plan.withdraw.contains(device));
+    } else if !machine.counted.is_empty() {
+        tell("the kubelet shows it in allocatable", &blockers(plan));
+        machine.counted.clear();
+        return true;
     }
     !fence.is_empty()
 }

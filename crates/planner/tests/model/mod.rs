@@ -31,6 +31,8 @@ pub struct Machine {
     pub leave: Leave,
     /// VFs in resources that the device plugin may give away.
     pub offered: BTreeSet<PciAddress>,
+    /// Withdrawn, and still in the Node's allocatable.
+    pub counted: BTreeSet<PciAddress>,
     pub boots: u32,
     pub now: Timestamp,
 }
@@ -118,7 +120,7 @@ impl Machine {
     pub fn apply(&mut self, action: &Action) {
         let rdma = &mut self.inventory.rdma;
         match action {
-            Action::SetModprobeOption { mode } => rdma.modprobe_option = Some(*mode),
+            Action::SetModprobeOption { mode, .. } => rdma.modprobe_option = Some(*mode),
             Action::RemoveModprobeOption => rdma.modprobe_option = None,
             Action::SetKernelArgument { mode, .. } => self.next_argument = Some(*mode),
             Action::RemoveKernelArgument { .. } => self.next_argument = None,
@@ -181,6 +183,7 @@ impl Machine {
         Permission {
             turn,
             offered: self.offered.clone(),
+            counted: self.counted.clone(),
             reboots: self.leave.clone(),
             no_firmware_writes: self.no_firmware_writes,
         }

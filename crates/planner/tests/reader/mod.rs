@@ -97,6 +97,8 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                 machine.next_argument = rdma.kernel_argument;
             }
             ["tool", tool] => rdma.kernel_argument_tool = Some((*tool).to_owned()),
+            ["upstream's", "file"] => rdma.managed_before = true,
+            ["driver", "container"] => rdma.driver_container = true,
             ["no", "modprobe.d"] => rdma.modprobe_writable = false,
             ["alone"] => rdma.other_namespaces = 0,
             ["ignores", "levers"] => machine.ignores_levers = true,
@@ -135,7 +137,7 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                 let outcome = match outcome {
                     ["pending"] => RebootOutcome::Pending,
                     ["helped"] => RebootOutcome::Helped,
-                    ["refused"] => RebootOutcome::Refused { why: "the card said no".to_owned() },
+                    ["refused"] => RebootOutcome::Refused { found: "the card said no".to_owned() },
                     ["did", "not", "help"] => RebootOutcome::DidNotHelp {
                         expected: (*goal).to_owned(),
                         found: "shared".to_owned(),
