@@ -18,17 +18,20 @@ use std::time::Instant;
 pub struct Arguments {
     /// Only the cases whose name contains one of these
     cases: Vec<String>,
+    /// Take our programs as they were built last
+    #[arg(long)]
+    as_built: bool,
     /// Show all that the machine says, and not only the outcome of each case
     #[arg(long)]
     console: bool,
 }
 
-/// What the machine gets: package, kind of target, its name, and where it lies in the machine.
-const PROGRAMS: [(&str, &str, &str, &str); 4] = [
-    ("host", "example", "lab-contract", "usr/bin/lab-1-contract"),
-    ("cni", "example", "lab-custody", "usr/bin/lab-2-custody"),
-    ("cni", "bin", "ironrail-cni", "opt/cni/bin/sriov"),
-    ("cni", "bin", "ironrail-cni", "opt/cni/bin/rdma"),
+/// What the machine gets: kind of target, its name, and where it lies in the machine.
+const PROGRAMS: [(&str, &str, &str); 4] = [
+    ("example", "lab-contract", "usr/bin/lab-1-contract"),
+    ("example", "lab-custody", "usr/bin/lab-2-custody"),
+    ("bin", "ironrail-cni", "opt/cni/bin/sriov"),
+    ("bin", "ironrail-cni", "opt/cni/bin/rdma"),
 ];
 
 /// One of our programs and its place in the machine.
@@ -57,7 +60,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step("kernel");
     let kernel = kernel::ready(&packages)?;
     step("our programs");
-    let programs = build()?;
+    let programs = build(arguments.as_built)?;
     step("initramfs");
     let initramfs = initramfs::make(&packages, &kernel, &programs)?;
     let runs = programs.iter().filter(|program| program.place.contains("/lab-")).count();
@@ -71,17 +74,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Our programs, built as `cargo test` builds them, so that what is compiled already is not compiled again.
-fn build() -> anyhow::Result<Vec<Program>> {
-    let mut built = Vec::new();
-    for (package, kind, name, place) in PROGRAMS {
-        let mut cargo = tools::cargo();
-        cargo.args(["build", "--quiet", "--package", package, &format!("--{kind}"), name]);
-        tools::run(&mut cargo)?;
-        let below = if kind == "example" { "debug/examples" } else { "debug" };
-        built.push(Program { path: tools::target().join(below).join(name), place });
+/// Our programs, in one call over the whole workspace: with the features that `cargo test --workspace` has compiled.
+fn build(as_built: bool) -> anyhow::Result<Vec<Program>> {
+    let mut cargo = tools::cargo();
+    cargo.args(["build", "--quiet", "--workspace"]);
+    for (kind, name, _) in PROGRAMS {
+        cargo.arg(format!("--{kind}")).arg(name);
     }
-    Ok(built)
+    if !as_built {
+        tools::run(&mut cargo)?;
+    }
+    let below = |kind| if kind == "example" { "debug/examples" } else { "debug" };
+    let path = |kind, name| tools::target().join(below(kind)).join(name);
+    let built = PROGRAMS.map(|(kind, name, place)| Program { path: path(kind, name), place });
+    Ok(built.into())
 }
 
 /// Writes a file only when all of its content is there, so that an interrupted run leaves no half of one.

@@ -117,6 +117,7 @@ fn world(host: &LinuxHost, vfs: &[PciAddress]) -> String {
 /// The card with its two VFs, and what the world was like at first.
 struct Bench {
     host: LinuxHost,
+    pf: PciAddress,
     vfs: Vec<PciAddress>,
     home: String,
 }
@@ -142,7 +143,7 @@ impl Bench {
             }
         }
         let home = world(&host, &vfs);
-        Self { host, vfs, home }
+        Self { host, pf, vfs, home }
     }
 
     /// The runtime's DEL, twice, with the pod's namespace alive or gone; then the world must be as at first.
@@ -302,5 +303,6 @@ fn main() {
     report.case("a vf comes home after kill -9 at 200 random instants", || {
         bench.at_random_instants()
     });
+    host::vf_count::set(&bench.host, &bench.pf, 0, true).unwrap();
     report.end();
 }

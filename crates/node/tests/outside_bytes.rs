@@ -1,24 +1,20 @@
-//! Broken files and messages on the node: offer, claims, saved order, journal, ledger, what sysfs says, what the kubelet sends.
+//! Broken files and messages on the node: offer, claims, saved order, journal, ledger, what kubelet and runtime send.
 //! Each is refused or read, never a panic, and never taken for a good one of another kind.
 
 #![allow(clippy::unwrap_used)] // every function here is part of a test
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a test writes files that are not the seam's, and reads its own switches"
-)]
+#![allow(clippy::disallowed_methods, reason = "a test reads its own switches from the environment")]
 
 #[path = "../../host/tests/support/mutate.rs"]
 mod mutate;
 
 use api::{Timestamp, files};
-use host::linux::LinuxHost;
 use host::sim::{Flavour, Machine, SimHost};
 use host::{Host, journal};
 use node::boot::{self, Phase};
 use node::proto::runtime_v1::ListPodSandboxResponse;
 use node::proto::v1::ListPodResourcesResponse;
 use node::proto::v1beta1::AllocateRequest;
-use node::{custody, holders, ledger, observe};
+use node::{custody, holders, ledger};
 use prost::Message;
 
 const BOOT: &str = "b1";
@@ -89,47 +85,6 @@ fn a_broken_order_makes_a_boot_phase_fail_in_words_or_do_what_it_says() {
         host.replace(files::ORDER, bytes, 0o600).unwrap();
         if let Err(why) = boot::run(&host, Phase::Pre, host.now()) {
             assert!(why.len() > 10, "{why}");
-        }
-    });
-}
-
-#[test]
-fn whatever_sysfs_says_the_node_is_observed_or_the_reason_is_named() {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path().to_str().unwrap();
-    let host = LinuxHost::new(root).unwrap();
-    let device = "/sys/bus/pci/devices/0000:03:00.0";
-    let files = [
-        "class",
-        "vendor",
-        "device",
-        "sriov_totalvfs",
-        "sriov_numvfs",
-        "sriov_vf_device",
-        "numa_node",
-        "sriov_drivers_autoprobe",
-    ];
-    let good: [&[u8]; 6] = [b"0x020000\n", b"0x15b3\n", b"8\n", b"-1\n", b"mlx5_core\n", b""];
-    std::fs::create_dir_all(format!("{root}{device}/net/eth9")).unwrap();
-    for file in files
-        .iter()
-        .map(|f| format!("{device}/{f}"))
-        .chain(["/proc/sys/kernel/random/boot_id".to_owned()])
-    {
-        std::fs::create_dir_all(format!("{root}{}", file.rsplit_once('/').unwrap().0)).unwrap();
-        std::fs::write(format!("{root}{file}"), "0x020000\n").unwrap();
-    }
-    let mut turn = 0;
-    mutate::run(&good, 4, |bytes| {
-        turn += 1;
-        let path = format!("{root}{device}/{}", files[turn % files.len()]);
-        // Missing now and then, as a file of a function that vanishes is.
-        match turn % 11 {
-            0 => drop(std::fs::remove_file(&path)),
-            _ => std::fs::write(&path, bytes).unwrap(),
-        }
-        if let Err(error) = observe::observe(&host, Vec::new()) {
-            assert!(error.to_string().len() > 5, "{error}");
         }
     });
 }

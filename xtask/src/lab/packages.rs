@@ -46,8 +46,12 @@ pub fn ready() -> anyhow::Result<Packages> {
     let lab = super::directory();
     let (userland, kernel) = (lab.join("userland"), lab.join("kernel"));
     let note = lab.join("kernel-version");
-    if let Ok(version) = std::fs::read_to_string(&note) {
-        return Ok(Packages { userland, kernel, version });
+    // The version, and the list that was fetched with it: another list, other packages.
+    let known = std::fs::read_to_string(&note).unwrap_or_default();
+    if let Some((version, list)) = known.split_once(' ')
+        && list == WANTED.join(" ")
+    {
+        return Ok(Packages { userland, kernel, version: version.to_owned() });
     }
     let apt = Apt::new(&lab.join("apt"))?;
     apt.update()?;
@@ -66,7 +70,7 @@ pub fn ready() -> anyhow::Result<Packages> {
         extract(package, place)?;
     }
     let version = image.trim_start_matches("linux-image-").to_owned();
-    super::write_whole(&note, version.as_bytes())?;
+    super::write_whole(&note, format!("{version} {}", WANTED.join(" ")).as_bytes())?;
     Ok(Packages { userland, kernel, version })
 }
 
