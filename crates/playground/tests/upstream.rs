@@ -1,5 +1,6 @@
 //! What upstream's users rely on, on a live cluster: every field is taken and stands where it counts, and the odd ones
-//! among the policies do what they did.
+//! among the policies do what they did. Each test has a cluster of its own: a device that was just given away is not
+//! changed for two minutes, in case its pod is still on the way.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -8,7 +9,7 @@ mod live;
 use api::{label, names};
 use expect_test::expect;
 use host::Host;
-use live::{Cluster, SPACE, cluster, text, yaml};
+use live::{Cluster, SPACE, text, yaml};
 use playground::live::Options;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -95,8 +96,7 @@ fn without_the_operator_config_the_one_line_is_said_in_log_and_event_and_helps()
 
 #[test]
 fn a_policy_without_vfs_offers_the_whole_card() {
-    let cluster = cluster();
-    let _turn = cluster.turn();
+    let cluster = Cluster::start(2);
     let policy = policy("whole", "numVfs: 0, nicSelector: {pfNames: [enp3s0f1]}");
     cluster.apply(&policy);
     allocatable(&cluster, "whole", "1");
@@ -123,8 +123,7 @@ fn a_policy_without_vfs_offers_the_whole_card() {
 
 #[test]
 fn vhost_net_and_topology_reach_the_pod_the_kubelet_and_the_config_map() {
-    let cluster = cluster();
-    let _turn = cluster.turn();
+    let cluster = Cluster::start(2);
     for slot in cluster.playground.cluster().nodes.values() {
         slot.kubelet.host.machine().modules.insert("vhost_net".to_owned());
     }
@@ -159,9 +158,62 @@ fn vhost_net_and_topology_reach_the_pod_the_kubelet_and_the_config_map() {
 }
 
 #[test]
+fn position_k_of_the_devices_is_net_k_and_a_flag_alone_reaches_the_device_plugin() {
+    let cluster = Cluster::start(2);
+    let policy = policy("pair", "numVfs: 2, nicSelector: {pfNames: [enp3s0f1]}");
+    cluster.apply(&policy);
+    allocatable(&cluster, "pair", "2");
+    assert_eq!(offered(&cluster, "pair")["vhostNet"], false);
+    let network = yaml(
+        "{apiVersion: sriovnetwork.openshift.io/v1, kind: SriovNetwork, metadata: {name: pair, namespace: default}, \
+         spec: {resourceName: pair}}",
+    );
+    cluster.apply(&network);
+    cluster.until_is(
+        names::NAD_API_VERSION,
+        names::NETWORK_ATTACHMENT,
+        "default",
+        "pair",
+        "/metadata/name",
+        "pair",
+    );
+    let mut both = pod("pair");
+    both["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] = "pair, pair".into();
+    both["spec"]["containers"][0]["resources"]["limits"]["openshift.io/pair"] = "2".into();
+    cluster.apply(&both);
+    cluster.until_is("v1", "Pod", "default", "pair", "/status/phase", "Running");
+    let environment = exec(&cluster, "pair", &["env"]);
+    let devices =
+        environment.lines().find_map(|line| line.strip_prefix("PCIDEVICE_OPENSHIFT_IO_PAIR="));
+    let devices: Vec<&str> = devices.unwrap().split(',').collect();
+    let found = cluster.get("Pod", "default", "pair").unwrap();
+    let status = text(&found["metadata"]["annotations"]["k8s.v1.cni.cncf.io/network-status"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let networks =
+        status.as_array().unwrap().iter().filter(|network| network["name"] == "default/pair");
+    let nets: Vec<(String, String)> = networks
+        .map(|network| {
+            (text(&network["interface"]), text(&network["device-info"]["pci"]["pci-address"]))
+        })
+        .collect();
+    let expected = [("net1", devices[0]), ("net2", devices[1])];
+    assert_eq!(nets, expected.map(|(net, device)| (net.to_owned(), device.to_owned())));
+    cluster.delete(&both);
+    cluster.delete(&network);
+    let flag = json!({ "spec": { "needVhostNet": true } });
+    cluster.merge(names::POLICY, SPACE, "pair", flag);
+    let start = std::time::Instant::now();
+    while offered(&cluster, "pair")["vhostNet"] != true {
+        assert!(start.elapsed() < Duration::from_secs(30), "{}", offered(&cluster, "pair"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    cluster.delete(&policy);
+    device_config(&cluster, &format!(r#"{{"resourceList":[{GOOD}]}}"#));
+}
+
+#[test]
 fn vfs_that_somebody_else_makes_are_used_as_they_are_and_stay() {
-    let cluster = cluster();
-    let _turn = cluster.turn();
+    let cluster = Cluster::start(2);
     let file = "/sys/bus/pci/devices/0000:03:00.1/sriov_numvfs";
     let machine = |node: &str| cluster.playground.cluster().nodes[node].kubelet.host.process();
     let policy =
@@ -232,8 +284,7 @@ fn the_label_of_the_device_plugin_follows_the_policies() {
 /// Every kind with every field set: taken strictly, and read back as it was written.
 #[test]
 fn every_field_of_every_kind_is_taken_and_kept() {
-    let cluster = cluster();
-    let _turn = cluster.turn();
+    let cluster = Cluster::start(2);
     for (kind, spec) in WHOLE {
         let object = yaml(&format!(
             "{{apiVersion: sriovnetwork.openshift.io/v1, kind: {kind}, metadata: {{name: whole, namespace: {SPACE}}}, spec: {spec}}}"
