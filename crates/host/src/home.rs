@@ -199,8 +199,12 @@ fn guid_home(host: &dyn Host, identity: &VfIdentity, vf: &VfCustody) -> Result<(
     let zero = before.bytes().all(|byte| matches!(byte, b'0' | b':'));
     let guid = if zero { "ff:ff:ff:ff:ff:ff:ff:ff".to_owned() } else { before.clone() };
     let wanted = VfProfile { guid: Some(guid), ..VfProfile::default() };
-    vf_profile::apply(host, identity, &wanted)?;
-    rebind(host, &identity.pci).map_err(refused)
+    match vf_profile::apply(host, identity, &wanted) {
+        // A card that takes no GUID has never had ours: there is nothing to put back, and a pod must not stay for it.
+        Err(VfProfileError::Refused { refusal, .. }) if refusal.errno == Errno::OPNOTSUPP => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => rebind(host, &identity.pci).map_err(refused),
+    }
 }
 
 /// The GUID at the end of an IPoIB hardware address; none for other interfaces.
