@@ -195,6 +195,8 @@ impl<'a> Waves<'a> {
         }
         let rollout = next.rollout.as_ref()?;
         match rollout.phase.as_str() {
+            // What is worse already may be disturbed again: that is how it is mended.
+            HALTED if rollout.failures.iter().any(|failure| failure.node == name) => None,
             HALTED => {
                 let failures = rollout.failures.iter().filter(|failure| !failure.accepted);
                 let failed = failures.map(|failure| failure.node.clone()).collect();

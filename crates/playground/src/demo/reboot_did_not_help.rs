@@ -1,12 +1,14 @@
 //! A machine comes back from its reboot in the old mode: it is back in service at once, says what was tried, expected
-//! and found, is never rebooted again for it, and the others go on. A person mends it and asks for one more try.
+//! and found, is never rebooted again for it, and the rollout halts before it does the same to others. A person mends it
+//! and asks for one more try; when that has helped, the rollout goes on by itself.
 
 use super::Story;
 use super::record::{NodeSeen, Stage};
 use super::scene::{SPACE, Scene, is_ready_in};
 use crate::cluster::objects::{items, text};
-use api::annotation;
 use api::wire::{Method, ObjectKey, PatchType, Request};
+use api::{annotation, names};
+use planner::rollout::HALTED;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -37,19 +39,24 @@ fn has_given_up(node: &NodeSeen) -> bool {
     node.stage == Stage::Failed && blocker(&node.state).is_some()
 }
 
+/// Has not been touched, and waits for its turn.
+fn is_held_back(node: &NodeSeen) -> bool {
+    node.stage == Stage::Waiting && node.drains == 0 && text(&node.state, "/metadata/name") != NODE
+}
+
 fn blocker(state: &Value) -> Option<&str> {
     let found = items(state, "/status/blockers").iter().find(|b| b["reason"] == REASON);
     found.map(|blocker| text(blocker, "/message"))
 }
 
-/// All nodes come to exclusive mode but the one, which gives its turn back.
+/// The one node gives its turn back; the others have had theirs, or wait behind the halt.
 async fn pool(scene: &mut Scene<'_>) -> Result<(), String> {
     scene
         .tell
         .headline("The pool asks for exclusive RDMA mode; the boots of worker-0 will not heed it");
     scene.user.apply(&scene.manifests.pool.clone()).await?;
     let ready = is_ready_in("exclusive");
-    scene.follow(|node| ready(node) || has_given_up(node)).await
+    scene.follow(|node| ready(node) || has_given_up(node) || is_held_back(node)).await
 }
 
 /// The node names what was tried, what was expected, what was found and what to do.
@@ -74,11 +81,27 @@ async fn says(scene: &mut Scene<'_>) -> Result<(), String> {
     scene
         .tell
         .message(&format!("kubectl describe sriovnetworknodestate {NODE} -n {SPACE}"), &message);
+    halt(scene).await?;
     let node = scene.user.get("v1", "Node", "", NODE).await.unwrap_or_default();
     match node.pointer("/spec/unschedulable") {
         Some(Value::Bool(true)) => Err(format!("{NODE} is still cordoned")),
         _ => Ok(()),
     }
+}
+
+/// The pool names the node, and goes no further.
+async fn halt(scene: &mut Scene<'_>) -> Result<(), String> {
+    let pool = &scene.manifests.pool;
+    let (name, kind) = (text(pool, "/metadata/name").to_owned(), names::POOL);
+    let pool = scene.user.get(names::API_VERSION, kind, SPACE, &name).await.unwrap_or_default();
+    let ready = items(&pool, "/status/conditions").iter().find(|c| c["type"] == "Ready");
+    let message = ready.map(|condition| text(condition, "/message")).unwrap_or_default();
+    if text(&pool, "/status/rollout/phase") != HALTED || !message.contains(NODE) {
+        return Err(format!("pool {name} is not halted because of {NODE}: {message}"));
+    }
+    let command = format!("kubectl describe sriovnetworkpoolconfig {name} -n {SPACE}");
+    scene.tell.message(&command, message);
+    Ok(())
 }
 
 /// One reboot, and no second one however long one looks.
@@ -118,7 +141,9 @@ async fn repair(scene: &mut Scene<'_>) -> Result<(), String> {
 }
 
 async fn goes_on(scene: &mut Scene<'_>) -> Result<(), String> {
-    scene.tell.headline("One more drain, one more reboot, and the node is at its goal");
+    scene.tell.headline(
+        "One more drain, one more reboot: the node is at its goal, and the rollout goes on",
+    );
     scene.follow(is_ready_in("exclusive")).await?;
     let mode = scene.mode(NODE).await?;
     if mode != "exclusive" {
