@@ -553,7 +553,7 @@ fn a_network_namespace_is_for_networks_of_the_operators_namespace() {
     check(
         r#"{kind: SriovNetwork, metadata: {namespace: default}, spec: {networkNamespace: other}}"#,
         expect![[r#"
-            SriovNetwork default/test: spec.networkNamespace cannot be set when the resource is not in the operator namespace (ns)
+            SriovNetwork default/test: spec.networkNamespace cannot be set when the resource is not in the operator namespace (ns); take it out, or create the network there
         "#]],
     );
 }

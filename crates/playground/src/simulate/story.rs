@@ -97,7 +97,13 @@ impl Story {
         let flavours = [Flavour::Rhel, Flavour::Ubuntu, Flavour::Coreos, Flavour::NoTool];
         let mut draw = |name: &String| {
             let flavour = flavours[rng.usize(..flavours.len())];
-            (name.clone(), Machine::small_worker(name, flavour, start))
+            let mut machine = Machine::small_worker(name, flavour, start);
+            // With a service in a namespace of its own no live switch is possible, so that the mode takes a reboot.
+            if rng.bool() {
+                machine.faults.insert(Kernel::ServiceWithPrivateNetwork);
+                machine.start_process_in_new_namespace("systemd-private");
+            }
+            (name.clone(), machine)
         };
         self.nodes.iter().map(&mut draw).collect()
     }
