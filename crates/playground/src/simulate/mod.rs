@@ -21,5 +21,6 @@ mod workers;
 
 pub use faults::{Count, Fault, FaultCounts};
 pub use report::Report;
+pub use run::script::Script;
 pub use run::{Options, Verdict, run};
 pub use shrink::shrink;

@@ -1,5 +1,7 @@
 //! The loop: takes the next event, lets one process take one step, puts in what follows from it.
 
+pub mod script;
+
 use super::containers::Containers;
 use super::fate::SECOND_OPERATOR;
 use super::faults::{Fault, FaultCounts};
@@ -252,7 +254,9 @@ impl Simulation {
             if self.invariants.is_progress(&self.store) {
                 self.last_write = self.now;
             }
-            if changes.iter().any(|object| news::is_watched(text(object, "/kind"))) {
+            if self.store.has_garbage()
+                || changes.iter().any(|object| news::is_watched(text(object, "/kind")))
+            {
                 // One look at a thousand nodes is as good as a thousand looks.
                 let nodes = self.cluster.nodes.len() as u64;
                 let delay = self.jitter(5, 50) + Duration::from_millis(nodes / 10);

@@ -31,6 +31,11 @@ impl Store {
         usize::try_from(self.revision - before).unwrap_or(usize::MAX)
     }
 
+    /// True when the collector has something to look at.
+    pub fn has_garbage(&self) -> bool {
+        self.garbage
+    }
+
     /// Notes whether a change can make work for the collector.
     pub(super) fn note_garbage(&mut self, before: Option<&Value>, object: &Value, deleted: bool) {
         let owners = |object: &Value| at(object, &["metadata", "ownerReferences"]).cloned();
