@@ -8,7 +8,7 @@ use crate::cluster::power::NodeSlot;
 use crate::store::{AuditEntry, Store};
 use api::names;
 use api::pool::PoolSpec;
-use host::sim::Machine;
+use host::sim::{Fault as Kernel, Machine};
 use planner::pools::{Limit, limit};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,9 @@ pub struct Invariants {
     /// A user had his hands in a node state's spec.
     spec_was_touched: bool,
 }
+
+/// Faults under which no VFs can be made.
+const REFUSALS: [Kernel; 2] = [Kernel::VfCountBusy, Kernel::DiskFull];
 
 impl Invariants {
     pub fn new(cluster: &Cluster) -> Self {
@@ -198,6 +201,13 @@ impl Invariants {
     /// A resource that was once there whole stays so: no crash, restart or boot takes capacity away.
     fn capacity(&mut self, node: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
         let Some(wanted) = story.vfs.filter(|_| story.steady) else { return Ok(()) };
+        // After a boot a kernel that refuses to make VFs leaves nothing to offer; when it gives in, all is to be there.
+        let machine = slot.kubelet.host.machine();
+        if machine.faults.iter().any(|fault| REFUSALS.contains(fault)) {
+            self.whole.retain(|(at, _)| at != node);
+            return Ok(());
+        }
+        drop(machine);
         for (resource, (all, _)) in slot.kubelet.devices.capacity() {
             let place = (node.to_owned(), resource);
             if all == wanted as usize {
