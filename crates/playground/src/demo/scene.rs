@@ -9,6 +9,7 @@ use super::user::{Executed, User, until};
 use crate::cluster::objects::{self, items, text};
 use api::names;
 use api::wire::{Method, PatchType, Request};
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,6 +19,8 @@ pub const SPACE: &str = names::NAMESPACE;
 pub const RESOURCE: &str = "openshift.io/rdma_exclusive_device";
 /// Up to this many nodes each is told by itself.
 const FEW: usize = 12;
+/// How many nodes are asked at a time where each is asked the same.
+const AT_A_TIME: usize = 8;
 
 /// A story on its way.
 pub struct Scene<'a> {
@@ -103,11 +106,10 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Tells how the nodes go on until every one of them fits.
+    /// Tells how the nodes go on until every one of them fits, or none has gone on for as long as a step may take.
     pub async fn follow(&mut self, fits: impl Fn(&NodeSeen) -> bool) -> Result<(), String> {
         let few = self.are_few();
-        let per_node = Duration::from_secs(5) * u32::try_from(self.nodes.len()).unwrap_or(0);
-        let (limit, start) = (self.patience + per_node, Instant::now());
+        let (mut before, mut moved) = (BTreeMap::new(), Instant::now());
         let mut crowd = Crowd::default();
         loop {
             let (counts, done) = {
@@ -125,7 +127,10 @@ impl<'a> Scene<'a> {
             if done {
                 return Ok(());
             }
-            if start.elapsed() > limit {
+            if counts != before {
+                (before, moved) = (counts, Instant::now());
+            }
+            if moved.elapsed() > self.patience {
                 return Err(self.why_not(&fits).await);
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
@@ -186,8 +191,8 @@ impl<'a> Scene<'a> {
 
     /// An error that names a node in another mode, by RDMA netlink, or with another number of drains or reboots.
     pub async fn disturbed(&self, mode: &str, times: u32) -> Result<(), String> {
-        for node in &self.nodes {
-            let found = self.mode(node).await?;
+        for (node, found) in self.nodes.iter().zip(self.modes().await) {
+            let found = found?;
             if found != mode {
                 return Err(format!("RDMA netlink on node {node} says {found:?}, and not {mode}"));
             }
@@ -211,6 +216,12 @@ impl<'a> Scene<'a> {
         Ok(answer.stdout.split_whitespace().nth(1).unwrap_or_default().to_owned())
     }
 
+    /// The modes of all nodes in their order, some asked at a time.
+    async fn modes(&self) -> Vec<Result<String, String>> {
+        let nodes = stream::iter(&self.nodes).map(|node| self.mode(node));
+        nodes.buffered(AT_A_TIME).collect().await
+    }
+
     pub async fn in_daemon(&self, node: &str, command: &[&str]) -> Result<Executed, String> {
         let pod = self.daemon(node).await?;
         self.user.exec(SPACE, &pod, command).await
@@ -218,12 +229,12 @@ impl<'a> Scene<'a> {
 
     /// The pod of the node's daemon.
     pub async fn daemon(&self, node: &str) -> Result<String, String> {
-        let pods = self.user.list("v1", "Pod", SPACE).await;
-        let daemon = pods.iter().find(|pod| {
-            text(pod, "/spec/nodeName") == node
-                && objects::texts(pod, "/metadata/labels").get("app") == Some(&names::DAEMON)
-                && text(pod, "/status/phase") == "Running"
-        });
+        let selectors = [
+            ("labelSelector", format!("app={}", names::DAEMON)),
+            ("fieldSelector", format!("spec.nodeName={node},status.phase=Running")),
+        ];
+        let pods = self.user.list_by("v1", "Pod", SPACE, &selectors).await;
+        let daemon = pods.first();
         let daemon = daemon.ok_or(format!("no running {} pod on node {node}", names::DAEMON))?;
         Ok(objects::name(daemon).to_owned())
     }
@@ -232,25 +243,10 @@ impl<'a> Scene<'a> {
     pub async fn policy(&mut self) -> Result<(), String> {
         self.tell.headline("Step 2: the policy makes 4 VFs on enp3s0f0 of each node");
         self.user.apply(&self.manifests.policy).await?;
-        let user = self.user;
-        let count = ["cat", "/sys/class/net/enp3s0f0/device/sriov_numvfs"];
-        for node in self.nodes.clone() {
-            until(self.patience, async || {
-                let object = user.get("v1", "Node", "", &node).await.unwrap_or_default();
-                let offered = objects::quantity(&object["status"]["allocatable"][RESOURCE]) / 1000;
-                match offered {
-                    4 => Ok(()),
-                    other => {
-                        Err(format!("node {node} has {other} of {RESOURCE} allocatable, and not 4"))
-                    }
-                }
-            })
-            .await?;
-            let answer = self.in_daemon(&node, &count).await?;
-            let found = answer.stdout.trim();
-            if found != "4" {
-                return Err(format!("enp3s0f0 of node {node} has {found:?} VFs, and not 4"));
-            }
+        let made = stream::iter(&self.nodes).map(|node| self.has_vfs(node));
+        let made: Vec<_> = made.buffered(AT_A_TIME).collect().await;
+        for (node, made) in self.nodes.iter().zip(made) {
+            made?;
             if self.are_few() {
                 self.tell.detail(&format!("{node}  4 VFs, {RESOURCE}: 4"));
             }
@@ -260,6 +256,26 @@ impl<'a> Scene<'a> {
             self.tell.detail(&format!("{nodes} nodes have 4 VFs and offer {RESOURCE}: 4"));
         }
         Ok(())
+    }
+
+    /// Waits until the kubelet offers the policy's VFs, then counts them in sysfs.
+    async fn has_vfs(&self, node: &str) -> Result<(), String> {
+        until(self.patience, async || {
+            let object = self.user.get("v1", "Node", "", node).await.unwrap_or_default();
+            match objects::quantity(&object["status"]["allocatable"][RESOURCE]) / 1000 {
+                4 => Ok(()),
+                other => {
+                    Err(format!("node {node} has {other} of {RESOURCE} allocatable, and not 4"))
+                }
+            }
+        })
+        .await?;
+        let count = ["cat", "/sys/class/net/enp3s0f0/device/sriov_numvfs"];
+        let answer = self.in_daemon(node, &count).await?;
+        match answer.stdout.trim() {
+            "4" => Ok(()),
+            found => Err(format!("enp3s0f0 of node {node} has {found:?} VFs, and not 4")),
+        }
     }
 
     /// Applies a network, and tells the chain of plugins that it became.
@@ -331,8 +347,8 @@ impl<'a> Scene<'a> {
 
     /// The report, with what became of each node.
     pub async fn finish(mut self) -> Report {
-        for name in &self.nodes {
-            let mode = self.mode(name).await.unwrap_or_default();
+        for (name, mode) in self.nodes.iter().zip(self.modes().await) {
+            let mode = mode.unwrap_or_default();
             let seen = self.record.seen();
             let node = seen.nodes.get(name).cloned().unwrap_or_default();
             self.report.nodes.push(json!({

@@ -89,8 +89,23 @@ impl User {
     }
 
     pub async fn list(&self, api_version: &str, kind: &str, namespace: &str) -> Vec<Value> {
+        self.list_by(api_version, kind, namespace, &[]).await
+    }
+
+    /// What the server selects: `labelSelector` and `fieldSelector` with their terms.
+    pub async fn list_by(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: &str,
+        selectors: &[(&str, String)],
+    ) -> Vec<Value> {
         let key = ObjectKey::new(api_version, kind, namespace, "");
-        match self.send(&Request::new(Method::Get, key.collection_path())).await {
+        let request = Request::new(Method::Get, key.collection_path());
+        let request = selectors
+            .iter()
+            .fold(request, |request, (name, terms)| request.with_query(name, terms.as_str()));
+        match self.send(&request).await {
             Answer::Done(list) => list["items"].as_array().cloned().unwrap_or_default(),
             _ => Vec::new(),
         }

@@ -24,7 +24,8 @@ struct Follower {
     watch: Watch,
     changes: Receiver<u64>,
     until: Instant,
-    bookmark_at: Instant,
+    /// None for a client that did not ask for bookmarks: a time that has passed would wake the loop for ever.
+    bookmark_at: Option<Instant>,
 }
 
 pub fn stream(shell: Shell, who: User, request: Request) -> Response {
@@ -38,8 +39,8 @@ pub fn stream(shell: Shell, who: User, request: Request) -> Response {
     let seconds = request.query.get("timeoutSeconds").and_then(|text| text.parse().ok());
     let life = seconds.map_or(LIFE, Duration::from_secs);
     let now = Instant::now();
-    let follower =
-        Follower { shell, watch, changes, until: now + life, bookmark_at: now + BOOKMARK };
+    let bookmark_at = watch.bookmarks.then(|| now + BOOKMARK);
+    let follower = Follower { shell, watch, changes, until: now + life, bookmark_at };
     let lines = stream::unfold(follower, |mut follower| async move {
         let lines = follower.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(lines)), follower))
@@ -70,16 +71,17 @@ impl Follower {
             if self.watch.has_ended() || now >= self.until {
                 return None;
             }
-            if self.watch.bookmarks && now >= self.bookmark_at {
-                self.bookmark_at = now + BOOKMARK;
+            if self.bookmark_at.is_some_and(|at| now >= at) {
+                self.bookmark_at = Some(now + BOOKMARK);
                 let store = self.shell.shared.store();
                 let bookmark = store.bookmark(&self.watch);
                 let line = store.line(&self.watch, &bookmark, Timestamp::now());
                 return Some(line.to_string() + "\n");
             }
+            let wake = self.bookmark_at.map_or(self.until, |at| at.min(self.until));
             tokio::select! {
                 changed = self.changes.changed() => changed.ok()?,
-                () = tokio::time::sleep_until(self.until.min(self.bookmark_at)) => {}
+                () = tokio::time::sleep_until(wake) => {}
             }
         }
     }
