@@ -1,9 +1,10 @@
-//! The lab: a virtual machine with a real kernel and emulated SR-IOV cards, in which our code runs.
+//! The lab: virtual machines with real kernels and emulated SR-IOV cards, in which our code runs.
 //!
 //! Everything comes from Debian's packages, found through the machine's own package sources and kept below `target/lab`.
 //! Nothing is installed on the machine, and no privilege is needed. The cases are in
 //! the programs `examples/lab-*` of the crates; each prints a line a case, with what was seen.
 
+mod builder;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -11,13 +12,18 @@ mod packages;
 
 use crate::tools;
 use anyhow::{Context, bail};
+use packages::Track;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only the cases whose name contains one of these
     cases: Vec<String>,
+    /// Only this machine
+    #[arg(long, value_enum)]
+    machine: Option<Track>,
     /// Take our programs as they were built last
     #[arg(long)]
     as_built: bool,
@@ -26,15 +32,53 @@ pub struct Arguments {
     console: bool,
 }
 
-/// What the machine gets: kind of target, its name, and where it lies in the machine.
-const PROGRAMS: [(&str, &str, &str); 4] = [
-    ("example", "lab-contract", "usr/bin/lab-1-contract"),
-    ("example", "lab-custody", "usr/bin/lab-2-custody"),
-    ("bin", "ironrail-cni", "opt/cni/bin/sriov"),
-    ("bin", "ironrail-cni", "opt/cni/bin/rdma"),
+/// One of our programs: kind of target, its name, and where it lies in the machine.
+type Source = (&'static str, &'static str, &'static str);
+
+/// A machine of the lab: its kernel, and what it gets. Process 1 runs what is called `lab-*`.
+struct Plan {
+    track: Track,
+    programs: &'static [Source],
+    /// Programs of the distribution in it: path in the packages, place in the machine.
+    tools: &'static [(&'static str, &'static str)],
+    /// Files as they are.
+    files: &'static [(&'static str, &'static str)],
+    /// Words for the kernel.
+    command_line: &'static str,
+    megabytes: u32,
+}
+
+const PLANS: [Plan; 2] = [
+    Plan {
+        track: Track::Stable,
+        programs: &[
+            ("example", "lab-contract", "usr/bin/lab-1-contract"),
+            ("example", "lab-custody", "usr/bin/lab-2-custody"),
+            ("bin", "ironrail-cni", "opt/cni/bin/sriov"),
+            ("bin", "ironrail-cni", "opt/cni/bin/rdma"),
+        ],
+        tools: &[],
+        files: &[],
+        command_line: "",
+        megabytes: 1024,
+    },
+    Plan {
+        track: Track::Newest,
+        programs: &[("example", "lab-rdma", "usr/bin/lab-1-rdma")],
+        tools: &[
+            ("usr/bin/rdma", "usr/bin/rdma"),
+            ("usr/bin/ibv_devices", "usr/bin/ibv_devices"),
+            ("usr/bin/ibv_rc_pingpong", "usr/bin/ibv_rc_pingpong"),
+            ("usr/bin/rping", "usr/bin/rping"),
+        ],
+        // The two levers at odds, on a real command line: the first case tells which of them won.
+        files: &[("etc/modprobe.d/lab.conf", "options ib_core netns_mode=1\n")],
+        command_line: "ib_core.netns_mode=0",
+        megabytes: 2048,
+    },
 ];
 
-/// One of our programs and its place in the machine.
+/// One of our programs as built, and its place in the machine.
 struct Program {
     path: PathBuf,
     place: &'static str,
@@ -55,39 +99,57 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let step = |what: &str| eprintln!("[{:>3} s] {what}", started.elapsed().as_secs());
     std::fs::create_dir_all(directory())?;
+    let plans = PLANS.iter().filter(|plan| arguments.machine.is_none_or(|only| only == plan.track));
+    let plans: Vec<&Plan> = plans.collect();
+    step("our programs");
+    if !arguments.as_built {
+        build(&plans)?;
+    }
     step("packages");
     let packages = packages::ready()?;
-    step("kernel");
-    let kernel = kernel::ready(&packages)?;
-    step("our programs");
-    let programs = build(arguments.as_built)?;
-    step("initramfs");
-    let initramfs = initramfs::make(&packages, &kernel, &programs)?;
-    let runs = programs.iter().filter(|program| program.place.contains("/lab-")).count();
-    step("machine");
-    let outcome = machine::run(&packages, &kernel, &initramfs, runs, arguments)?;
-    step("done");
-    println!("{}", outcome.summary);
-    if outcome.failed {
-        bail!("the lab found differences; all that was said is in {}", outcome.log.display())
+    let mut counts = machine::Counts::default();
+    let mut problems = Vec::new();
+    for plan in plans {
+        step(&format!("{} kernel", plan.track));
+        let kernel = kernel::ready(&packages, plan.track)?;
+        let programs: Vec<Program> = plan.programs.iter().map(built).collect();
+        let initramfs = initramfs::make(&packages, &kernel, plan, &programs)?;
+        step(&format!("machine with {}", kernel.version));
+        let machine = machine::Machine { packages: &packages, kernel: &kernel, plan };
+        let outcome = machine.run(&initramfs, arguments)?;
+        counts.add(&outcome.counts);
+        problems.extend(outcome.problem);
     }
-    Ok(())
+    step("done");
+    println!("lab: {} passed, {} failed", counts.passed, counts.failed);
+    if counts.passed == 0 && problems.is_empty() {
+        problems.push("no case was run".to_owned());
+    }
+    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("; ")) }
 }
 
 /// Our programs, in one call over the whole workspace: with the features that `cargo test --workspace` has compiled.
-fn build(as_built: bool) -> anyhow::Result<Vec<Program>> {
+fn build(plans: &[&Plan]) -> anyhow::Result<()> {
     let mut cargo = tools::cargo();
     cargo.args(["build", "--quiet", "--workspace"]);
-    for (kind, name, _) in PROGRAMS {
+    for (kind, name, _) in plans.iter().flat_map(|plan| plan.programs) {
         cargo.arg(format!("--{kind}")).arg(name);
     }
-    if !as_built {
-        tools::run(&mut cargo)?;
-    }
-    let below = |kind| if kind == "example" { "debug/examples" } else { "debug" };
-    let path = |kind, name| tools::target().join(below(kind)).join(name);
-    let built = PROGRAMS.map(|(kind, name, place)| Program { path: path(kind, name), place });
-    Ok(built.into())
+    tools::run(&mut cargo)
+}
+
+fn built((kind, name, place): &Source) -> Program {
+    let below = if *kind == "example" { "debug/examples" } else { "debug" };
+    Program { path: tools::target().join(below).join(name), place }
+}
+
+/// A program or module without what only a debugger reads: the machine's root lies in its memory.
+fn without_debug(program: &Path) -> anyhow::Result<Vec<u8>> {
+    let stripped = directory().join("stripped");
+    let mut strip = Command::new("strip");
+    tools::run(strip.args(["--strip-debug", "-o"]).arg(&stripped).arg(program))
+        .context("cannot make a program or module small; strip comes with the linker (binutils)")?;
+    Ok(std::fs::read(&stripped)?)
 }
 
 /// Writes a file only when all of its content is there, so that an interrupted run leaves no half of one.

@@ -18,7 +18,7 @@ fn rows() -> Vec<[&'static str; 4]> {
         .collect()
 }
 
-/// The tests of a cell: `crate::name`, or `crate::name.txt` for a scenario.
+/// The tests of a cell: `crate::name`, `crate::name.txt` for a scenario, or `lab::sentence` for a case of the lab.
 fn named(cell: &str) -> Vec<(&str, &str)> {
     let quoted = cell.split('`').skip(1).step_by(2);
     quoted
@@ -39,6 +39,17 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The text of the lab's programs and of the cases that they run.
+fn lab() -> String {
+    let mut files = Vec::new();
+    for home in ["host", "cni", "playground"] {
+        let home = root().join("crates").join(home);
+        rust_files(&home.join("examples"), &mut files);
+        rust_files(&home.join("tests/contract"), &mut files);
+    }
+    files.iter().filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 
 /// All Rust text of one crate, tests included.
@@ -68,6 +79,7 @@ fn every_test_that_a_row_names_exists() {
     for row in rows() {
         for (home, test) in named(row[3]) {
             let there = match test.ends_with(".txt") {
+                _ if home == "lab" => lab().contains(&format!("\"{test}\"")),
                 true => {
                     root().join("crates").join(home).join("tests/scenarios").join(test).exists()
                 }

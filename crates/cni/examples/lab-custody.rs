@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // A failed case is a panic, which its line tells.
 
-#[path = "lab/pod.rs"]
+#[path = "../../host/examples/lab/pod.rs"]
 mod pod;
 #[path = "../../host/examples/lab/report.rs"]
 mod report;
@@ -162,7 +162,7 @@ impl Bench {
     fn at_every_primitive(&self, verb: &str) -> Outcome {
         let mut deaths = 0;
         for primitive in 1.. {
-            let mut pod = Pod::start(&format!("{verb}-{primitive}"));
+            let pod = Pod::start(&format!("{verb}-{primitive}"));
             let at = Attachment { device: self.vfs[0], pod: &pod };
             if verb == "DEL" {
                 at.call("ADD")?;
@@ -204,7 +204,7 @@ impl Bench {
             time.insert(verb, u64::try_from(started.elapsed().as_micros()).unwrap());
         }
         for number in 0..INSTANTS {
-            let mut pod = Pod::start(&format!("random-{number}"));
+            let pod = Pod::start(&format!("random-{number}"));
             let device = self.vfs[usize::try_from(number % 2).unwrap()];
             let verb = if random(2) == 0 { "ADD" } else { "DEL" };
             let at = Attachment { device, pod: &pod };

@@ -250,8 +250,8 @@ fn settle(
     cdi::rewrite(call, device, name)
 }
 
-/// A name of its own in the pod, and again the old one at home. Released kernels keep RDMA device names unique in
-/// the whole system, so the same name in two pods is refused.
+/// A name of its own in the pod, and again the old one at home. Before Linux 7.3 RDMA device names are unique in the
+/// whole system, so the same name in two pods is refused.
 fn rename(call: &Call, found: &RdmaDevice, name: &str) -> Result<(), Failure> {
     let change = RdmaChange::Rename { device: found.index, name: name.to_owned() };
     call.host.change_rdma(&call.pod(), &change).map_err(|refusal| {

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)] // A failed case is a panic, which its line tells.
 
+#[path = "lab/bench.rs"]
+mod bench;
 #[path = "../tests/contract/cases.rs"]
 mod cases;
 #[path = "lab/kernel.rs"]
@@ -20,65 +22,11 @@ mod simulated;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use cases::Pods;
+use bench::{KernelPods, cards, compare};
+use host::Host;
 use host::linux::LinuxHost;
-use host::seam::{Errno, Host, Namespace, Program, words};
-use report::{Outcome, Report};
-use std::cell::RefCell;
-use support::Space;
-
-/// Namespaces of the running kernel.
-#[derive(Default)]
-struct KernelPods {
-    spaces: RefCell<Vec<Space>>,
-}
-
-impl Pods for KernelPods {
-    fn start(&self) -> Namespace {
-        let space = Space::new().unwrap();
-        let namespace = space.namespace();
-        self.spaces.borrow_mut().push(space);
-        namespace
-    }
-
-    fn end(&self) {
-        self.spaces.borrow_mut().clear();
-    }
-}
-
-/// The lines in which the kernel and the simulation differ.
-fn compare(simulated: &str, real: &str) -> Outcome {
-    if simulated == real {
-        let refusals = real.lines().filter(|line| is_refusal(line)).count();
-        return Ok(format!(
-            "{} answers of the kernel are the simulation's, {refusals} of them refusals",
-            real.lines().count()
-        ));
-    }
-    let (simulated, real): (Vec<&str>, Vec<&str>) =
-        (simulated.lines().collect(), real.lines().collect());
-    let mut differences = String::new();
-    for index in 0..simulated.len().max(real.len()) {
-        let (ours, theirs) = (simulated.get(index), real.get(index));
-        if ours != theirs {
-            let shown = |line: Option<&&str>| {
-                line.map_or("(nothing)".to_owned(), |line| (*line).to_owned())
-            };
-            differences.push_str(&format!(
-                "simulation: {}\nkernel:     {}\n",
-                shown(ours),
-                shown(theirs)
-            ));
-        }
-    }
-    Err(differences)
-}
-
-/// True when the line ends in the words of an errno.
-fn is_refusal(line: &str) -> bool {
-    let end = line.rsplit(": ").next().unwrap_or_default();
-    (1..134).any(|errno| end == words(Errno::from_raw_os_error(errno)))
-}
+use host::seam::Program;
+use report::Report;
 
 fn main() {
     let host = LinuxHost::new("/").unwrap();
@@ -88,7 +36,7 @@ fn main() {
     for module in ["igb", "igbvf", "nvme"] {
         host.run(&Program::Modprobe, &[module], b"").unwrap();
     }
-    let (pf, other) = kernel::cards(&host);
+    let (pf, other) = cards(&host);
     let pods = KernelPods::default();
     for case in cases::CASES.iter().chain(&operations::CASES) {
         report.case(case.0, || {

@@ -73,11 +73,11 @@ pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result
     let refused = |refusal| HomeError::Refused { device: device.to_owned(), refusal };
     for attempt in 0..LATE_TRIES {
         if !rdma_devices_at_home(host, device).map_err(refused)?.is_empty() {
-            return Ok(Notes::new());
+            // It may have come by itself, with the end of its namespace, and under the name that it had there.
+            return verify_rdma_home(host, record, rdma);
         }
         if let Some((space, found)) = find_rdma_away(host, record, rdma) {
-            let change = RdmaChange::Move { device: found.index, to: Namespace::Host };
-            host.change_rdma(&space, &change).map_err(refused)?;
+            move_rdma_home(host, &space, &found, rdma).map_err(refused)?;
             return verify_rdma_home(host, record, rdma);
         }
         if host.link_target(&driver_link(device)).is_err() {
@@ -88,6 +88,27 @@ pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result
         }
     }
     Err(HomeError::RdmaDeviceLost { device: device.to_owned(), name: rdma.name.clone() })
+}
+
+/// Since Linux 7.3 a pod can give its device a name that is taken at home, under which it cannot go there: it goes under
+/// its old name or, where that one is taken too, under the one that the kernel gives to a device from a dying namespace.
+fn move_rdma_home(
+    host: &dyn Host,
+    space: &Namespace,
+    found: &RdmaDevice,
+    rdma: &RdmaCustody,
+) -> Result<(), Refusal> {
+    let home = RdmaChange::Move { device: found.index, to: Namespace::Host };
+    let mut outcome = host.change_rdma(space, &home);
+    for name in [rdma.name.clone(), format!("ibdev{}", found.index)] {
+        match &outcome {
+            Err(refusal) if refusal.errno == Errno::EXIST => {}
+            _ => break,
+        }
+        host.change_rdma(space, &RdmaChange::Rename { device: found.index, name })?;
+        outcome = host.change_rdma(space, &home);
+    }
+    outcome
 }
 
 fn verify_rdma_home(

@@ -4,6 +4,8 @@
 mod cases;
 #[path = "contract/operations.rs"]
 mod operations;
+#[path = "contract/rdma.rs"]
+mod rdma;
 #[path = "contract/simulated.rs"]
 mod simulated;
 
@@ -14,6 +16,9 @@ fn the_simulation_answers_as_written_and_as_the_kernel_does_in_the_lab() {
     let mut text = String::new();
     for case in cases::CASES.iter().chain(&operations::CASES) {
         text.push_str(&format!("# {}\n{}\n\n", case.0, simulated::lines(case)));
+    }
+    for case in &rdma::CASES {
+        text.push_str(&format!("# {}\n{}\n\n", case.0, simulated::rdma_lines(case)));
     }
     expect_file!["contract/lines.txt"].assert_eq(&text);
 }

@@ -1,9 +1,8 @@
 //! The machine's root: an archive that the kernel unpacks into memory, written here entry by entry (cpio, "newc").
 
-use super::Program;
 use super::kernel::Kernel;
 use super::packages::Packages;
-use crate::tools;
+use super::{Plan, Program, without_debug};
 use anyhow::{Context, bail};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +41,12 @@ const DIRECTORY: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
 /// Puts the machine's root together and returns where it is.
-pub fn make(packages: &Packages, kernel: &Kernel, programs: &[Program]) -> anyhow::Result<PathBuf> {
+pub fn make(
+    packages: &Packages,
+    kernel: &Kernel,
+    plan: &Plan,
+    programs: &[Program],
+) -> anyhow::Result<PathBuf> {
     let mut archive = Archive::default();
     for directory in DIRECTORIES {
         archive.add(directory, DIRECTORY | 0o755, b"");
@@ -64,6 +68,18 @@ pub fn make(packages: &Packages, kernel: &Kernel, programs: &[Program]) -> anyho
         archive.link(&format!("usr/sbin/{name}"), "../bin/kmod");
     }
     libraries.add(&mut archive, &kmod)?;
+    for (path, place) in plan.tools {
+        let path = packages.userland.join(path);
+        let content = std::fs::read(&path).with_context(|| format!("no {}", path.display()))?;
+        archive.add(place, FILE | 0o755, &content);
+        libraries.add(&mut archive, &path)?;
+    }
+    if !plan.tools.is_empty() {
+        libraries.verbs(&mut archive)?;
+    }
+    for (place, content) in plan.files {
+        archive.add(place, FILE | 0o644, content.as_bytes());
+    }
     for program in programs {
         archive.add(program.place, FILE | 0o755, &without_debug(&program.path)?);
         libraries.add(&mut archive, &program.path)?;
@@ -71,18 +87,9 @@ pub fn make(packages: &Packages, kernel: &Kernel, programs: &[Program]) -> anyho
     archive.add("usr/lib64/ld-linux-x86-64.so.2", FILE | 0o755, &std::fs::read(packages.loader())?);
     archive.tree(&kernel.modules.join("usr/lib/modules"), "usr/lib/modules")?;
     archive.add("init", FILE | 0o755, include_bytes!("../../../lab/init"));
-    let path = super::directory().join("initramfs.cpio");
+    let path = super::directory().join(format!("initramfs-{}.cpio", plan.track));
     super::write_whole(&path, &archive.finish())?;
     Ok(path)
-}
-
-/// A program without what only a debugger reads: the machine's root lies in its memory.
-fn without_debug(program: &Path) -> anyhow::Result<Vec<u8>> {
-    let stripped = super::directory().join("stripped");
-    let mut strip = Command::new("strip");
-    tools::run(strip.args(["--strip-debug", "-o"]).arg(&stripped).arg(program))
-        .context("cannot make a program small; strip comes with the linker (binutils)")?;
-    Ok(std::fs::read(&stripped)?)
 }
 
 /// The shared libraries in the machine: the release's own, which are newer than what our programs were linked with.
@@ -113,6 +120,27 @@ impl Libraries<'_> {
             if self.known.insert(name.clone()) {
                 let place = format!("usr/lib/x86_64-linux-gnu/{name}");
                 archive.add(&place, FILE | 0o755, &std::fs::read(path)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Libraries<'_> {
+    /// What libibverbs opens by name for a soft RDMA device: the name of its driver, and that driver.
+    fn verbs(&mut self, archive: &mut Archive) -> anyhow::Result<()> {
+        const DRIVERS: &str = "usr/lib/x86_64-linux-gnu/libibverbs";
+        for directory in ["etc/libibverbs.d", DRIVERS] {
+            archive.add(directory, DIRECTORY | 0o755, b"");
+        }
+        archive.add("etc/libibverbs.d/rxe.driver", FILE | 0o644, b"driver rxe\n");
+        let directory = self.packages.userland.join(DRIVERS);
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            let name = path.file_name().context("a library has a name")?.to_string_lossy();
+            if name.starts_with("librxe") {
+                archive.add(&format!("{DRIVERS}/{name}"), FILE | 0o755, &std::fs::read(&path)?);
+                self.add(archive, &path)?;
             }
         }
         Ok(())

@@ -1,13 +1,14 @@
 //! The kernel of the lab: its image unpacked, and the few modules that the cases need, with what they depend on.
 
-use super::packages::Packages;
+use super::builder;
+use super::packages::{KernelPackages, Packages, Track};
 use anyhow::{Context, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What the cases load; `modules.dep` brings the rest.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 14] = [
     "igb",
     "igbvf",
     "vfio-pci",
@@ -22,32 +23,49 @@ const MODULES: [&str; 15] = [
     "ib_uverbs",
     "ib_umad",
     "mlx5_ib",
-    // Soft RDMA devices take their checksum from the crypto layer, by name and not by symbol.
-    "crc32_generic",
 ];
+/// Where kernels have it: older soft RDMA takes its checksum from the crypto layer, by name and not by symbol.
+const OLDER: &str = "crc32_generic";
 
 pub struct Kernel {
+    pub version: String,
     /// The image that QEMU starts.
     pub image: PathBuf,
     /// A directory with `usr/lib/modules/<version>` in it.
     pub modules: PathBuf,
 }
 
-pub fn ready(packages: &Packages) -> anyhow::Result<Kernel> {
+/// The kernel of a track, unpacked. The newest gets the soft RDMA driver of the lab in place of its own.
+pub fn ready(packages: &Packages, track: Track) -> anyhow::Result<Kernel> {
+    let kernel = packages.kernel(track)?;
     let lab = super::directory();
-    let image = lab.join(format!("vmlinux-{}", packages.version));
-    let modules = lab.join(format!("modules-{}", packages.version));
+    let version = kernel.version.clone();
+    let image = lab.join(format!("vmlinux-{version}"));
+    let modules = lab.join(format!("modules-{version}"));
     if !image.exists() {
-        let packed = packages.kernel.join(format!("boot/vmlinuz-{}", packages.version));
+        let places = [format!("boot/vmlinuz-{version}"), module_directory(&version) + "/vmlinuz"];
+        let packed = places.iter().map(|place| kernel.directory.join(place));
+        let packed = packed.into_iter().find(|path| path.exists());
+        let packed = packed.with_context(|| format!("the packages of {version} hold no image"))?;
         super::write_whole(&image, &unpack_image(&packed)?)?;
     }
+    let soft = match track {
+        Track::Stable => None,
+        Track::Newest => Some(builder::soft_rdma(packages, &kernel)?),
+    };
     // The list names what is in the directory; another list, another directory's content.
     let note = modules.join("list");
-    if std::fs::read_to_string(&note).ok() != Some(MODULES.join(" ")) {
-        collect_modules(packages, &modules)?;
-        super::write_whole(&note, MODULES.join(" ").as_bytes())?;
+    let driver = soft.as_deref().map(std::fs::read).transpose()?.unwrap_or_default();
+    let list = [MODULES.join(" ").as_bytes(), driver.as_slice()].concat();
+    if std::fs::read(&note).ok().as_ref() != Some(&list) {
+        collect_modules(packages, &kernel, &modules, &driver)?;
+        super::write_whole(&note, &list)?;
     }
-    Ok(Kernel { image, modules })
+    Ok(Kernel { version, image, modules })
+}
+
+fn module_directory(version: &str) -> String {
+    format!("usr/lib/modules/{version}")
 }
 
 /// The ELF image inside a bzImage: unpacking it here saves the emulated processor several seconds at each boot.
@@ -102,33 +120,39 @@ fn filter(program: &str, input: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn collect_modules(packages: &Packages, place: &Path) -> anyhow::Result<()> {
-    let version = &packages.version;
-    let source = packages.kernel.join("usr/lib/modules").join(version);
-    link_lib(&packages.kernel)?;
-    depmod(packages, &packages.kernel)?;
+fn collect_modules(
+    packages: &Packages,
+    kernel: &KernelPackages,
+    place: &Path,
+    soft_driver: &[u8],
+) -> anyhow::Result<()> {
+    let version = &kernel.version;
+    let source = kernel.directory.join(module_directory(version));
+    link_lib(&kernel.directory)?;
+    depmod(packages, &kernel.directory, version)?;
     let index =
         std::fs::read_to_string(source.join("modules.dep")).context("depmod made no index")?;
     let wanted = closure(&index)?;
     if place.exists() {
         std::fs::remove_dir_all(place)?;
     }
-    let target = place.join("usr/lib/modules").join(version);
+    let target = place.join(module_directory(version));
     for file in &wanted {
         let packed = std::fs::read(source.join(file))?;
         let (name, content) = match file.strip_suffix(".xz") {
             Some(plain) => (plain, filter("xz", &packed)?),
             None => (file.as_str(), packed),
         };
+        let ours = name.ends_with("/rdma_rxe.ko") && !soft_driver.is_empty();
         let to = target.join(name);
         std::fs::create_dir_all(to.parent().context("a module lies in a directory")?)?;
-        std::fs::write(to, content)?;
+        std::fs::write(to, if ours { soft_driver } else { &content })?;
     }
     for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         std::fs::copy(source.join(name), target.join(name))?;
     }
     link_lib(place)?;
-    depmod(packages, place)
+    depmod(packages, place, version)
 }
 
 /// The files of the wanted modules and of all that they depend on, out of `modules.dep`.
@@ -141,10 +165,15 @@ fn closure(index: &str) -> anyhow::Result<BTreeSet<String>> {
         last.split(".ko").next().unwrap_or(last).replace('-', "_")
     };
     let mut wanted = BTreeSet::new();
-    for module in MODULES {
+    for module in MODULES.into_iter().chain([OLDER]) {
         let plain = module.replace('-', "_");
         let found = needs.iter().find(|(file, _)| name(file) == plain);
-        let (file, needs) = found.with_context(|| format!("the kernel has no module {module}"))?;
+        let Some((file, needs)) = found else {
+            if module == OLDER {
+                continue;
+            }
+            bail!("the kernel has no module {module}")
+        };
         wanted.insert((*file).to_owned());
         wanted.extend(needs.iter().map(|need| (*need).to_owned()));
     }
@@ -160,8 +189,8 @@ fn link_lib(base: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn depmod(packages: &Packages, base: &Path) -> anyhow::Result<()> {
+fn depmod(packages: &Packages, base: &Path, version: &str) -> anyhow::Result<()> {
     let mut depmod = packages.program("depmod", "usr/bin/kmod");
-    let status = depmod.arg("-b").arg(base).arg(&packages.version).status()?;
+    let status = depmod.arg("-b").arg(base).arg(version).status()?;
     if status.success() { Ok(()) } else { bail!("depmod failed in {}", base.display()) }
 }

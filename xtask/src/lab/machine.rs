@@ -1,12 +1,12 @@
-//! The machine itself: QEMU under plain software emulation, two NUMA nodes, an SR-IOV card on each, and its serial line.
+//! A machine itself: QEMU under plain software emulation, two NUMA nodes, an SR-IOV card on each, and its serial line.
 
-use super::Arguments;
 use super::kernel::Kernel;
 use super::packages::Packages;
+use super::{Arguments, Plan};
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const DEVICES: &[&str] = &[
     "-device",
     "intel-iommu,intremap=on",
-    "-object",
-    "memory-backend-ram,id=m0,size=512M",
-    "-object",
-    "memory-backend-ram,id=m1,size=512M",
     "-numa",
     "node,nodeid=0,cpus=0,memdev=m0",
     "-numa",
@@ -54,75 +50,83 @@ const DEVICES: &[&str] = &[
 const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 nokaslr mitigations=off tsc=reliable no_timer_check \
     rcupdate.rcu_expedited=1 net.ifnames=0 panic=-1 intel_iommu=on";
 
-pub struct Outcome {
-    pub summary: String,
-    pub failed: bool,
-    pub log: PathBuf,
+/// A machine that is ready to be started.
+pub struct Machine<'a> {
+    pub packages: &'a Packages,
+    pub kernel: &'a Kernel,
+    pub plan: &'a Plan,
 }
 
-pub fn run(
-    packages: &Packages,
-    kernel: &Kernel,
-    initramfs: &Path,
-    programs: usize,
-    arguments: &Arguments,
-) -> anyhow::Result<Outcome> {
-    let log = super::directory().join("console.log");
-    let mut qemu = packages.program("qemu-system-x86_64", "usr/bin/qemu-system-x86_64");
-    qemu.env("QEMU_MODULE_DIR", packages.userland.join("usr/lib/x86_64-linux-gnu/qemu"));
-    for firmware in ["usr/share/qemu", "usr/share/seabios"] {
-        qemu.arg("-L").arg(packages.userland.join(firmware));
+/// What came of a machine.
+pub struct Outcome {
+    pub counts: Counts,
+    /// Why the lab has failed.
+    pub problem: Option<String>,
+}
+
+impl Machine<'_> {
+    pub fn run(&self, initramfs: &Path, arguments: &Arguments) -> anyhow::Result<Outcome> {
+        let log = super::directory().join(format!("console-{}.log", self.plan.track));
+        let mut qemu = self.qemu(initramfs, arguments);
+        let mut child = qemu.spawn().context("cannot start QEMU")?;
+        let heard = listen(&mut child, &log, arguments.console);
+        let _ = child.kill();
+        child.wait()?;
+        let counts = heard?;
+        let runs = self.plan.programs.iter().filter(|(_, _, place)| place.contains("/lab-"));
+        let programs = runs.count();
+        let problem = if counts.programs != programs {
+            Some(format!("{} of {programs} programs ended", counts.programs))
+        } else {
+            (counts.failed > 0).then(|| "the lab found differences".to_owned())
+        };
+        let told = |problem| format!("{problem}; all that was said is in {}", log.display());
+        Ok(Outcome { counts, problem: problem.map(told) })
     }
-    qemu.args([
-        "-M",
-        "q35",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-smp",
-        "2",
-        "-m",
-        "1024",
-    ]);
-    qemu.args([
-        "-nodefaults",
-        "-no-reboot",
-        "-display",
-        "none",
-        "-monitor",
-        "none",
-        "-serial",
-        "stdio",
-    ]);
-    qemu.args(DEVICES).arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-    // What the kernel does not know and has an equals sign, it puts into the environment of process 1.
-    let cases: Vec<String> = arguments.cases.iter().map(|case| case.replace(' ', "_")).collect();
-    qemu.arg("-append").arg(format!("{COMMAND_LINE} LAB_CASES={}", cases.join(",")));
-    qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut child = qemu.spawn().context("cannot start QEMU")?;
-    let heard = listen(&mut child, &log, arguments.console);
-    let _ = child.kill();
-    child.wait()?;
-    let counts = heard?;
-    let ended = counts.programs == programs;
-    let summary = format!("lab: {} passed, {} failed", counts.passed, counts.failed);
-    if !ended {
-        eprintln!("{} of {programs} programs ended; see {}", counts.programs, log.display());
+
+    fn qemu(&self, initramfs: &Path, arguments: &Arguments) -> Command {
+        let packages = self.packages;
+        let mut qemu = packages.program("qemu-system-x86_64", "usr/bin/qemu-system-x86_64");
+        qemu.env("QEMU_MODULE_DIR", packages.userland.join("usr/lib/x86_64-linux-gnu/qemu"));
+        for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+            qemu.arg("-L").arg(packages.userland.join(firmware));
+        }
+        let machine = "-M q35 -accel tcg,thread=multi -cpu max -smp 2";
+        let lines = "-nodefaults -no-reboot -display none -monitor none -serial stdio";
+        qemu.args(machine.split(' ')).args(lines.split(' '));
+        let megabytes = self.plan.megabytes;
+        qemu.arg("-m").arg(megabytes.to_string());
+        for node in ["m0", "m1"] {
+            let half = megabytes / 2;
+            qemu.arg("-object").arg(format!("memory-backend-ram,id={node},size={half}M"));
+        }
+        qemu.args(DEVICES).arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(initramfs);
+        // What the kernel does not know and has an equals sign, it puts into the environment of process 1.
+        let cases: Vec<String> =
+            arguments.cases.iter().map(|case| case.replace(' ', "_")).collect();
+        let words =
+            [COMMAND_LINE, self.plan.command_line, &format!("LAB_CASES={}", cases.join(","))];
+        qemu.arg("-append").arg(words.join(" "));
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        qemu
     }
-    Ok(Outcome { summary, failed: counts.failed > 0 || counts.passed == 0 || !ended, log })
 }
 
 /// What the programs in the machine counted.
 #[derive(Default)]
-struct Counts {
-    passed: u32,
-    failed: u32,
+pub struct Counts {
+    pub passed: u32,
+    pub failed: u32,
     /// Programs that came to their last line.
     programs: usize,
 }
 
 impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
     /// Takes in the last line of a program: `part: 12 passed, 1 failed`.
     fn take_in(&mut self, line: &str) -> Option<()> {
         let (passed, failed) = line.strip_prefix("part: ")?.split_once(" passed, ")?;

@@ -6,21 +6,56 @@
 
 use crate::tools;
 use anyhow::{Context, bail};
+use std::cell::Cell;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The release that the lab is made of: the first stable one whose QEMU has an SR-IOV card.
 const SUITE: &str = "trixie";
-/// The emulator, and the userland of the machine.
-const WANTED: [&str; 3] = ["qemu-system-x86", "kmod", "busybox-static"];
+/// Newer kernels for it.
+const BACKPORTS: &str = "trixie-backports";
+/// The emulator, and the userland of the machines.
+const WANTED: [&str; 8] = [
+    "qemu-system-x86",
+    "kmod",
+    "busybox-static",
+    "iproute2",
+    "ibverbs-utils",
+    "ibverbs-providers",
+    "rdmacm-utils",
+    "containernetworking-plugins",
+];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Which kernel of the release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Track {
+    /// The release's own
+    Stable,
+    /// The newest that is made for the release, with the soft RDMA driver that moves
+    Newest,
+}
+
+impl fmt::Display for Track {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stable => "stable",
+            Self::Newest => "newest",
+        })
+    }
+}
 
 /// What was fetched and unpacked.
 pub struct Packages {
     /// QEMU, the userland, and all libraries of both.
     pub userland: PathBuf,
-    /// The kernel with its modules.
-    pub kernel: PathBuf,
+    apt: Apt,
+}
+
+/// A kernel's packages.
+pub struct KernelPackages {
+    pub directory: PathBuf,
     /// Its version: `6.12.107+deb13-amd64`.
     pub version: String,
 }
@@ -39,45 +74,68 @@ impl Packages {
         command.arg(self.userland.join(path));
         command
     }
+
+    /// The kernel that a track stands for today, or stood for when it was fetched.
+    pub fn kernel(&self, track: Track) -> anyhow::Result<KernelPackages> {
+        let directory = super::directory().join(format!("kernel-{track}"));
+        let note = super::directory().join(format!("kernel-{track}.version"));
+        if let Ok(version) = std::fs::read_to_string(&note) {
+            return Ok(KernelPackages { directory, version });
+        }
+        self.apt.update()?;
+        let version = self.apt.kernel_version(track)?;
+        // Newer kernels come in parts.
+        let parts = ["binary", "modules", "base"].map(|part| format!("linux-{part}-{version}"));
+        let wanted = match self.apt.knows(&parts[0]) {
+            true => parts.to_vec(),
+            false => vec![format!("linux-image-{version}")],
+        };
+        unpack(&self.apt.download(&wanted, &format!("kernel-{track}"))?, &directory)?;
+        super::write_whole(&note, version.as_bytes())?;
+        Ok(KernelPackages { directory, version })
+    }
+
+    /// Unpacks tools with all that they need, and a kernel's headers, into a tree; returns the kernel's packed source.
+    pub fn builder(&self, tools: &[&str], version: &str, tree: &Path) -> anyhow::Result<PathBuf> {
+        self.apt.update()?;
+        let line: Vec<&str> = version.split('.').take(2).collect();
+        let source = format!("linux-source-{}", line.join("."));
+        let headers = format!("linux-headers-{version}");
+        let wanted: Vec<&str> = tools.iter().copied().chain([headers.as_str()]).collect();
+        let mut fetched = self.apt.install(&wanted, "builder")?;
+        // Alone: the packages that a kernel's source needs are for people who configure one.
+        fetched.extend(self.apt.download(std::slice::from_ref(&source), "source")?);
+        unpack(&fetched, tree)?;
+        Ok(tree.join("usr/src").join(format!("{source}.tar.xz")))
+    }
 }
 
 /// The packages, fetched and unpacked where they are not there yet.
 pub fn ready() -> anyhow::Result<Packages> {
     let lab = super::directory();
-    let (userland, kernel) = (lab.join("userland"), lab.join("kernel"));
-    let note = lab.join("kernel-version");
-    // The version, and the list that was fetched with it: another list, other packages.
-    let known = std::fs::read_to_string(&note).unwrap_or_default();
-    if let Some((version, list)) = known.split_once(' ')
-        && list == WANTED.join(" ")
-    {
-        return Ok(Packages { userland, kernel, version: version.to_owned() });
-    }
+    let userland = lab.join("userland");
     let apt = Apt::new(&lab.join("apt"))?;
-    apt.update()?;
-    let image = apt.kernel_package()?;
-    let mut fetched = apt.install(&WANTED)?;
-    fetched.extend(apt.download(&image)?);
-    for directory in [&userland, &kernel] {
-        if directory.exists() {
-            std::fs::remove_dir_all(directory)?;
-        }
-        std::fs::create_dir_all(directory)?;
+    // The list that was fetched: another list, other packages.
+    let note = lab.join("userland.list");
+    if std::fs::read_to_string(&note).ok() != Some(WANTED.join(" ")) {
+        apt.update()?;
+        unpack(&apt.install(&WANTED, "userland")?, &userland)?;
+        super::write_whole(&note, WANTED.join(" ").as_bytes())?;
     }
-    for package in &fetched {
-        let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let place = if name.starts_with("linux-image-") { &kernel } else { &userland };
-        extract(package, place)?;
-    }
-    let version = image.trim_start_matches("linux-image-").to_owned();
-    super::write_whole(&note, format!("{version} {}", WANTED.join(" ")).as_bytes())?;
-    Ok(Packages { userland, kernel, version })
+    Ok(Packages { userland, apt })
 }
 
-fn extract(package: &Path, place: &Path) -> anyhow::Result<()> {
-    let status = Command::new("dpkg-deb").arg("--extract").arg(package).arg(place).status();
-    if !status.context("cannot start dpkg-deb")?.success() {
-        bail!("cannot unpack {}", package.display());
+/// Unpacks packages into a new directory.
+fn unpack(packages: &[PathBuf], place: &Path) -> anyhow::Result<()> {
+    if place.exists() {
+        std::fs::remove_dir_all(place)?;
+    }
+    std::fs::create_dir_all(place)?;
+    for package in packages {
+        let status = Command::new("dpkg-deb").arg("--extract").arg(package).arg(place).status();
+        if !status.context("cannot start dpkg-deb")?.success() {
+            bail!("cannot unpack {}", package.display());
+        }
     }
     Ok(())
 }
@@ -85,28 +143,29 @@ fn extract(package: &Path, place: &Path) -> anyhow::Result<()> {
 /// apt with a state of its own.
 struct Apt {
     directory: PathBuf,
+    updated: Cell<bool>,
 }
 
 impl Apt {
     fn new(directory: &Path) -> anyhow::Result<Self> {
         let directory = directory.to_owned();
         std::fs::create_dir_all(directory.join("lists/partial"))?;
-        std::fs::create_dir_all(directory.join("cache/archives/partial"))?;
         // Nothing is installed: every library comes along.
         std::fs::write(directory.join("status"), "")?;
         let mirror = mirror()?;
-        let source = format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main\n");
-        std::fs::write(directory.join("sources.list"), source)?;
-        Ok(Self { directory })
+        let line = |suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+        std::fs::write(directory.join("sources.list"), line(SUITE) + &line(BACKPORTS))?;
+        Ok(Self { directory, updated: Cell::new(false) })
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// A program of apt's, whose downloads go to a cache of their own.
+    fn command(&self, program: &str, cache: &str) -> Command {
         let mut command = Command::new(program);
         let options = [
             ("Dir::Etc::SourceList", "sources.list"),
             ("Dir::State::Lists", "lists"),
             ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
+            ("Dir::Cache", cache),
         ];
         for (option, name) in options {
             command.arg("-o").arg(format!("{option}={}", self.directory.join(name).display()));
@@ -117,46 +176,66 @@ impl Apt {
         command
     }
 
+    /// Once in a run is enough.
     fn update(&self) -> anyhow::Result<()> {
-        tools::run(self.command("apt-get").arg("update"))
+        if !self.updated.replace(true) {
+            tools::run(self.command("apt-get", "lists-cache").arg("update"))?;
+        }
+        Ok(())
     }
 
-    /// The kernel that the release's meta package stands for today.
-    fn kernel_package(&self) -> anyhow::Result<String> {
-        let output = self.command("apt-cache").args(["depends", "linux-image-amd64"]).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    fn ask(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.command("apt-cache", "lists-cache").args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn knows(&self, package: &str) -> bool {
+        self.ask(&["show", package]).is_ok_and(|text| text.contains("Version:"))
+    }
+
+    /// The version of the kernel that the release's meta package stands for today.
+    fn kernel_version(&self, track: Track) -> anyhow::Result<String> {
+        let suite = match track {
+            Track::Stable => SUITE,
+            Track::Newest => BACKPORTS,
+        };
+        let release = format!("APT::Default-Release={suite}");
+        let text = self.ask(&["-o", &release, "depends", "linux-image-amd64"])?;
         let mut names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-        let name = names.find(|name| name.starts_with("linux-image-"));
-        Ok(name.with_context(|| format!("{SUITE} has no kernel package: {text:?}"))?.to_owned())
+        let version = names.find_map(|name| name.strip_prefix("linux-image-"));
+        Ok(version.with_context(|| format!("{suite} has no kernel package: {text:?}"))?.to_owned())
     }
 
     /// Fetches packages with all that they need, and returns the files.
-    fn install(&self, wanted: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
-        let mut install = self.command("apt-get");
+    fn install(&self, wanted: &[&str], cache: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let place = self.directory.join(cache).join("archives");
+        std::fs::create_dir_all(place.join("partial"))?;
+        let mut install = self.command("apt-get", cache);
         install.args(["install", "--yes", "--no-install-recommends", "--download-only"]);
         tools::run(install.args(wanted))?;
-        self.archives("cache/archives")
+        archives(&place)
     }
 
-    /// Fetches one package alone.
-    fn download(&self, package: &str) -> anyhow::Result<Vec<PathBuf>> {
-        let place = self.directory.join("alone");
+    /// Fetches packages alone.
+    fn download(&self, packages: &[String], cache: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let place = self.directory.join(cache);
         std::fs::create_dir_all(&place)?;
-        tools::run(self.command("apt-get").current_dir(&place).args(["download", package]))?;
-        self.archives("alone")
+        let mut download = self.command("apt-get", "lists-cache");
+        tools::run(download.current_dir(&place).arg("download").args(packages))?;
+        archives(&place)
     }
+}
 
-    fn archives(&self, below: &str) -> anyhow::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(self.directory.join(below))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                found.push(path);
-            }
+fn archives(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            found.push(path);
         }
-        found.sort();
-        Ok(found)
     }
+    found.sort();
+    Ok(found)
 }
 
 /// The mirror of Debian in this machine's configuration: the one that most package lists come from.

@@ -273,6 +273,83 @@ fn a_device_that_the_pod_renamed_is_found_by_its_index() {
 }
 
 #[test]
+fn a_device_that_came_home_with_the_pods_end_gets_its_own_name_again() {
+    let bench = Bench::new();
+    bench.run("ADD sriov a net1\nADD rdma a net1");
+    let pod = Namespace::At("/run/netns/a".to_owned());
+    let device = bench.host.rdma_devices(&pod).unwrap().remove(0);
+    let change = RdmaChange::Rename { device: device.index, name: "fast0".to_owned() };
+    bench.host.change_rdma(&pod, &change).unwrap();
+    expect![[r#"
+        > end a
+        > world
+        0000:03:00.2 net1 c2:28:78:c7:4f:2d mtu 1500 down, fast0
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        /var/lib/ironrail/cni/0000:03:00.2.json
+        > DEL rdma a net1
+        ok
+        > said
+        warning: fast0 of 0000:03:00.2 is called mlx5_2 again
+        info: the RDMA device of 0000:03:00.2 is home
+        > world
+        0000:03:00.2 net1 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        /var/lib/ironrail/cni/0000:03:00.2.json
+    "#]]
+    .assert_eq(&bench.run("end a\nworld\nDEL rdma a net1\nsaid\nworld"));
+}
+
+/// Since Linux 7.3 a name is of its namespace: a pod can take one that the host has.
+#[test]
+fn a_device_that_the_pod_gave_a_name_of_the_hosts_comes_home_under_its_own() {
+    let bench = Bench::new();
+    bench.host.machine().rdma.names_by_namespace = true;
+    bench.run("ADD sriov a net1\nADD rdma a net1\nADD sriov b net1 {\"deviceID\": \"0000:03:00.3\"}\nADD rdma b net1 {\"deviceID\": \"0000:03:00.3\"}");
+    for pod in ["/run/netns/a", "/run/netns/b"] {
+        let pod = Namespace::At(pod.to_owned());
+        let device = bench.host.rdma_devices(&pod).unwrap().remove(0);
+        let change = RdmaChange::Rename { device: device.index, name: "mlx5_0".to_owned() };
+        bench.host.change_rdma(&pod, &change).unwrap();
+    }
+    expect![[r#"
+        > DEL rdma a net1
+        ok
+        > end b
+        > world
+        0000:03:00.2 net1@a c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+        0000:03:00.3 net1 e2:45:6e:ab:8a:39 mtu 1500 down, ibdev4
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        /var/lib/cni/sriov/pci/0000:03:00.3
+        /var/lib/ironrail/cni/0000:03:00.2.json
+        /var/lib/ironrail/cni/0000:03:00.3.json
+        > DEL rdma b net1 {"deviceID": "0000:03:00.3"}
+        ok
+        > said
+        warning: ibdev4 of 0000:03:00.3 is called mlx5_3 again
+        info: the RDMA device of 0000:03:00.3 is home
+        > world
+        0000:03:00.2 net1@a c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+        0000:03:00.3 net1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        /var/lib/cni/sriov/pci/0000:03:00.3
+        /var/lib/ironrail/cni/0000:03:00.2.json
+        /var/lib/ironrail/cni/0000:03:00.3.json
+    "#]].assert_eq(&bench.run(
+        "DEL rdma a net1\nend b\nworld\nDEL rdma b net1 {\"deviceID\": \"0000:03:00.3\"}\nsaid\nworld",
+    ));
+}
+
+#[test]
 fn a_device_that_is_home_already_is_success() {
     let bench = Bench::new();
     bench.run("ADD sriov a net1\nADD rdma a net1");
@@ -481,11 +558,11 @@ fn the_cdi_spec_follows_the_character_devices() {
     let told = bench.run(&format!("show {spec}\nADD rdma a net1\nshow {spec}"));
     expect![[r#"
         > show /var/run/cdi/ironrail.dev-vf-0000:03:00.2.json
-        {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:03:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/issm2","permissions":"rw"},{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad2","permissions":"rw"},{"path":"/dev/infiniband/uverbs2","permissions":"rw"}]}}]}
+        {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:03:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad2","permissions":"rw"},{"path":"/dev/infiniband/uverbs2","permissions":"rw"}]}}]}
         > ADD rdma a net1
         {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
         > show /var/run/cdi/ironrail.dev-vf-0000:03:00.2.json
-        {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:03:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/issm6","permissions":"rw"},{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad6","permissions":"rw"},{"path":"/dev/infiniband/uverbs6","permissions":"rw"}]}}]}
+        {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:03:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad6","permissions":"rw"},{"path":"/dev/infiniband/uverbs6","permissions":"rw"}]}}]}
     "#]].assert_eq(&told);
 }
 

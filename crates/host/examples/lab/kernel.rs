@@ -1,24 +1,17 @@
 //! What only a kernel can show: discovery across NUMA nodes, events, module options, soft RDMA devices.
 
+use super::bench::{
+    HOME, Runner, device, live_switch, modprobe, netdev, read, refused, said, set_vfs, unload, vf,
+};
 use super::cases::Pods;
 use super::report::{Outcome, equal};
 use super::support::{Space, soft_rdma};
 use api::{PciAddress, RdmaMode};
 use host::linux::LinuxHost;
-use host::seam::{
-    Host, Interest, Link, LinkChange, LinkQuery, Namespace, Output, Program, RdmaChange,
-    RdmaDevice, Refusal, Woken, words,
-};
+use host::seam::{Host, Interest, LinkChange, RdmaChange, Woken, words};
 use rustix::io::Errno;
-use std::fmt::Debug;
 use std::time::Duration;
 
-type Done = Result<(), String>;
-
-/// Runs one case under its name.
-pub type Runner<'a> = &'a mut dyn FnMut(&str, &mut dyn FnMut() -> Outcome);
-
-const HOME: Namespace = Namespace::Host;
 const LATE: Duration = Duration::from_secs(20);
 
 pub fn run(host: &LinuxHost, pods: &dyn Pods, pf: PciAddress, other: PciAddress, case: Runner<'_>) {
@@ -33,61 +26,6 @@ pub fn run(host: &LinuxHost, pods: &dyn Pods, pf: PciAddress, other: PciAddress,
     case("a soft rdma device is found by its interface and cannot be moved", &mut || {
         soft_device(host, pf)
     });
-}
-
-fn said<T>(what: &str, outcome: Result<T, Refusal>) -> Result<T, String> {
-    outcome.map_err(|refusal| format!("{what}: {refusal}"))
-}
-
-fn refused<T: Debug>(what: &str, outcome: Result<T, Refusal>, errno: Errno) -> Done {
-    match outcome {
-        Err(refusal) if refusal.errno == errno => Ok(()),
-        Err(refusal) => Err(format!("{what}: {refusal}, expected {}", words(errno))),
-        Ok(value) => Err(format!("{what}: {value:?}, expected {}", words(errno))),
-    }
-}
-
-fn read(host: &LinuxHost, path: &str) -> Result<String, String> {
-    let content = said("read", host.read(path))?;
-    Ok(String::from_utf8_lossy(&content).trim().to_owned())
-}
-
-/// The two ports of the machine: the first by address is the one on node 0.
-pub fn cards(host: &LinuxHost) -> (PciAddress, PciAddress) {
-    let names = host.list("/sys/bus/pci/drivers/igb").unwrap();
-    let mut cards = names.iter().filter_map(|name| name.parse::<PciAddress>().ok());
-    let mut next = || cards.next().unwrap();
-    let (first, second) = (next(), next());
-    match read(host, &first.file("numa_node")).as_deref() {
-        Ok("0") => (first, second),
-        _ => (second, first),
-    }
-}
-
-fn netdev(host: &LinuxHost, device: PciAddress) -> Result<Link, String> {
-    let links = said("list", host.links(&HOME, &LinkQuery::default()))?;
-    let found = links.into_iter().find(|link| link.parent == Some(device.to_string()));
-    found.ok_or_else(|| format!("{device} has no interface"))
-}
-
-fn vf(host: &LinuxHost, pf: PciAddress, index: u32) -> Result<PciAddress, String> {
-    let target = said("link", host.link_target(&pf.file(&format!("virtfn{index}"))))?;
-    target.rsplit('/').next().unwrap_or_default().parse().map_err(|error| format!("{error}"))
-}
-
-fn set_vfs(host: &LinuxHost, pf: PciAddress, count: &str) -> Done {
-    said("vf count", host.write(&pf.file("sriov_numvfs"), count))
-}
-
-fn modprobe(host: &LinuxHost, arguments: &[&str]) -> Result<Output, String> {
-    let output = said("modprobe", host.run(&Program::Modprobe, arguments, b""))?;
-    match output.status {
-        0 => Ok(output),
-        status => Err(format!(
-            "modprobe {arguments:?}: {status} {}",
-            String::from_utf8_lossy(&output.stderr)
-        )),
-    }
 }
 
 pub fn look_at_rdma(host: &LinuxHost) -> Outcome {
@@ -157,27 +95,6 @@ fn admin_mac(host: &LinuxHost, pf: PciAddress) -> Outcome {
     Ok(format!("{address} has the address that its card was told"))
 }
 
-/// Takes the RDMA core away, as no program does it at once (spec/lab.md, section 3: the order).
-fn unload(host: &LinuxHost) -> Done {
-    const ORDER: [&str; 9] = [
-        "rdma_ucm",
-        "rdma_cm",
-        "ib_umad",
-        "rdma_rxe",
-        "iw_cm",
-        "ib_cm",
-        "ib_uverbs",
-        "mlx5_ib",
-        "ib_core",
-    ];
-    for module in ORDER {
-        if host.list(&format!("/sys/module/{module}/holders")).is_ok() {
-            modprobe(host, &["-r", module])?;
-        }
-    }
-    refused("ib_core", host.list("/sys/module/ib_core"), Errno::NOENT)
-}
-
 const OPTIONS: &str = "/etc/modprobe.d/sriov_network_operator_modules_config.conf";
 
 fn option_of_core(host: &LinuxHost, pods: &dyn Pods) -> Outcome {
@@ -215,11 +132,6 @@ fn command_line(host: &LinuxHost) -> Outcome {
     Ok("modprobe.d said shared, the command line exclusive: exclusive".to_owned())
 }
 
-fn device(host: &LinuxHost, space: &Namespace, name: &str) -> Result<Option<RdmaDevice>, String> {
-    let devices = said("devices", host.rdma_devices(space))?;
-    Ok(devices.into_iter().find(|device| device.name == name))
-}
-
 /// The distribution's own driver: its device has no way to let go of its users, so ib_core refuses to move it.
 fn soft_device(host: &LinuxHost, pf: PciAddress) -> Outcome {
     modprobe(host, &["rdma_rxe"])?;
@@ -254,17 +166,4 @@ fn soft_device(host: &LinuxHost, pf: PciAddress) -> Outcome {
     equal("gone with its interface", device(host, &HOME, "rdma0")?, None)?;
     unload(host)?;
     Ok("found by its VF's interface, renamed, and refused to move in either mode".to_owned())
-}
-
-/// Namespaces end in their own time after their last holder, so a switch right after may find one.
-fn live_switch(host: &LinuxHost, mode: RdmaMode) -> Result<(), Refusal> {
-    let mut outcome = host.change_rdma(&HOME, &RdmaChange::Mode(mode));
-    for _ in 0..50 {
-        if !matches!(&outcome, Err(refusal) if refusal.errno == Errno::BUSY) {
-            break;
-        }
-        host.wait(&[], Duration::from_millis(100));
-        outcome = host.change_rdma(&HOME, &RdmaChange::Mode(mode));
-    }
-    outcome
 }

@@ -33,13 +33,11 @@ pub fn of(fault: Fault) -> Reach {
             Not("igb gives its VFs back whatever holds them; other drivers do not")
         }
         Fault::VfRemovalBlocks => {
-            Not("it takes an open queue pair on a soft RDMA device; seen by hand, with Linux 7.2")
+            Not("soft RDMA of Linux 7.2 does it, by hand; that of 7.3 lets go of its users")
         }
         Fault::VfProbeFails => Not("igbvf takes every VF of an emulated card"),
         Fault::RenamesAfterRebind => Not("the machine has no udev that could lose the race"),
-        Fault::RenumbersUverbs => {
-            Not("Debian's kernel has no RDMA driver that moves and needs no card")
-        }
+        Fault::RenumbersUverbs => Seen("an rdma device that moves takes the lowest free numbers"),
         Fault::IgnoresVfMac => Not(FIRMWARE),
         Fault::GuidStaysZero => Not("QEMU has no InfiniBand card"),
         Fault::NoIommu => Not(

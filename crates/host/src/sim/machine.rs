@@ -222,6 +222,10 @@ pub struct RdmaSubsystem {
     /// By index, which is stable and unique in the whole system.
     pub devices: BTreeMap<u32, RdmaDev>,
     pub last_index: u32,
+    /// Linux 7.3 and later: a name is unique in its namespace alone, and a move under a taken name is refused. Before, it
+    /// was unique in the whole system (drivers/infiniband/core/device.c, rdma_dev_pick_netns_name; seen in the lab).
+    #[serde(default)]
+    pub names_by_namespace: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -94,12 +94,34 @@ impl Machine {
         if self.rdma.mode != Some(RdmaMode::Exclusive) || self.has(Fault::RdmaMoveUnsupported) {
             return Err(Errno::OPNOTSUPP);
         }
+        if self.name_is_taken(to, index, &device.name) {
+            return Err(Errno::EXIST);
+        }
         self.carry_rdma(index, to);
         Ok(())
     }
 
-    /// Moves without asking: also what rdma_dev_exit_net does when a namespace ends.
-    pub(super) fn carry_rdma(&mut self, index: u32, to: u64) {
+    /// True when a device other than this one has the name already, as far as the namespace is concerned.
+    fn name_is_taken(&self, space: u64, index: u32, name: &str) -> bool {
+        let mut others = self.rdma.devices.iter().filter(|(other, _)| **other != index);
+        others.any(|(_, other)| {
+            let counts = !self.rdma.names_by_namespace || self.sees_rdma(space, other);
+            counts && other.name == name
+        })
+    }
+
+    /// What rdma_dev_exit_net does when a namespace ends; a name that is taken there gives way to the index.
+    pub(super) fn evict_rdma(&mut self, index: u32, to: u64) {
+        let name = self.rdma.devices.get(&index).map(|device| device.name.clone());
+        if name.is_some_and(|name| self.name_is_taken(to, index, &name))
+            && let Some(device) = self.rdma.devices.get_mut(&index)
+        {
+            device.name = format!("ibdev{index}");
+        }
+        self.carry_rdma(index, to);
+    }
+
+    fn carry_rdma(&mut self, index: u32, to: u64) {
         let Some(mut device) = self.rdma.devices.remove(&index) else { return };
         // The clients let go first, so the device's own numbers are free again when it takes the lowest ones
         // (drivers/infiniband/core/uverbs_main.c, ib_uverbs_create_uapi; lab.md section 3).
@@ -120,7 +142,7 @@ impl Machine {
         }
     }
 
-    /// RDMA_NLDEV_CMD_SET with a name (device.c, ib_device_rename): names are unique in the whole system.
+    /// RDMA_NLDEV_CMD_SET with a name (device.c, ib_device_rename).
     pub(super) fn rename_rdma(&mut self, space: u64, index: u32, name: &str) -> Result<(), Errno> {
         let device = self.rdma.devices.get(&index).ok_or(Errno::INVAL)?;
         if !self.sees_rdma(space, device) {
@@ -129,7 +151,7 @@ impl Machine {
         if device.name == name {
             return Ok(());
         }
-        if self.rdma.devices.values().any(|other| other.name == name) {
+        if self.name_is_taken(device.namespace, index, name) {
             return Err(Errno::EXIST);
         }
         if let Some(device) = self.rdma.devices.get_mut(&index) {

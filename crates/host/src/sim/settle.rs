@@ -112,7 +112,7 @@ impl Machine {
             .map(|(index, _)| *index)
             .collect();
         for device in devices {
-            self.carry_rdma(device, HOST_NAMESPACE);
+            self.evict_rdma(device, HOST_NAMESPACE);
         }
         self.return_links(inode);
         self.namespaces.remove(&inode);

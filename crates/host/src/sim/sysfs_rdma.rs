@@ -207,11 +207,15 @@ impl Machine {
 
 const EMPTY_GID: &str = "0000:0000:0000:0000:0000:0000:0000:0000";
 
-/// The character devices of an RDMA device in one class; `issm` and `umad` are of its one port.
+/// The character devices of an RDMA device in one class. `umad` is of its one port, and so is `issm`, which only an
+/// InfiniBand port has (drivers/infiniband/core/user_mad.c, ib_umad_init_port; seen in the lab).
 fn character_names(device: &RdmaDev, class: &str) -> Vec<String> {
     match class {
         "infiniband_verbs" => vec![format!("uverbs{}", device.uverbs)],
-        "infiniband_mad" => vec![format!("issm{}", device.umad), format!("umad{}", device.umad)],
+        "infiniband_mad" => {
+            let issm = device.infiniband.then(|| format!("issm{}", device.umad));
+            issm.into_iter().chain([format!("umad{}", device.umad)]).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -154,7 +154,7 @@ fn sysfs_shows_the_card_of_the_guide() {
             $ readlink $PF/iommu_group
             ../../../../kernel/iommu_groups/24
             $ ls /dev/infiniband
-            issm0 issm1 issm2 issm3 issm4 rdma_cm umad0 umad1 umad2 umad3 umad4 uverbs0 uverbs1 uverbs2 uverbs3 uverbs4
+            rdma_cm umad0 umad1 umad2 umad3 umad4 uverbs0 uverbs1 uverbs2 uverbs3 uverbs4
             $ stat /dev/infiniband/uverbs1
             CharacterDevice 231:193
             $ cat /sys/class/infiniband_verbs/uverbs1/ibdev

@@ -19,6 +19,9 @@ pub trait Pods {
     fn start(&self) -> Namespace;
     /// Ends all that were made.
     fn end(&self);
+    /// Makes an RDMA device on each function, where the card's own driver makes none.
+    #[allow(dead_code)] // Not every program has such cases.
+    fn rdma_devices(&self, _functions: &[PciAddress]) {}
 }
 
 /// One case on its stage.
@@ -116,7 +119,7 @@ impl Stage<'_> {
     }
 
     /// Writes a file of the card and tells what came of it.
-    fn write(&mut self, name: &str, content: &str) {
+    pub fn write(&mut self, name: &str, content: &str) {
         let outcome = self.host.write(&self.pf.file(name), content).map(|()| "done");
         self.say(&format!("{name} <- {content}"), outcome);
     }

@@ -21,7 +21,7 @@ pub const CASES: [Case; 7] = [
 
 impl Stage<'_> {
     /// What an operation answered.
-    fn told<T: Debug, E: Display>(&mut self, what: &str, outcome: Result<T, E>) {
+    pub fn told<T: Debug, E: Display>(&mut self, what: &str, outcome: Result<T, E>) {
         let outcome = match outcome {
             Ok(value) => format!("{value:?}"),
             Err(error) => error.to_string(),

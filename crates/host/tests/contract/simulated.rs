@@ -27,10 +27,28 @@ impl Pods for SimulatedPods<'_> {
 }
 
 /// What the simulation says in a case, on a machine of its own.
+#[allow(dead_code)] // Not every program that looks here has such cases.
 pub fn lines(case: &Case) -> String {
+    lines_on(case, |machine| {
+        machine.add_82576(0x01, 0);
+        machine.add_82576(0x02, 1);
+    })
+}
+
+/// The same with cards whose driver makes RDMA devices.
+#[allow(dead_code)] // Not every program that looks here has such cases.
+pub fn rdma_lines(case: &Case) -> String {
+    lines_on(case, |machine| {
+        machine.add_connectx7(0x01, 0, false);
+        machine.add_connectx7(0x02, 1, false);
+        // The lab's kernel with RDMA devices is one of those.
+        machine.rdma.names_by_namespace = true;
+    })
+}
+
+fn lines_on(case: &Case, cards: impl FnOnce(&mut Machine)) -> String {
     let mut machine = Machine::new("lab", Flavour::Ubuntu, api::Timestamp::UNIX_EPOCH);
-    machine.add_82576(0x01, 0);
-    machine.add_82576(0x02, 1);
+    cards(&mut machine);
     machine.boot();
     let host = SimHost::new(machine);
     let pods = SimulatedPods { host: &host, paths: RefCell::default() };

@@ -1,0 +1,129 @@
+//! The soft RDMA driver of a kernel with a few changes, built out of tree in a root made of Debian's packages.
+//!
+//! As it is, it knows no PCI device and dies with its interface's move. With the changes it is, for whoever looks from
+//! outside, an RDMA device on each VF, as a ConnectX card has one. It shows how ib_core behaves, and nothing of mlx5.
+
+use super::packages::{KernelPackages, Packages};
+use crate::tools;
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What building a module takes; apt brings what they need, and the headers bring their compiler.
+const TOOLS: [&str; 8] =
+    ["base-files", "make", "binutils", "coreutils", "dash", "sed", "grep", "mawk"];
+
+/// One change: file, the text that it goes by, and what is put there instead.
+struct Change {
+    file: &'static str,
+    text: &'static str,
+    becomes: &'static str,
+}
+
+const CHANGES: [Change; 3] = [
+    // The parent is what stands below the PCI device in sysfs.
+    Change {
+        file: "rxe_verbs.c",
+        text: "\terr = ib_device_set_netdev(",
+        becomes: "\trxe->ib_dev.dev.parent = ndev->dev.parent;\n\terr = ib_device_set_netdev(",
+    },
+    // An interface that only changes its namespace keeps its RDMA device, which listens where the interface goes.
+    Change {
+        file: "rxe_net.c",
+        text: "\tcase NETDEV_UNREGISTER:\n",
+        becomes: "\tcase NETDEV_REGISTER:\n\t\trxe_net_init(ndev);\n\t\tbreak;\n\
+            \tcase NETDEV_UNREGISTER:\n\t\tif (ndev->reg_state == NETREG_REGISTERED) {\n\
+            \t\t\trxe_net_del(&rxe->ib_dev);\n\t\t\tbreak;\n\t\t}\n",
+    },
+    // The first queue pair is made again in the new namespace, and must find its place free.
+    Change {
+        file: "rxe_qp.c",
+        text: "\tstruct rxe_qp *qp = container_of(elem, typeof(*qp), elem);\n",
+        becomes: "\tstruct rxe_qp *qp = container_of(elem, typeof(*qp), elem);\n\n\
+            \tif (qp_type(qp) == IB_QPT_GSI)\n\t\tto_rdev(qp->ibqp.device)->port.qp_gsi_index = 0;\n",
+    },
+];
+
+/// The module, built if it is not there yet for this kernel and these changes.
+pub fn soft_rdma(packages: &Packages, kernel: &KernelPackages) -> anyhow::Result<PathBuf> {
+    let lab = super::directory();
+    let module = lab.join(format!("rdma_rxe-{}.ko", kernel.version));
+    let note = lab.join("rdma_rxe.changes");
+    let changes = CHANGES.iter().map(|change| change.becomes).collect::<String>();
+    let wanted = format!("{}\n{changes}", kernel.version);
+    if module.exists() && std::fs::read_to_string(&note).ok().as_ref() == Some(&wanted) {
+        return Ok(module);
+    }
+    let tree = lab.join("builder");
+    let source = packages.builder(&TOOLS, &kernel.version, &tree)?;
+    links(&tree)?;
+    extract(&tree, &source)?;
+    CHANGES.iter().try_for_each(|change| change.apply(&tree.join("rxe")))?;
+    make(&kernel.version, &tree)?;
+    let built = super::without_debug(&tree.join("rxe/rdma_rxe.ko"))?;
+    super::write_whole(&module, &built)?;
+    super::write_whole(&note, wanted.as_bytes())?;
+    // Much that nobody needs again.
+    std::fs::remove_dir_all(&tree)?;
+    Ok(module)
+}
+
+/// What the packages' own scripts would have made, had they been run.
+fn links(tree: &Path) -> anyhow::Result<()> {
+    let links = [
+        ("bin", "usr/bin"),
+        ("sbin", "usr/sbin"),
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+        ("usr/bin/sh", "dash"),
+        ("usr/bin/awk", "mawk"),
+    ];
+    for (link, target) in links {
+        let link = tree.join(link);
+        if link.symlink_metadata().is_err() {
+            std::os::unix::fs::symlink(target, &link)
+                .with_context(|| format!("cannot link {}", link.display()))?;
+        }
+    }
+    for directory in ["proc", "dev", "tmp"] {
+        std::fs::create_dir_all(tree.join(directory))?;
+    }
+    Ok(())
+}
+
+/// The driver's directory out of the kernel's source.
+fn extract(tree: &Path, source: &Path) -> anyhow::Result<()> {
+    let place = tree.join("rxe");
+    std::fs::create_dir_all(&place)?;
+    let mut tar = Command::new("tar");
+    tar.arg("-xJf").arg(source).arg("-C").arg(&place);
+    tar.args(["--strip-components=5", "--wildcards", "*/drivers/infiniband/sw/rxe"]);
+    tools::run(&mut tar)
+}
+
+impl Change {
+    fn apply(&self, driver: &Path) -> anyhow::Result<()> {
+        let Self { file, text, becomes } = self;
+        let path = driver.join(file);
+        let content =
+            std::fs::read_to_string(&path).with_context(|| format!("the driver has no {file}"))?;
+        if content.matches(text).count() != 1 {
+            bail!("{file} of this kernel does not have the text that the lab changes: {text:?}")
+        }
+        Ok(std::fs::write(&path, content.replacen(text, becomes, 1))?)
+    }
+}
+
+/// Builds in the tree as its root, in a mount namespace that is gone with the build.
+fn make(version: &str, tree: &Path) -> anyhow::Result<()> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--map-root-user", "--mount", "sh", "-ec"]);
+    unshare.arg(
+        "mount --rbind /proc \"$0/proc\"; mount --rbind /dev \"$0/dev\"; exec chroot \"$0\" \"$@\"",
+    );
+    unshare.arg(tree).args(["make", "-s", "-j2", "-C"]);
+    unshare.arg(format!("/usr/src/linux-headers-{version}"));
+    unshare.args(["M=/rxe", "CONFIG_RDMA_RXE=m", "modules"]);
+    unshare.env_clear().env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin");
+    tools::run(&mut unshare)
+}
