@@ -1,11 +1,12 @@
 //! What the daemon observed on a node: facts in kernel terms, the input of `planner::order`.
 
 use crate::custody::Holder;
+use crate::lifeline::Lifeline;
 use crate::nodestate::RebootRecord;
 use crate::pci::PciAddress;
 use crate::primitives::{EswitchMode, LinkType, RdmaMode};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,12 @@ pub struct Inventory {
     pub locked_down: bool,
     /// PFs that we configured before (the PF store): ours to reset when no policy asks for them.
     pub configured: Vec<PciAddress>,
+    /// PFs and VFs over which the host itself has a connection that it needs.
+    pub lifelines: BTreeMap<PciAddress, Vec<Lifeline>>,
+    /// PFs whose policy had `allowLifeline` when we configured them (the PF store).
+    pub lifelines_allowed: BTreeSet<PciAddress>,
+    /// Legs of an active RoCE LAG, each with the bond that it is in.
+    pub roce_lags: BTreeMap<PciAddress, String>,
 }
 
 /// The RDMA subsystem as RDMA netlink and the host's files show it.

@@ -11,6 +11,7 @@ pub mod files;
 pub mod inventory;
 pub mod journal;
 pub mod label;
+pub mod lifeline;
 pub mod names;
 pub mod network;
 pub mod nodestate;

@@ -3,6 +3,7 @@
 use crate::condition::Condition;
 use crate::crd::{Object, is_false, is_zero};
 use crate::custody::Holder;
+use crate::lifeline::Lifeline;
 use crate::pci::PciAddress;
 use crate::policy::{OvsBridge, OvsInterface};
 use crate::primitives::{RdmaMode, VfRange};
@@ -40,6 +41,9 @@ pub struct Interface {
     pub vf_groups: Vec<VfGroup>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub externally_managed: bool,
+    /// Ours: a policy of this PF has it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_lifeline: bool,
 }
 
 /// VFs of one PF that serve one resource.
@@ -224,6 +228,12 @@ pub struct InterfaceStatus {
     /// Capital V, as upstream.
     #[serde(default, rename = "Vfs", skip_serializing_if = "Vec::is_empty")]
     pub vfs: Vec<VfStatus>,
+    /// Ours: what the host itself has over the PF or one of its VFs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lifelines: Vec<Lifeline>,
+    /// Ours: the bond, where the PF is a leg of an active RoCE LAG.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub roce_lag: String,
 }
 
 /// One VF as the daemon sees it.

@@ -46,6 +46,9 @@ pub struct PolicySpec {
     /// True: VFs are made by somebody else and only offered by us.
     #[serde(skip_serializing_if = "is_false")]
     pub externally_managed: bool,
+    /// Ours: the PF may be changed also where that cuts a connection that the host itself needs.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_lifeline: bool,
     #[serde(skip_serializing_if = "Bridge::is_empty")]
     pub bridge: Bridge,
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use api::lifeline::{Carries, Lifeline};
 use expect_test::expect;
 use host::linux::LinuxHost;
 use host::netlink;
@@ -215,6 +216,57 @@ fn routes_are_added_listed_and_removed() {
     let again = host.change_route(&HOME, &RouteChange::Remove(wanted[0].clone())).unwrap_err();
     expect!["remove route 10.7.0.0/16 in the host's namespace: no such process"]
         .assert_eq(&again.to_string());
+}
+
+#[test]
+fn what_the_host_lives_by_is_followed_from_its_routes_through_the_kernels_stacks() {
+    let Some(space) = private_space() else { return };
+    let host = space.host();
+    space.veth("port", "cable");
+    space.veth("spare", "other");
+    space.link("br0", "bridge", None);
+    space.put_below(space.index("port"), space.index("br0"));
+    space.link("mv0", "macvlan", Some(space.index("spare")));
+    for name in ["port", "cable", "spare", "other", "br0", "mv0"] {
+        host.change_link(&HOME, &LinkChange::Up { link: space.index(name) }).unwrap();
+    }
+    let add = |link, address: &str| {
+        let address = address.parse().unwrap();
+        let change = AddressChange::Add { link, address, prefix: 24 };
+        host.change_address(&HOME, &change).unwrap();
+    };
+    let bridge = space.index("br0");
+    add(bridge, "10.7.0.11");
+    add(space.index("mv0"), "10.8.0.11");
+    let gateway = |address: &str| Some(address.parse().unwrap());
+    let default = Route { gateway: gateway("10.7.0.1"), ..route("0.0.0.0", 0, bridge) };
+    let spare = Route {
+        gateway: gateway("10.8.0.1"),
+        priority: Some(100),
+        ..route("0.0.0.0", 0, space.index("mv0"))
+    };
+    let other_table = Route { table: 1000, priority: None, ..spare.clone() };
+    for route in [default, spare, other_table] {
+        host.change_route(&HOME, &RouteChange::Add(route)).unwrap();
+    }
+    // Everything is the kernel's but the cards: a veth has no PCI function.
+    let mut links = host.links(&HOME, &LinkQuery::default()).unwrap();
+    for (name, pci) in [("port", "0000:3b:00.0"), ("spare", "0000:5e:00.0")] {
+        let link = links.iter_mut().find(|link| link.name == name).unwrap();
+        link.parent = Some(pci.to_owned());
+    }
+    let mut text = String::new();
+    for (pci, lifelines) in host::lifeline::observe(&host, &links).unwrap() {
+        let routes = lifelines.iter().filter(|l| l.carries == Carries::DefaultRoute);
+        for Lifeline { detail, over, .. } in routes {
+            text += &format!("{pci}: {}, {detail:?}\n", over.join(" < "));
+        }
+    }
+    expect![[r#"
+        0000:3b:00.0: port < br0, ""
+        0000:5e:00.0: spare < mv0, "table 1000"
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]

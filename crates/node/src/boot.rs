@@ -5,13 +5,14 @@
 
 use crate::{apply, observe};
 use api::files::{OFFER, ORDER, RUN_SYSTEMD};
+use api::lifeline::Lifeline;
 use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
-use api::{Timestamp, names};
+use api::{PciAddress, Timestamp, names};
 use host::seam::{Errno, Program};
 use host::{Host, Refusal, autoprobe};
 use planner::{Action, Desired, Lane, Permission, Step, Turn};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of saved orders that this build writes; a newer one is not carried out.
 const VERSION: u32 = 1;
@@ -31,12 +32,27 @@ struct Saved {
     version: u32,
     generation: i64,
     spec: NodeStateSpec,
+    /// What the host lives by: before its network is up nothing shows it, and what is done to a card then may be what
+    /// keeps its network from coming up.
+    #[serde(default)]
+    lifelines: BTreeMap<PciAddress, Vec<Lifeline>>,
+    #[serde(default)]
+    roce_lags: BTreeMap<PciAddress, String>,
 }
 
 /// Saves the order for the next boot, where it differs from the one that is there.
 pub fn save(host: &dyn Host, state: &SriovNetworkNodeState) -> Result<(), Refusal> {
     let generation = state.metadata.generation;
-    let saved = Saved { version: VERSION, generation, spec: state.spec.clone() };
+    let seen = &state.status.interfaces;
+    let lives = seen.iter().filter(|found| !found.lifelines.is_empty());
+    let joined = seen.iter().filter(|found| !found.roce_lag.is_empty());
+    let saved = Saved {
+        version: VERSION,
+        generation,
+        spec: state.spec.clone(),
+        lifelines: lives.map(|found| (found.pci_address, found.lifelines.clone())).collect(),
+        roce_lags: joined.map(|found| (found.pci_address, found.roce_lag.clone())).collect(),
+    };
     // Plain data with text keys always becomes JSON; an empty file would be refused by the reader.
     let text = serde_json::to_vec(&saved).unwrap_or_default();
     match host.read(ORDER) {
@@ -84,8 +100,10 @@ pub fn run(host: &dyn Host, phase: Phase, now: Timestamp) -> Result<Vec<String>,
     for _ in 0..ROUNDS {
         let before = done.len() + errors.len();
         // Nobody holds anything: no pod has been started in this boot.
-        let inventory =
+        let mut inventory =
             observe::observe(host, Vec::new()).map_err(|e| format!("{e}: {}", e.source))?;
+        inventory.lifelines.extend(saved.lifelines.clone());
+        inventory.roce_lags.extend(saved.roce_lags.clone());
         let permission = Permission { turn: Turn::DrainDisabled, ..Permission::default() };
         let plan = planner::plan(&desired, &inventory, &permission, now);
         round(host, &plan.steps, &mut failed, &mut done, &mut errors);

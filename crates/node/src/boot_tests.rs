@@ -215,3 +215,28 @@ fn units_and_program_are_installed_where_there_is_systemd_and_refused_by_name_wh
         WantedBy=multi-user.target
     "#]].assert_eq(&told);
 }
+
+#[test]
+fn a_card_by_which_the_host_lived_is_not_cut_before_its_network_is_up() {
+    // Before the network nothing shows what the card carries; the status of the boot before does.
+    let clock = now();
+    let host = SimHost::new(Machine::bonded_worker("worker-0", Flavour::Rhel, clock));
+    let mut state = order("shared", 2);
+    state.spec.interfaces[0].eswitch_mode = "switchdev".to_owned();
+    let seen = crate::observe::observe(&host, Vec::new()).unwrap();
+    state.status = crate::status::status(&state, Some(&seen), &Default::default(), clock);
+    save(&host, &state).unwrap();
+    host.machine().network = None;
+    host.machine().boot();
+    assert_eq!(told(&host, Phase::Pre), "\nmode shared, 0 vfs\n");
+    // What keeps the link up is done.
+    state.spec.interfaces[0].eswitch_mode = String::new();
+    save(&host, &state).unwrap();
+    assert!(told(&host, Phase::Pre).contains("set vf count 0000:03:00.0 2"));
+    // And what is allowed.
+    state.spec.interfaces[0].eswitch_mode = "switchdev".to_owned();
+    state.spec.interfaces[0].allow_lifeline = true;
+    save(&host, &state).unwrap();
+    host.machine().boot();
+    assert!(told(&host, Phase::Pre).contains("set eswitch mode 0000:03:00.0 switchdev"));
+}

@@ -9,6 +9,7 @@ use api::inventory::Inventory;
 use api::nodestate::{NodeStateStatus, RebootOutcome, SriovNetworkNodeState};
 use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
 use api::{Timestamp, annotation, names};
+use planner::lifeline::Notice;
 use planner::{Blocker, DrainRequest, Reason};
 use serde_json::json;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Report {
     pub rebooting: bool,
     /// When what failed is tried again.
     pub retry: Option<Timestamp>,
+    /// What was done on cards by which the host lives.
+    pub notices: Vec<Notice>,
 }
 
 pub fn outcome(
@@ -52,6 +55,9 @@ pub fn outcome(
         let object = status::object(state, &new);
         writes.push(Write::Apply { object, subresource: "status" });
         writes.extend(sync_event(state, &new, now));
+    }
+    for Notice { warning, reason, message } in &report.notices {
+        writes.push(event(state, *warning, reason, message.clone(), now));
     }
     if report.rebooting {
         writes.push(reboot_event(state, &new, now));

@@ -13,10 +13,12 @@ use crate::sweep::{self, Evidence, Finding, Sweeper};
 use crate::world::NodeWorld;
 use crate::{apply, boot, custody, ledger};
 use api::custody::Holder;
+use api::inventory::Inventory;
 use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
 use host::{Host, Refusal, autoprobe};
+use planner::lifeline::{self, Notice};
 use planner::order::Leave;
 use planner::{Action, Blocker, Desired, Lane, Permission, Plan, Step, Turn, audit};
 use std::cell::RefCell;
@@ -60,6 +62,8 @@ struct Work<'a> {
     /// `Node.status.allocatable`; None where there is no Node.
     allocatable: Option<&'a BTreeMap<String, String>>,
     looked_behind: &'a RefCell<Option<u64>>,
+    /// What was done on cards by which the host lives.
+    notices: RefCell<Vec<Notice>>,
     /// What the API refused of the last step's writes.
     refused: Option<&'a str>,
     prefix: &'a str,
@@ -145,13 +149,15 @@ impl Daemon {
             no_firmware_writes: world.config.spec.disable_plugins.iter().any(|p| p == "mellanox"),
             allocatable: world.node.as_ref().map(|node| &node.allocatable),
             looked_behind: &self.looked_behind,
+            notices: RefCell::default(),
             refused: world.refused.as_deref(),
             prefix: &self.prefix,
             now,
         };
         let generation = state.metadata.generation;
         let mut failed = self.failures.borrow().waiting(generation, now);
-        let report = work.rounds(&mut failed);
+        let mut report = work.rounds(&mut failed);
+        report.notices = work.notices.take();
         if report.look_at_once {
             // Nothing was tried, so nothing is known anew of what failed before.
             return report;
@@ -227,9 +233,17 @@ impl Work<'_> {
                 let booked = planner::ledger::book(&plan.ledger, what, boot, retry, self.now);
                 return Some(self.reboot(seen, &plan, booked, failed));
             }
-            (_, _) => run(self.host, &runnable, failed),
+            (_, _) => self.run(&runnable, &seen.inventory, failed),
         }
         None
+    }
+
+    /// Does what may be done, and notes what people are to know of it.
+    fn run(&self, steps: &[&Step], inventory: &Inventory, failed: &mut Failed) {
+        let done = run(self.host, steps, failed);
+        let desired = &self.desired;
+        let notices = done.iter().filter_map(|step| lifeline::notice(step, inventory, desired));
+        self.notices.borrow_mut().extend(notices);
     }
 
     /// What this step knows of holders was read before it saw that the fence stands; a pod may have come in between. So
@@ -343,6 +357,7 @@ impl Work<'_> {
             look_at_once: false,
             rebooting: false,
             retry: None,
+            notices: Vec::new(),
         }
     }
 }
@@ -367,15 +382,19 @@ fn bars<'a>(mut lanes: impl Iterator<Item = &'a Lane>, step: &Step) -> bool {
     lanes.any(|lane| *lane == step.lane || *lane == Lane::Node)
 }
 
-/// Runs the steps of a plan, lane by lane: a failure ends its lane, and so does what asks for a fresh look.
-fn run(host: &dyn Host, steps: &[&Step], failed: &mut Failed) {
-    let mut stale = BTreeSet::new();
+/// Runs the steps of a plan, lane by lane: a failure ends its lane, and so does what asks for a fresh look. Answers what
+/// was done.
+fn run<'a>(host: &dyn Host, steps: &[&'a Step], failed: &mut Failed) -> Vec<&'a Step> {
+    let (mut stale, mut done) = (BTreeSet::new(), Vec::new());
     for step in steps {
         if bars(stale.iter(), step) || bars(failed.keys(), step) {
             continue;
         }
         match apply::step(host, step) {
-            Ok(()) => tracing::info!(because = step.because, "{}", step.action),
+            Ok(()) => {
+                tracing::info!(because = step.because, "{}", step.action);
+                done.push(*step);
+            }
             Err(error) => {
                 tracing::warn!(because = step.because, "{error}");
                 failed.insert(step.lane, error);
@@ -385,6 +404,7 @@ fn run(host: &dyn Host, steps: &[&Step], failed: &mut Failed) {
             stale.insert(step.lane);
         }
     }
+    done
 }
 
 /// The error names the action that stopped it.
@@ -423,6 +443,7 @@ impl Report {
             look_at_once: false,
             rebooting: false,
             retry: None,
+            notices: Vec::new(),
         }
     }
 }

@@ -919,3 +919,94 @@ fn dies_at(crash: Crash) {
     assert_eq!(life.world.node_request(), Some(annotation::IDLE), "killed at {crash:?}");
     life.assert_quiet();
 }
+
+/// A worker whose own network is a bond over two ConnectX-7, `0000:03:00.0` one of them.
+fn bonded() -> Life {
+    let clock = Timestamp::from_second(1_700_000_000).unwrap();
+    Life::new(Machine::bonded_worker(NODE, Flavour::Rhel, clock))
+}
+
+/// Adds to what is wanted of the one card.
+fn amend(life: &mut Life, field: &str, value: Value) {
+    life.state["spec"]["interfaces"][0][field] = value;
+    life.deliver();
+}
+
+/// Mode of the card's switch, VFs, and how often its carrier came or went: asked of the kernel.
+fn card_says(life: &Life) -> (String, String) {
+    let read = |path: &str| {
+        String::from_utf8_lossy(&life.host.read(path).unwrap_or_default()).trim().to_owned()
+    };
+    let mode = life.host.devlink(&"0000:03:00.0".parse().unwrap()).unwrap().eswitch;
+    let vfs = read("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs");
+    let changes = read("/sys/class/net/enp3s0/carrier_changes");
+    (format!("{} {vfs}", mode.unwrap()), changes)
+}
+
+#[test]
+fn a_card_by_which_the_host_lives_gets_vfs_with_its_link_up_and_an_event() {
+    let mut life = bonded();
+    life.wants("", 2);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 2 vfs
+        status InProgress, rdma shared, 0 vfs
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        status Succeeded, rdma shared, 2 vfs
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        event LifelineKept: set vf count 0000:03:00.0 2 without drivers: this host has its default route over enp3s0, bond0, and mlx5_core keeps the link up
+        plugin: offer 1 [ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"2"}
+    "#]]);
+    assert_eq!(card_says(&life), ("legacy 2".to_owned(), "0".to_owned()));
+    let seen = &life.state["status"]["interfaces"][0]["lifelines"];
+    let bond = json!([{ "carries": "DefaultRoute", "over": ["enp3s0", "bond0"] }]);
+    assert_eq!(*seen, bond, "{seen}");
+    life.assert_quiet();
+}
+
+#[test]
+fn what_cuts_the_host_off_is_refused_until_the_policy_allows_it_and_its_end_goes_the_same_way() {
+    let mut life = bonded();
+    life.wants("", 2);
+    amend(&mut life, "eSwitchMode", json!("switchdev"));
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 2 vfs
+        status Failed, rdma shared, 0 vfs, Lifeline, error: will not set eswitch mode 0000:03:00.0 switchdev (enp3s0): mlx5_core sets the PF's own interface up anew for it, and this host has its default route over enp3s0, bond0; write allowLifeline: true into policy train if that may be, or give the host another way
+        event SyncStatusChanged: Status changed from:  to: Failed. Last Error: will not set eswitch mode 0000:03:00.0 switchdev (enp3s0): mlx5_core sets the PF's own interface up anew for it, and this host has its default route over enp3s0, bond0; write allowLifeline: true into policy train if that may be, or give the host another way
+        plugin: offer 1 []
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+    "#]]);
+    assert_eq!(card_says(&life), ("legacy 0".to_owned(), "0".to_owned()));
+    life.assert_quiet();
+    life.told.clear();
+    amend(&mut life, "allowLifeline", json!(true));
+    life.settle();
+    life.tell(expect![[r#"
+        status Succeeded, rdma shared, 2 vfs
+        event SyncStatusChanged: Status changed from: Failed to: Succeeded
+        event LifelineCut: set eswitch mode 0000:03:00.0 switchdev: mlx5_core sets the PF's own interface up anew for it, and this host has its default route over enp3s0, bond0; policy train allows it
+        event LifelineKept: set vf count 0000:03:00.0 2 without drivers: this host has its default route over enp3s0, bond0, and mlx5_core keeps the link up
+        plugin: offer 3 [ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"2"}
+    "#]]);
+    assert_eq!(card_says(&life), ("switchdev 2".to_owned(), "2".to_owned()));
+    life.told.clear();
+    // The mark on the host knows that it was allowed.
+    life.wants("", 0);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 0 vfs
+        status InProgress, rdma shared, 2 vfs
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        plugin: offer 4 []
+        kubelet: allocatable {}
+        status Succeeded, rdma shared, 0 vfs
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        event LifelineKept: set vf count 0000:03:00.0 0: this host has its default route over enp3s0, bond0, and mlx5_core keeps the link up
+        event LifelineCut: set eswitch mode 0000:03:00.0 legacy: mlx5_core sets the PF's own interface up anew for it, and this host has its default route over enp3s0, bond0; the policy that it had allowed it
+    "#]]);
+    assert_eq!(card_says(&life), ("legacy 0".to_owned(), "4".to_owned()));
+    life.assert_quiet();
+}

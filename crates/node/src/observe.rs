@@ -6,11 +6,12 @@
 use crate::ledger;
 use api::custody::Holder;
 use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
+use api::nodestate::Interface;
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, files};
 use host::seam::{Link, LinkQuery, RdmaDevice};
-use host::{Host, Namespace, Refusal, firmware, kernel_argument, rdma_mode};
+use host::{Host, Namespace, Refusal, firmware, kernel_argument, lifeline, rdma_mode};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// PCI class 02: network controllers.
 const NETWORK_CLASS: &str = "0x02";
@@ -29,14 +30,20 @@ pub struct ObserveError {
 
 /// Reads the whole node. `holders` were joined from PodResources, CNI journal and claims by the caller.
 pub fn observe(host: &dyn Host, holders: Vec<Holder>) -> Result<Inventory, ObserveError> {
+    let query = LinkQuery { with_vfs: true, ..LinkQuery::default() };
+    let links = host.links(&Namespace::Host, &query).map_err(failed("the network interfaces"))?;
+    let configured = configured(host)?;
     Ok(Inventory {
         boot_id: boot_id(host)?,
         rdma: rdma_subsystem(host)?,
-        physical_functions: physical_functions(host)?,
+        lifelines: lifeline::observe(host, &links).map_err(failed("what the host lives by"))?,
+        lifelines_allowed: lifelines_allowed(host, &configured),
+        roce_lags: lifeline::roce_lag_legs(host, &links),
+        physical_functions: physical_functions(host, links)?,
         holders,
         reboots: ledger::read(host).map_err(failed("the reboot ledger"))?,
         initial_rdma_mode: ledger::initial_mode(host).map_err(failed("the initial state"))?,
-        configured: configured(host)?,
+        configured,
         firmware: BTreeMap::new(),
         locked_down: firmware::locked_down(host).map_err(failed("kernel lockdown"))?,
     })
@@ -75,14 +82,24 @@ fn configured(host: &dyn Host) -> Result<Vec<PciAddress>, ObserveError> {
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-fn physical_functions(host: &dyn Host) -> Result<Vec<PhysicalFunction>, ObserveError> {
+/// PFs that were marked as ours with `allowLifeline`. A mark that cannot be read, or is upstream's, allows nothing.
+fn lifelines_allowed(host: &dyn Host, configured: &[PciAddress]) -> BTreeSet<PciAddress> {
+    let allowed = |pci: &&PciAddress| {
+        let mark = host.read(&format!("{}/{pci}", files::PF_STORE)).unwrap_or_default();
+        serde_json::from_slice::<Interface>(&mark).is_ok_and(|interface| interface.allow_lifeline)
+    };
+    configured.iter().filter(allowed).copied().collect()
+}
+
+fn physical_functions(
+    host: &dyn Host,
+    links: Vec<Link>,
+) -> Result<Vec<PhysicalFunction>, ObserveError> {
     let names = match host.list("/sys/bus/pci/devices") {
         // A machine without PCI has no cards.
         Err(refusal) if refusal.errno == Errno::NOENT => return Ok(Vec::new()),
         other => other.map_err(failed("the PCI devices"))?,
     };
-    let query = LinkQuery { with_vfs: true, ..LinkQuery::default() };
-    let links = host.links(&Namespace::Host, &query).map_err(failed("the network interfaces"))?;
     let rdma = match host.rdma_devices(&Namespace::Host) {
         Err(refusal) if no_rdma(refusal.errno) => Vec::new(),
         other => other.map_err(failed("the RDMA devices"))?,

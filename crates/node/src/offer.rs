@@ -6,7 +6,8 @@
 use api::custody::{Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
 use api::{DeviceType, PciAddress};
-use planner::desired::{Desired, Group};
+use planner::desired::{Desired, DesiredFunction, Group};
+use planner::lifeline;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices that must not be given now, each with its reason.
@@ -70,11 +71,28 @@ fn asked_for(
             resource.vhost_net |= group.vhost_net;
             resource.exclude_topology |= group.exclude_topology;
             if let Some(function) = function {
-                resource.devices.extend(devices(function, group, held));
+                let given = devices(function, group, held).into_iter();
+                resource
+                    .devices
+                    .extend(given.map(|device| spared(device, wanted, inventory, held)));
             }
         }
     }
     resources
+}
+
+/// A device by which the host itself lives is listed and not given away.
+fn spared(
+    device: OfferedDevice,
+    wanted: &DesiredFunction,
+    inventory: &Inventory,
+    held: &BTreeSet<&str>,
+) -> OfferedDevice {
+    let defect = || lifeline::not_to_be_offered(wanted, inventory, &device.pci);
+    match state(&device.pci, held, defect) {
+        OfferState::Ready => device,
+        state => OfferedDevice { state, ..device },
+    }
 }
 
 fn devices(

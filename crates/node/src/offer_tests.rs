@@ -76,6 +76,7 @@ fn wanted(groups: &[&str]) -> Desired {
         eswitch_mode: String::new(),
         vf_groups: groups.iter().map(group).collect(),
         externally_managed: false,
+        allow_lifeline: false,
     };
     Desired::parse(&NodeStateSpec { interfaces: vec![interface], ..NodeStateSpec::default() })
 }
@@ -238,6 +239,54 @@ fn what_the_plan_changes_is_withdrawn_with_its_reason() {
         openshift.io/rdma with rdma
           0000:3b:00.2 ready
           0000:3b:00.3 withdrawn: policy train asks for MTU 9000
+    "#]],
+    );
+}
+
+#[test]
+fn a_device_by_which_the_host_lives_is_listed_and_not_given_away() {
+    use api::lifeline::{Carries, Lifeline};
+    let mut inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
+    let over = vec!["enp59s0v1".to_owned()];
+    let lifeline = Lifeline { carries: Carries::DefaultRoute, detail: String::new(), over };
+    inventory.lifelines.insert(pci("0000:3b:00.3"), vec![lifeline]);
+    let named = |groups: &[&str], allow: bool| {
+        let mut desired = wanted(groups);
+        desired.functions[0].allow_lifeline = allow;
+        desired.functions[0].groups[0].policy = "train".to_owned();
+        desired
+    };
+    let given = |desired: &Desired, inventory: &Inventory| {
+        offer(None, 0, desired, inventory, "openshift.io", &Withdrawn::new())
+    };
+    check(
+        &given(&named(&["rdma 0-3"], false), &inventory),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+          0000:3b:00.3 broken: the host itself has its default route over enp59s0v1; write allowLifeline: true into policy train if a pod may take 0000:3b:00.3 away
+    "#]],
+    );
+    check(
+        &given(&named(&["rdma 0-3"], true), &inventory),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+          0000:3b:00.3 ready
+    "#]],
+    );
+    // The whole PF takes its VFs' port with it.
+    inventory.physical_functions[0].vfs.clear();
+    let lifelines = std::mem::take(&mut inventory.lifelines);
+    inventory.lifelines = lifelines.into_values().map(|all| (pci("0000:3b:00.0"), all)).collect();
+    check(
+        &given(&named(&["rdma whole"], false), &inventory),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.0 broken: the host itself has its default route over enp59s0v1; write allowLifeline: true into policy train if a pod may take 0000:3b:00.0 away
     "#]],
     );
 }

@@ -10,7 +10,7 @@ use api::nodestate::{
     BlockerStatus, InterfaceStatus, NodeStateStatus, SriovNetworkNodeState, System, VfStatus,
 };
 use api::{Timestamp, names};
-use planner::{Blocker, Problem};
+use planner::{Blocker, Problem, lifeline};
 use serde_json::{Value, json};
 
 /// Holders listed in a status; a node with more VFs in use has more, and a status has a bounded size.
@@ -95,7 +95,13 @@ fn facts(state: &SriovNetworkNodeState, inventory: &Inventory) -> NodeStateStatu
     let interface = |function: &PhysicalFunction| {
         let order = state.spec.interfaces.iter().find(|order| order.pci_address == function.pci);
         let externally_managed = order.is_some_and(|order| order.externally_managed);
-        InterfaceStatus { externally_managed, ..interface(function, &inventory.holders) }
+        let bond = inventory.roce_lags.get(&function.pci).cloned();
+        InterfaceStatus {
+            externally_managed,
+            lifelines: lifeline::of_card(function, inventory),
+            roce_lag: bond.unwrap_or_default(),
+            ..interface(function, &inventory.holders)
+        }
     };
     NodeStateStatus {
         interfaces: inventory.physical_functions.iter().map(interface).collect(),
@@ -133,6 +139,8 @@ fn interface(function: &PhysicalFunction, holders: &[Holder]) -> InterfaceStatus
         total_vfs: function.total_vfs.map(i64::from).unwrap_or_default(),
         alt_names: function.alt_names.clone(),
         vfs: function.vfs.iter().map(|vf| virtual_function(function, vf, holders)).collect(),
+        lifelines: Vec::new(),
+        roce_lag: String::new(),
     }
 }
 

@@ -179,6 +179,26 @@ fn what_cannot_be_deployed_is_in_the_condition() {
 }
 
 #[test]
+fn a_gate_that_is_refused_is_named_with_what_happens_instead() {
+    let spec = json!({ "enableInjector": true,
+        "featureGates": { "rdmaModeReload": true, "manageSoftwareBridges": true } });
+    let (api, _) = deployed(spec, settings());
+    let condition = &api.get("SriovOperatorConfig", "default").unwrap()["status"]["conditions"][0];
+    check(
+        condition["message"].as_str().unwrap(),
+        expect![
+            "SriovOperatorConfig reconciled successfully; featureGates.rdmaModeReload is refused: this version reloads no RDMA modules; a mode that cannot be switched live takes one drain and one reboot; without effect in this version: enableInjector, featureGates.manageSoftwareBridges"
+        ],
+    );
+    let (api, _) = deployed(json!({ "featureGates": { "rdmaModeReload": false } }), settings());
+    let condition = &api.get("SriovOperatorConfig", "default").unwrap()["status"]["conditions"][0];
+    check(
+        condition["message"].as_str().unwrap(),
+        expect!["SriovOperatorConfig reconciled successfully"],
+    );
+}
+
+#[test]
 fn upstreams_finalizer_does_not_hold_the_config() {
     let mut api = Api::default();
     let mut config = config();

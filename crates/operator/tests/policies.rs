@@ -218,3 +218,74 @@ fn the_label_and_the_state_follow_the_managed_nodes() {
     driver.settle(&mut api);
     assert_eq!(label(&api), Value::Null);
 }
+
+/// The node's one card is a leg of the bond by which the node lives, and a driver that resets it for VFs.
+fn lives_by(api: &mut Api, driver_name: &str) {
+    api.edit(NODE_STATE, "n1", |state| {
+        let card = &mut state["status"]["interfaces"][0];
+        card["driver"] = driver_name.into();
+        card["eSwitchMode"] = "legacy".into();
+        card["lifelines"] = json!([
+            { "carries": "DefaultRoute", "over": ["enp3s0f0", "bond0"] },
+            { "carries": "NetworkMount", "detail": "nfs4 from 10.0.0.5", "over": ["enp3s0f0", "bond0"] },
+        ]);
+    });
+}
+
+#[test]
+fn a_policy_that_would_cut_a_node_off_says_so_with_the_way_out() {
+    let (mut api, mut driver) = cluster();
+    lives_by(&mut api, "i40e");
+    let broad = json!({ "resourceName": "all", "numVfs": 4, "nodeSelector": {}, "nicSelector": { "vendor": "15b3" } });
+    api.put(policy("broad", broad.clone()));
+    driver.settle(&mut api);
+    check(
+        said(&api, "broad"),
+        expect![
+            "False Lifeline: numVfs 4 on enp3s0f0 is refused: i40e resets the PF for it, and the host has its default route, a mount (nfs4 from 10.0.0.5) over enp3s0f0, bond0; on n1; write allowLifeline: true if that may be, or name the PFs that you mean in pfNames: it selects by vendor only"
+        ],
+    );
+    // By name, so that the person has meant this card.
+    api.edit(POLICY, "broad", |policy| {
+        policy["spec"]["nicSelector"] = json!({ "pfNames": ["enp3s0f0"] });
+        policy["spec"]["eSwitchMode"] = "switchdev".into();
+    });
+    driver.settle(&mut api);
+    check(
+        said(&api, "broad"),
+        expect![
+            "False Lifeline: eSwitchMode switchdev on enp3s0f0 is refused: i40e sets the PF's own interface up anew for it, and the host has its default route, a mount (nfs4 from 10.0.0.5) over enp3s0f0, bond0; on n1; write allowLifeline: true if that may be, or take enp3s0f0 out of nicSelector"
+        ],
+    );
+    api.edit(POLICY, "broad", |policy| policy["spec"]["allowLifeline"] = true.into());
+    driver.settle(&mut api);
+    check(
+        said(&api, "broad"),
+        expect!["False Progressing: 0 of 1 matched nodes are at their goal"],
+    );
+    quiet(&mut api, &mut driver);
+}
+
+#[test]
+fn a_policy_that_takes_vfs_of_a_nodes_lifeline_without_naming_it_is_told_and_ready_all_the_same() {
+    let (mut api, mut driver) = cluster();
+    lives_by(&mut api, "mlx5_core");
+    let broad = json!({ "resourceName": "all", "numVfs": 4, "nodeSelector": {}, "nicSelector": { "vendor": "15b3", "deviceID": "1017" } });
+    api.put(policy("broad", broad));
+    driver.settle(&mut api);
+    at_goal(&mut api);
+    driver.settle(&mut api);
+    check(
+        said(&api, "broad"),
+        expect![
+            "True NodesReady: 1 of 1 matched nodes are at their goal; it selects by vendor and deviceID only, and so it takes PFs by which hosts live: enp3s0f0 on n1 (the host has its default route, a mount (nfs4 from 10.0.0.5) over enp3s0f0, bond0); name the PFs that you mean in pfNames"
+        ],
+    );
+    api.edit(POLICY, "broad", |policy| {
+        policy["spec"]["nicSelector"] = json!({ "pfNames": ["enp3s0f0"] });
+    });
+    driver.settle(&mut api);
+    at_goal(&mut api);
+    driver.settle(&mut api);
+    check(said(&api, "broad"), expect!["True NodesReady: 1 of 1 matched nodes are at their goal"]);
+}

@@ -42,6 +42,7 @@ pub fn plan(
     }
     findings.extend(reboots(inventory, permission, plan));
     findings.extend(functions(desired, inventory, plan));
+    findings.extend(lifelines(desired, inventory, plan));
     findings
 }
 
@@ -137,6 +138,46 @@ fn functions(desired: &Desired, inventory: &Inventory, plan: &Plan) -> Vec<Strin
                 vfs.insert(pf, *count);
             }
             _ => {}
+        }
+    }
+    findings
+}
+
+/// Drivers that make VFs and take them away under a live link. Not the planner's table, on purpose.
+const LIVE: [&str; 3] = ["ice", "mlx5_core", "virtio-pci"];
+
+/// What the host itself lives by is cut only where somebody has allowed it.
+fn lifelines(desired: &Desired, inventory: &Inventory, plan: &Plan) -> Vec<String> {
+    let mut findings = vec![];
+    for step in plan.steps.iter().chain(&plan.later) {
+        let Some((pci, vf)) = target(&step.action) else { continue };
+        let Some(pf) = inventory.physical_functions.iter().find(|pf| pf.pci == pci) else {
+            continue;
+        };
+        let asked = desired.functions.iter().find(|function| function.pci == pci);
+        let allowed =
+            asked.map_or(inventory.lifelines_allowed.contains(&pci), |f| f.allow_lifeline);
+        let vf_lives = pf.vfs.iter().any(|vf| inventory.lifelines.contains_key(&vf.pci));
+        let lives = vf_lives || inventory.lifelines.contains_key(&pci);
+        if allowed || !lives {
+            continue;
+        }
+        let driver = pf.driver.as_deref().unwrap_or_default();
+        let harmless = match (&step.action, vf) {
+            (Action::SetVfCount { count, .. }, _) => {
+                let live = LIVE.contains(&driver) || (driver == "bnxt_en" && pf.vfs.is_empty());
+                let keeps_lag = *count == 0 || !inventory.roce_lags.contains_key(&pci);
+                live && keeps_lag && !vf_lives
+            }
+            (Action::SetEswitchMode { .. } | Action::SetPfMtu { .. }, _) => false,
+            (_, Some(_)) => {
+                let used = step.touches.iter().any(|at| inventory.lifelines.contains_key(at));
+                !used || step.disturbs == Disturbance::Nothing
+            }
+            (_, None) => true,
+        };
+        if !harmless {
+            findings.push(format!("step \"{}\" cuts what the host lives by", step.action));
         }
     }
     findings

@@ -4,6 +4,7 @@
 //! Something that a user wrote wrong is a `Problem`, not a blocker.
 
 use crate::action::RebootReason;
+use crate::lifeline::Refused;
 use crate::reason::Reason;
 use api::nodestate::BlockerStatus;
 use api::{PciAddress, RdmaMode};
@@ -150,6 +151,8 @@ pub enum Blocker {
         wanted: u32,
         allowed: u32,
     },
+    /// The host itself lives by the PF, and an action would cut that.
+    Lifeline(Box<Refused>),
     /// An externally managed PF is not as the policy needs it.
     ExternallyManaged {
         pf: PciAddress,
@@ -296,6 +299,7 @@ impl Blocker {
             Self::MissingCard { .. } => Reason::MissingCard,
             Self::SriovDisabled { .. } => Reason::SriovDisabled,
             Self::VfLimit { .. } => Reason::VfLimit,
+            Self::Lifeline(_) => Reason::Lifeline,
             Self::ExternallyManaged { .. } => Reason::ExternallyManaged,
             Self::NoLever { .. } => Reason::NoLever,
             Self::KernelArgumentContradicts { .. } => Reason::KernelArgumentContradicts,
@@ -458,6 +462,7 @@ impl fmt::Display for Blocker {
                 f,
                 "cannot set {wanted} VFs on {pf}: the card allows {allowed}; ask for fewer or raise the number in firmware"
             ),
+            Self::Lifeline(refused) => write!(f, "{refused}"),
             Self::ExternallyManaged { pf, message } => {
                 write!(f, "{pf} is externally managed and not ready: {message}")
             }

@@ -4,6 +4,7 @@
 //! that has to be changed; many nodes with one problem are one sentence.
 
 use crate::blocker;
+use crate::lifeline;
 use crate::merge::{self, ModeWish};
 use crate::policy::Policy;
 use crate::pools::{self, Membership};
@@ -47,6 +48,7 @@ pub fn find(cluster: &Cluster<'_>) -> Vec<Problem> {
     }
     problems.extend(nothing_selected(cluster, &matches));
     problems.extend(too_many_vfs(cluster, &matches));
+    problems.extend(lifeline::cluster::problems(cluster));
     problems.extend(rivals.problems(cluster));
     problems.extend(topology_differs(cluster));
     problems.extend(mixed_modes(cluster, &matches));
@@ -399,7 +401,7 @@ fn has(count: usize) -> &'static str {
     if count == 1 { "has" } else { "have" }
 }
 
-fn on_nodes<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn on_nodes<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.dedup();
     blocker::list(&names)

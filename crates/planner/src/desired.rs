@@ -34,6 +34,8 @@ pub struct DesiredFunction {
     pub eswitch: EswitchMode,
     /// Somebody else makes the VFs; we only bind and offer them.
     pub externally_managed: bool,
+    /// A policy allows to cut what the host itself has over the PF.
+    pub allow_lifeline: bool,
     pub groups: Vec<Group>,
     /// The entry as it stands in the node state, for upstream's PF store.
     pub interface: Interface,
@@ -111,6 +113,7 @@ fn function(interface: &Interface) -> Result<DesiredFunction, String> {
         link_type: link_type(&interface.link_type)?,
         eswitch: eswitch_mode(&interface.eswitch_mode)?,
         externally_managed: interface.externally_managed,
+        allow_lifeline: interface.allow_lifeline,
         groups,
         interface: interface.clone(),
     })

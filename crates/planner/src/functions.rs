@@ -6,6 +6,7 @@
 use crate::action::{Action, Disturbance, Lane, Step, VfDriver};
 use crate::blocker::Blocker;
 use crate::desired::{Desired, DesiredFunction, Group};
+use crate::lifeline;
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
 use api::{DeviceType, EswitchMode, LinkType, PciAddress};
 use std::collections::BTreeSet;
@@ -24,11 +25,13 @@ pub(crate) fn plan(
     inventory: &Inventory,
     firmware: &BTreeSet<PciAddress>,
 ) -> (Vec<Step>, Vec<Blocker>) {
-    let mut steps: Vec<Step> = removals(desired, inventory);
-    let mut blockers = vec![];
+    let (mut steps, mut blockers) = removals(desired, inventory);
     for wanted in desired.functions.iter().filter(|wanted| !firmware.contains(&wanted.pci)) {
         let found = inventory.physical_functions.iter().find(|pf| pf.pci == wanted.pci);
-        match found.ok_or_else(|| missing(wanted)).and_then(|pf| configure(wanted, pf, inventory)) {
+        match found.ok_or_else(|| missing(wanted)).and_then(|pf| {
+            let steps = configure(wanted, pf, inventory)?;
+            lifeline::guard(pf, steps, inventory, Some(wanted))
+        }) {
             Ok(more) => steps.extend(more),
             Err(blocker) => blockers.push(blocker),
         }
@@ -41,20 +44,22 @@ fn missing(wanted: &DesiredFunction) -> Blocker {
 }
 
 /// PFs that are ours (in the PF store) and that nobody asks for.
-fn removals(desired: &Desired, inventory: &Inventory) -> Vec<Step> {
+fn removals(desired: &Desired, inventory: &Inventory) -> (Vec<Step>, Vec<Blocker>) {
     let wanted = |pci: &PciAddress| {
         desired.untouchable.contains(pci) || desired.functions.iter().any(|f| f.pci == *pci)
     };
-    let gone = inventory.configured.iter().filter(|pci| !wanted(pci));
-    gone.flat_map(|pci| {
+    let (mut steps, mut blockers) = (vec![], vec![]);
+    for pci in inventory.configured.iter().filter(|pci| !wanted(pci)) {
         let because = "no policy asks for VFs on it any more";
-        match inventory.physical_functions.iter().find(|pf| pf.pci == *pci) {
-            Some(pf) => reset(pf, because),
+        let found = inventory.physical_functions.iter().find(|pf| pf.pci == *pci);
+        match found.map(|pf| lifeline::guard(pf, reset(pf, because), inventory, None)) {
+            Some(Ok(more)) => steps.extend(more),
+            Some(Err(blocker)) => blockers.push(blocker),
             // The card is gone; only the mark of it is left.
-            None => vec![quiet(pci, Action::ForgetFunction { pf: *pci }, because)],
+            None => steps.push(quiet(pci, Action::ForgetFunction { pf: *pci }, because)),
         }
-    })
-    .collect()
+    }
+    (steps, blockers)
 }
 
 fn reset(pf: &PhysicalFunction, because: &str) -> Vec<Step> {
@@ -95,9 +100,14 @@ fn configure(
     }
     let (count, recreated) = vf_count(wanted, pf);
     let mut steps = vec![];
-    if !ours {
+    // What a policy allows is in the mark too, for the day when the policy is gone.
+    let allowed = inventory.lifelines_allowed.contains(&pf.pci);
+    if !ours || allowed != wanted.allow_lifeline {
         let action = Action::RememberFunction { interface: Box::new(wanted.interface.clone()) };
-        let because = "a crash must not make us forget whose VFs these are";
+        let because = match ours {
+            false => "a crash must not make us forget whose VFs these are",
+            true => "what its policy allows has changed",
+        };
         // Before the first change and not earlier: VFs that somebody else made are not ours while we wait for a drain.
         let touches = count.first().map(|step| step.touches.clone()).unwrap_or_default();
         steps.push(Step { touches, ..quiet(&pf.pci, action, because) });

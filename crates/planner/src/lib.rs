@@ -17,6 +17,7 @@ pub mod functions;
 pub mod inject;
 mod json;
 pub mod ledger;
+pub mod lifeline;
 pub mod machine_config;
 pub mod merge;
 pub mod order;

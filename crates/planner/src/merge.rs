@@ -128,6 +128,7 @@ fn entry(policy: &Policy, found: &InterfaceStatus) -> Interface {
             exclude_topology: policy.exclude_topology,
         }],
         externally_managed: policy.externally_managed,
+        allow_lifeline: policy.allow_lifeline,
     }
 }
 
@@ -144,6 +145,8 @@ fn take_over(new: &mut Interface, old: &Interface, equal_priority: bool) {
         new.mtu = new.mtu.max(old.mtu);
         new.num_vfs = new.num_vfs.max(old.num_vfs);
     }
+    // One person's word is enough for the card that both share.
+    new.allow_lifeline |= old.allow_lifeline && !kept.is_empty();
     new.vf_groups.extend(kept);
 }
 

@@ -32,6 +32,7 @@ pub struct Policy {
     pub vdpa: Option<VdpaType>,
     pub exclude_topology: bool,
     pub externally_managed: bool,
+    pub allow_lifeline: bool,
     /// The spec as it was written, for texts that are handed on as they are.
     pub spec: PolicySpec,
 }
@@ -127,6 +128,7 @@ impl Reader {
             vdpa: self.keep(desired::vdpa_type(&spec.vdpa_type)),
             exclude_topology: spec.exclude_topology,
             externally_managed: spec.externally_managed,
+            allow_lifeline: spec.allow_lifeline,
             spec: spec.clone(),
         };
         self.combinations(&policy);

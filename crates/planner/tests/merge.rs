@@ -62,6 +62,7 @@ fn existing(function: u8, num_vfs: i64, mtu: i64, groups: &[&str]) -> Interface 
         eswitch_mode: String::new(),
         vf_groups: groups.iter().map(group).collect(),
         externally_managed: false,
+        allow_lifeline: false,
     }
 }
 

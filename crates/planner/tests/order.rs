@@ -58,6 +58,7 @@ fn wanted(mode: Option<RdmaMode>, buses: &[&str]) -> Desired {
             ..VfGroup::default()
         }],
         externally_managed: false,
+        allow_lifeline: false,
     };
     let interfaces = buses.iter().map(interface).collect();
     let system = System { rdma_mode: mode };

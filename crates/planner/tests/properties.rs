@@ -62,7 +62,7 @@ fn any_policy() -> impl Strategy<Value = SriovNetworkNodePolicy> {
 /// A policy that can be acted on, for one of the two PFs of the machine below.
 fn good_policy() -> impl Strategy<Value = SriovNetworkNodePolicy> {
     let numbers = (0u32..6, 0i64..6, 0i64..3);
-    let choices = (prop_oneof![Just(""), Just("vfio-pci")], any::<[bool; 4]>());
+    let choices = (prop_oneof![Just(""), Just("vfio-pci")], any::<[bool; 5]>());
     (0u8..2, numbers, choices, "[a-e]").prop_map(
         |(pf, (first, more, priority), (kind, flags), name)| {
             let mut policy = SriovNetworkNodePolicy::default();
@@ -82,6 +82,7 @@ fn good_policy() -> impl Strategy<Value = SriovNetworkNodePolicy> {
                 spec.eswitch_mode = "switchdev".to_owned();
             }
             spec.externally_managed = flags[3] && spec.num_vfs > 0;
+            spec.allow_lifeline = flags[4];
             spec.priority = Some(priority);
             policy
         },
@@ -96,42 +97,58 @@ fn mode() -> impl Strategy<Value = Option<RdmaMode>> {
 fn machine() -> impl Strategy<Value = Machine> {
     let vfs = proptest::collection::vec((0u32..5, any::<bool>(), any::<bool>()), 2);
     let modes = (mode(), mode(), mode(), mode());
-    (vfs, modes, any::<[bool; 5]>(), 0u32..3).prop_map(|(vfs, modes, flags, holders)| {
-        let mut machine = Machine {
-            now: Timestamp::from_second(1_800_000_000).unwrap(),
-            default_mode: Some(RdmaMode::Shared),
-            ..Machine::default()
-        };
-        (machine.ignores_levers, machine.ignores_reboot) = (flags[0], flags[1] && flags[2]);
-        let inventory = &mut machine.inventory;
-        inventory.boot_id = "boot-0".to_owned();
-        inventory.initial_rdma_mode = modes.3;
-        let rdma = &mut inventory.rdma;
-        (rdma.mode, rdma.modprobe_option, rdma.kernel_argument) = (modes.0, modes.1, modes.2);
-        machine.next_argument = modes.2;
-        rdma.modprobe_writable = flags[3];
-        rdma.kernel_argument_tool = flags[4].then(|| "grubby".to_owned());
-        rdma.other_namespaces = holders;
-        for (index, (count, ours, down)) in vfs.into_iter().enumerate() {
-            let (pci, name) = (format!("0000:3b:00.{index}"), format!("enp3s0f{index}"));
-            let mut pf = model::pf(&pci, &name, "15b3", "1017");
-            pf.admin_up = !down;
-            pf.vfs = (0..count).map(|vf| model::ready_vf(&pf, vf)).collect();
-            let held = pf.vfs.iter().take(usize::try_from(holders).unwrap());
-            inventory.holders.extend(held.map(|vf| api::custody::Holder {
-                device: vf.pci.to_string(),
-                namespace: "default".to_owned(),
-                pod: format!("pod-{}", vf.pci),
-                ..Default::default()
-            }));
-            if ours {
-                inventory.configured.push(pf.pci);
+    let lives = any::<[bool; 5]>();
+    (vfs, modes, any::<[bool; 5]>(), 0u32..3, lives).prop_map(
+        |(vfs, modes, flags, holders, lives)| {
+            let mut machine = Machine {
+                now: Timestamp::from_second(1_800_000_000).unwrap(),
+                default_mode: Some(RdmaMode::Shared),
+                ..Machine::default()
+            };
+            (machine.ignores_levers, machine.ignores_reboot) = (flags[0], flags[1] && flags[2]);
+            let inventory = &mut machine.inventory;
+            inventory.boot_id = "boot-0".to_owned();
+            inventory.initial_rdma_mode = modes.3;
+            let rdma = &mut inventory.rdma;
+            (rdma.mode, rdma.modprobe_option, rdma.kernel_argument) = (modes.0, modes.1, modes.2);
+            machine.next_argument = modes.2;
+            rdma.modprobe_writable = flags[3];
+            rdma.kernel_argument_tool = flags[4].then(|| "grubby".to_owned());
+            rdma.other_namespaces = holders;
+            for (index, (count, ours, down)) in vfs.into_iter().enumerate() {
+                let (pci, name) = (format!("0000:3b:00.{index}"), format!("enp3s0f{index}"));
+                let mut pf = model::pf(&pci, &name, "15b3", "1017");
+                pf.admin_up = !down;
+                if lives[3] {
+                    pf.driver = Some("i40e".to_owned());
+                }
+                pf.vfs = (0..count).map(|vf| model::ready_vf(&pf, vf)).collect();
+                let used = if lives[2] { pf.vfs.first().map(|vf| vf.pci) } else { None };
+                if lives[index] {
+                    let carries = api::lifeline::Carries::DefaultRoute;
+                    let over = vec![name.clone(), "bond0".to_owned()];
+                    let lifeline = api::lifeline::Lifeline { carries, detail: String::new(), over };
+                    inventory.lifelines.insert(used.unwrap_or(pf.pci), vec![lifeline]);
+                    if lives[4] {
+                        inventory.roce_lags.insert(pf.pci, "bond0".to_owned());
+                    }
+                }
+                let held = pf.vfs.iter().take(usize::try_from(holders).unwrap());
+                inventory.holders.extend(held.map(|vf| api::custody::Holder {
+                    device: vf.pci.to_string(),
+                    namespace: "default".to_owned(),
+                    pod: format!("pod-{}", vf.pci),
+                    ..Default::default()
+                }));
+                if ours {
+                    inventory.configured.push(pf.pci);
+                }
+                machine.offered.extend(pf.vfs.iter().map(|vf| vf.pci));
+                inventory.physical_functions.push(pf);
             }
-            machine.offered.extend(pf.vfs.iter().map(|vf| vf.pci));
-            inventory.physical_functions.push(pf);
-        }
-        machine
-    })
+            machine
+        },
+    )
 }
 
 fn desired(machine: &Machine, policies: &[SriovNetworkNodePolicy], wish: ModeWish) -> Desired {

@@ -179,3 +179,26 @@ fn a_second_machine_that_nobody_mends_fails_the_story_of_the_reboot_at_its_end()
         "node worker-1 is not in exclusive mode",
     );
 }
+
+#[test]
+fn cards_by_which_nodes_live_are_not_cut_until_a_person_says_so() {
+    let (report, told) = story(Scenario::Lifeline, two_nodes(), 60);
+    assert!(report.ok(), "{told}");
+    for words in
+        ["it selects by vendor only", "LifelineKept", "LifelineCut", "policy uplink allows it"]
+    {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}
+
+#[test]
+fn a_node_state_without_what_the_node_lives_by_fails_the_story_of_the_lifeline() {
+    let mut options = two_nodes();
+    options.amend = |document| {
+        let interfaces = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/interfaces/items/properties";
+        if let Some(Value::Object(properties)) = document.pointer_mut(interfaces) {
+            properties.remove("lifelines");
+        }
+    };
+    breaks_in(Scenario::Lifeline, options, "lives", "worker-0 says that it lives by enp59s0 null");
+}

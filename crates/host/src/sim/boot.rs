@@ -30,6 +30,7 @@ impl Machine {
         for pci in functions {
             self.probe(&pci);
         }
+        self.start_network();
         self.units = ["containerd", "kubelet"].map(|unit| format!("{unit}.service")).into();
         if self.flavour == Flavour::Coreos {
             self.files.insert("/run/ostree-booted".to_owned(), Vec::new());

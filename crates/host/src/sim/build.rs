@@ -2,10 +2,12 @@
 
 use super::Fault;
 use super::machine::{Firmware, Function, FunctionKind, Machine, PhysicalPart, RdmaSubsystem};
+use super::network::{HostNetwork, Sessions};
 use super::pci::fnv;
 use api::{EswitchMode, PciAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 /// The distribution, as far as its levers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +92,8 @@ impl Machine {
             namespace_paths: BTreeMap::new(),
             processes: BTreeMap::new(),
             links: BTreeMap::new(),
+            network: None,
+            sessions: Sessions::default(),
             rdma: RdmaSubsystem::default(),
             pending: Vec::new(),
             faults: BTreeSet::new(),
@@ -118,6 +122,30 @@ impl Machine {
         machine.add_connectx5(0x03, 0);
         machine.boot();
         machine
+    }
+
+    /// A worker whose own network is a bond (`bond0`) over the ports of the two cards on buses 3 and 59, which policies
+    /// may select: a host that has no other card to live by.
+    pub fn bonded_worker(name: &str, flavour: Flavour, clock: Timestamp) -> Self {
+        let mut machine = Self::new(name, flavour, clock);
+        machine.add_connectx7(0x03, 0, false);
+        machine.add_82576(0x07, 0);
+        machine.add_connectx7(0x3b, 0, false);
+        machine.add_connectx7(0xaf, 1, false);
+        let legs = [0x03, 0x3b].map(|bus| PciAddress { domain: 0, bus, device: 0, function: 0 });
+        machine.live_on(&legs);
+        machine.boot();
+        machine
+    }
+
+    /// From the next boot on the host's own network is a bond over these ports.
+    pub fn live_on(&mut self, legs: &[PciAddress]) {
+        self.network = Some(HostNetwork {
+            bond: Some("bond0".to_owned()),
+            legs: legs.to_vec(),
+            address: (Ipv4Addr::new(10, 0, 0, 11).into(), 24),
+            gateway: Ipv4Addr::new(10, 0, 0, 1).into(),
+        });
     }
 
     /// The machine with one fault more.

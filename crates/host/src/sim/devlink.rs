@@ -88,5 +88,9 @@ impl Machine {
         if !self.vfs_of(pci).is_empty() {
             self.make_representors(pci);
         }
+        // drivers/net/ethernet/mellanox/mlx5/core/en_main.c, mlx5e_netdev_change_profile: the uplink's interface is taken
+        // down and set up anew for its new role. The same of ice: belief.
+        self.flap(pci);
+        self.settle_lags();
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Fault;
 use super::build::Flavour;
+use super::network::{HostNetwork, Sessions};
 use api::{EswitchMode, PciAddress, RdmaMode, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,9 @@ pub struct Machine {
     pub processes: BTreeMap<u32, Process>,
     /// Network interfaces by an identity that never changes; the index is the namespace's.
     pub links: BTreeMap<u64, NetDevice>,
+    /// What the distribution brings up at each boot.
+    pub network: Option<HostNetwork>,
+    pub sessions: Sessions,
     pub rdma: RdmaSubsystem,
     /// What the kernel will do later.
     pub pending: Vec<Pending>,
@@ -209,10 +213,16 @@ pub struct NetDevice {
     pub parent: Option<PciAddress>,
     /// `veth`, `bridge`, …; None for hardware.
     pub kind: Option<String>,
+    /// Identity of the bond, bridge or VRF above it.
+    pub master: Option<u64>,
+    /// Identity of the interface below it.
+    pub lower: Option<u64>,
     /// Index of the VF that this interface stands for on its PF (switchdev).
     pub represents: Option<u32>,
     pub addresses: Vec<(IpAddr, u8)>,
     pub frames_sent: u64,
+    /// How often the carrier went or came.
+    pub carrier_changes: u32,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,11 +14,13 @@ mod fault;
 mod files;
 mod host;
 mod host_local;
+mod lag;
 mod machine;
 mod mstconfig;
 mod net;
 mod net_address;
 mod net_vf;
+mod network;
 mod notes;
 mod pci;
 mod pod;
@@ -29,6 +31,7 @@ mod sysfs;
 mod sysfs_net;
 mod sysfs_pci;
 mod sysfs_rdma;
+mod sysfs_session;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -40,4 +43,5 @@ pub use machine::{
     Firmware, Function, FunctionKind, HOST_NAMESPACE, Machine, NetDevice, NetNamespace,
     PhysicalPart, Process, RdmaDev, RdmaSubsystem, RebootRequest, VfState, VirtualPart,
 };
+pub use network::{HostNetwork, Sessions};
 pub use pod::DeviceNode;

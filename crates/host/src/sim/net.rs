@@ -111,6 +111,8 @@ impl Machine {
             hardware: device.hardware,
             parent: device.parent.map(|pci| pci.to_string()),
             kind: device.kind.clone(),
+            master: self.index_of(device.master, device.namespace),
+            lower: self.index_of(device.lower, device.namespace),
             phys_port_name: self.phys_port_name(device),
             phys_switch_id: self.phys_switch_id(device),
             // net/core/rtnetlink.c, rtnl_fill_ifinfo: told for every PCI device, and only to who asks for VFs (lab).
@@ -128,6 +130,11 @@ impl Machine {
                 .collect();
         }
         link
+    }
+
+    fn index_of(&self, identity: Option<u64>, space: u64) -> Option<u32> {
+        let link = self.links.get(&identity?)?;
+        (link.namespace == space).then_some(link.index)
     }
 
     pub(super) fn driver_of(&self, pci: Option<&PciAddress>) -> Option<&'static DriverRow> {
@@ -154,6 +161,7 @@ impl Machine {
     pub(super) fn set_link_up(&mut self, space: u64, index: u32, up: bool) -> Result<(), Errno> {
         let identity = self.link_by_index(space, index)?;
         let link = self.link_mut(identity)?;
+        link.carrier_changes += u32::from(link.up != up && link.carrier);
         link.up = up;
         if !up {
             self.drop_routes(space, index);
@@ -294,6 +302,8 @@ impl Machine {
             link.name = name;
             link.up = false;
             link.addresses.clear();
+            // What is moved leaves its bond (net/core/dev.c, __dev_change_net_namespace notifies NETDEV_UNREGISTER).
+            link.master = None;
         }
     }
 
@@ -380,9 +390,12 @@ fn virtual_device(
         hardware,
         parent: None,
         kind: kind.map(str::to_owned),
+        master: None,
+        lower: None,
         represents: None,
         addresses: Vec::new(),
         frames_sent: 0,
+        carrier_changes: 0,
     }
 }
 

@@ -36,6 +36,8 @@ impl Machine {
                 self.advance(Duration::from_secs(60));
             }
             self.remove_vfs(pci);
+            self.reinit_for_vfs(pci, row);
+            self.settle_lags();
             return Ok(());
         }
         if current != 0 {
@@ -50,13 +52,23 @@ impl Machine {
             let fresh = VfState { spoof_check: row.vf.spoof_check, ..VfState::default() };
             physical.vfs = (0..made).map(|index| (index, fresh.clone())).collect();
         }
+        self.reinit_for_vfs(pci, row);
         if self.has(Fault::VfsAppearLate) {
             let at = self.clock.saturating_add(Duration::from_secs(3)).unwrap_or(self.clock);
             self.pending.push(Pending { at, event: PendingEvent::VfsAppear { physical: *pci } });
         } else {
             self.make_vfs(pci);
         }
+        self.settle_lags();
         Ok(())
+    }
+
+    /// drivers/net/ethernet/intel/igb/igb_main.c, igb_sriov_reinit: the PF's interface is closed and opened, both when VFs
+    /// come and when they go. mlx5 and ice leave theirs alone (mlx5_core_sriov_configure, ice_sriov_configure).
+    fn reinit_for_vfs(&mut self, pci: &PciAddress, row: &DriverRow) {
+        if row.name == "igb" {
+            self.flap(pci);
+        }
     }
 
     /// Puts the VFs that the PF counts on the bus (drivers/pci/iov.c, pci_iov_add_virtfn).
@@ -252,9 +264,12 @@ impl Machine {
             hardware: if infiniband { 32 } else { 1 },
             parent: Some(*pci),
             kind: infiniband.then(|| "ipoib".to_owned()),
+            master: None,
+            lower: None,
             represents: None,
             addresses: Vec::new(),
             frames_sent: 0,
+            carrier_changes: 0,
         };
         let identity = self.next_serial();
         self.links.insert(identity, device);

@@ -163,7 +163,15 @@ impl Machine {
     /// Registers the RDMA device of a function: in the host's namespace, under the lowest free number
     /// (drivers/infiniband/core/device.c, assign_name).
     pub(super) fn make_rdma_device(&mut self, pci: &PciAddress, row: &DriverRow) {
-        let Some(prefix) = row.rdma.filter(|_| self.rdma.mode.is_some()) else { return };
+        if let Some(prefix) = row.rdma {
+            self.make_rdma_device_named(pci, prefix);
+        }
+    }
+
+    pub(super) fn make_rdma_device_named(&mut self, pci: &PciAddress, prefix: &str) {
+        if self.rdma.mode.is_none() {
+            return;
+        }
         let Some(function) = self.functions.get(pci) else { return };
         let (node_guid, infiniband) = match &function.kind {
             FunctionKind::Physical(part) => (part.guid, part.infiniband),

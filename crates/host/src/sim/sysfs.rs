@@ -241,7 +241,11 @@ impl Machine {
                 } else {
                     &[]
                 };
-                Node::directory(rdma.iter().chain(&["net"]).copied())
+                let block = self.session_classes();
+                Node::directory(rdma.iter().chain(&["net"]).copied().chain(block))
+            }
+            ["class", class @ ("iscsi_connection" | "iscsi_session" | "nvme"), rest @ ..] => {
+                self.session_node(class, rest)
             }
             ["class", "net", rest @ ..] => self.net_class_node(space, rest),
             [
@@ -387,7 +391,7 @@ impl Machine {
                     }
                 };
                 match rest {
-                    [] => Node::directory(["comm", "mounts", "ns"]),
+                    [] => Node::directory(["comm", "mounts", "net", "ns"]),
                     ["comm"] => Node::line(name),
                     ["mounts"] => {
                         let etc = if self.etc_writable() { "rw" } else { "ro" };
@@ -397,8 +401,13 @@ impl Machine {
                             false => "",
                         };
                         Node::text(format!(
-                            "{container}/dev/sda2 / ext4 {etc},relatime 0 0\nproc /proc proc rw,nosuid 0 0\nsysfs /sys sysfs rw,nosuid 0 0\ntmpfs /run tmpfs rw,nosuid,nodev 0 0\n/dev/sda3 /var ext4 rw,relatime 0 0\n"
+                            "{container}/dev/sda2 / ext4 {etc},relatime 0 0\nproc /proc proc rw,nosuid 0 0\nsysfs /sys sysfs rw,nosuid 0 0\ntmpfs /run tmpfs rw,nosuid,nodev 0 0\n/dev/sda3 /var ext4 rw,relatime 0 0\n{}",
+                            self.network_mounts()
                         ))
+                    }
+                    ["net"] => Node::directory(["tcp", "tcp6"]),
+                    ["net", table @ ("tcp" | "tcp6")] => {
+                        Node::text(self.tcp_table(namespace, table))
                     }
                     ["ns"] => Node::directory(["net"]),
                     ["ns", "net"] => Some(Node::Namespace(namespace)),

@@ -6,9 +6,10 @@ use crate::tried::colons;
 use api::PciAddress;
 use rustix::io::Errno;
 
-const ATTRIBUTES: [&str; 14] = [
+const ATTRIBUTES: [&str; 15] = [
     "address",
     "carrier",
+    "carrier_changes",
     "dev_id",
     "dev_port",
     "duplex",
@@ -101,6 +102,7 @@ impl Machine {
             // An interface that is down refuses both (net/core/net-sysfs.c: carrier_show, speed_show).
             ["carrier"] if !link.up => Node::refusal(Errno::INVAL),
             ["carrier"] => Node::line(u8::from(link.carrier)),
+            ["carrier_changes"] => Node::line(link.carrier_changes),
             ["speed" | "duplex"] if !running || link.parent.is_none() => {
                 Node::refusal(Errno::INVAL)
             }

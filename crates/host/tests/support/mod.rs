@@ -96,6 +96,25 @@ impl Space {
         self.run(move || tell(0, &Request { kind: 16, flags, payload }));
     }
 
+    /// Makes an interface without hardware, on top of another where its kind wants one.
+    pub fn link(&self, name: &str, kind: &str, lower: Option<u32>) {
+        const IFLA_LINK: u16 = 5;
+        let info = Writer::new().text(1, kind);
+        let mut payload = vec![0; 16];
+        let attributes = Writer::new().text(3, name).maybe(lower, |w, at| w.u32(IFLA_LINK, at));
+        payload.extend(attributes.nest(18, info).done());
+        self.run(move || tell(0, &Request { kind: 16, flags: 0x5 | CREATE | EXCLUSIVE, payload }));
+    }
+
+    /// Makes an interface a port of a bridge.
+    pub fn put_below(&self, leg: u32, master: u32) {
+        const IFLA_MASTER: u16 = 10;
+        let mut payload = vec![0; 16];
+        payload[4..8].copy_from_slice(&leg.to_ne_bytes());
+        payload.extend(Writer::new().u32(IFLA_MASTER, master).done());
+        self.run(move || tell(0, &Request { kind: 16, flags: 0x5, payload }));
+    }
+
     pub fn index(&self, name: &str) -> u32 {
         let query = LinkQuery { name: Some(name.to_owned()), ..LinkQuery::default() };
         self.host().links(&Namespace::Host, &query).expect("the interface is there")[0].index

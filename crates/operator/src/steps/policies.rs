@@ -12,6 +12,7 @@ use api::wire::{ObjectKey, Outcome, Write};
 use api::{Timestamp, names};
 use planner::Problem;
 use planner::conflicts::{self, Cluster, NodeView};
+use planner::lifeline::cluster;
 use planner::policy::Parsed;
 use planner::select::{self, LISTED, NodeFacts, Selection};
 use serde_json::json;
@@ -24,6 +25,8 @@ struct Observed<'a> {
     /// Nodes that the policy gives devices on, and are done with it.
     ready: usize,
     findings: &'a [Problem],
+    /// PFs by which hosts live, taken without being named.
+    blindly: Option<String>,
 }
 
 fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
@@ -40,7 +43,8 @@ fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
         .filter(|matched| world.node_states.get(&matched.node).is_some_and(is_at_goal))
         .count();
     let findings = world.findings_of(&format!("policy {name}"));
-    Some(Observed { policy, parsed, selection, ready, findings })
+    let blindly = parsed.policy.as_ref().and_then(|policy| cluster::taken_blindly(policy, &facts));
+    Some(Observed { policy, parsed, selection, ready, findings, blindly })
 }
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
@@ -62,6 +66,7 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
                 selection: Selection::default(),
                 ready: 0,
                 findings: &[],
+                blindly: None,
             };
             commit(&seen, &Verdict::not_ready("InvalidPolicy", &problem.message), now)
         }
@@ -83,7 +88,8 @@ fn judge(seen: &Observed) -> Verdict {
     let progress = format!("{} of {nodes} matched nodes are at their goal", seen.ready);
     // Here `problems` are warnings: what the policy asks for and does not get.
     let warnings = seen.parsed.problems.iter().map(|problem| problem.message.clone());
-    let message: Vec<String> = [progress].into_iter().chain(warnings).collect();
+    let blindly = seen.blindly.clone();
+    let message: Vec<String> = [progress].into_iter().chain(warnings).chain(blindly).collect();
     let message = message.join("; ");
     match seen.parsed.policy {
         // Upstream's own name for a policy that it made itself.

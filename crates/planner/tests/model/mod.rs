@@ -146,8 +146,16 @@ impl Machine {
                 if !self.inventory.configured.contains(&pci) {
                     self.inventory.configured.push(pci);
                 }
+                let allowed = &mut self.inventory.lifelines_allowed;
+                match interface.allow_lifeline {
+                    true => allowed.insert(pci),
+                    false => allowed.remove(&pci),
+                };
             }
-            Action::ForgetFunction { pf } => self.inventory.configured.retain(|pci| pci != pf),
+            Action::ForgetFunction { pf } => {
+                self.inventory.configured.retain(|pci| pci != pf);
+                self.inventory.lifelines_allowed.remove(pf);
+            }
             Action::SetVfCount { pf, count, probe } => {
                 let pf = self.function(pf);
                 assert!(*count <= pf.total_vfs.unwrap(), "ERANGE");
@@ -239,7 +247,12 @@ impl Machine {
 
     /// What the daemon would report of this host.
     pub fn interfaces(&self) -> Vec<InterfaceStatus> {
-        self.inventory.physical_functions.iter().map(status).collect()
+        let interface = |pf: &PhysicalFunction| InterfaceStatus {
+            lifelines: planner::lifeline::of_card(pf, &self.inventory),
+            roce_lag: self.inventory.roce_lags.get(&pf.pci).cloned().unwrap_or_default(),
+            ..status(pf)
+        };
+        self.inventory.physical_functions.iter().map(interface).collect()
     }
 }
 
@@ -262,6 +275,8 @@ pub fn status(pf: &PhysicalFunction) -> InterfaceStatus {
         total_vfs: i64::from(pf.total_vfs.unwrap_or(0)),
         alt_names: pf.alt_names.clone(),
         vfs: vec![],
+        lifelines: vec![],
+        roce_lag: String::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::model::{self, Machine};
 use api::custody::Holder;
 use api::inventory::{FirmwareFacts, FirmwareSource, FirmwareSriov, PhysicalFunction, Setting};
+use api::lifeline::{Carries, Lifeline};
 use api::nodestate::RebootOutcome;
 use api::policy::SriovNetworkNodePolicy;
 use api::pool::SriovNetworkPoolConfig;
@@ -115,6 +116,27 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                 let pf = machine.inventory.physical_functions.last().unwrap().pci;
                 machine.inventory.firmware.insert(pf, firmware(words));
             }
+            // Of the card before it: `carries the default route over bond0`, `vf 1 carries the default route`, …
+            ["carries", words @ ..] => {
+                let pf = machine.inventory.physical_functions.last().unwrap();
+                let (pci, name) = (pf.pci, pf.name.clone());
+                let lifeline = lifeline(&name, words);
+                machine.inventory.lifelines.entry(pci).or_default().push(lifeline);
+            }
+            ["vf", index, "carries", words @ ..] => {
+                let pf = machine.inventory.physical_functions.last().unwrap();
+                let vf = &pf.vfs[index.parse::<usize>().unwrap()];
+                let lifeline = lifeline(vf.name.as_deref().unwrap(), words);
+                machine.inventory.lifelines.entry(vf.pci).or_default().push(lifeline);
+            }
+            ["in", "roce", "lag", bond] => {
+                let pci = machine.inventory.physical_functions.last().unwrap().pci;
+                machine.inventory.roce_lags.insert(pci, (*bond).to_owned());
+            }
+            ["lifeline", "allowed", "before"] => {
+                let pci = machine.inventory.physical_functions.last().unwrap().pci;
+                machine.inventory.lifelines_allowed.insert(pci);
+            }
             ["drain", "disabled"] => scenario.drain_disabled = true,
             ["label", label] => {
                 let (key, value) = label.split_once('=').unwrap();
@@ -155,6 +177,24 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
             _ => panic!("no part of a node: {part}"),
         }
     }
+}
+
+/// `the default route over bond0`, `nfs4 from 10.0.0.5`.
+fn lifeline(interface: &str, words: &[&str]) -> Lifeline {
+    let above = |words: &[&str]| match words {
+        ["over", names @ ..] => names.iter().map(|name| (*name).to_owned()).collect(),
+        [] => Vec::new(),
+        other => panic!("no interfaces above: {other:?}"),
+    };
+    let (carries, detail, rest) = match words {
+        ["the", "default", "route", rest @ ..] => (Carries::DefaultRoute, String::new(), rest),
+        [kind, "from", address, rest @ ..] => {
+            (Carries::NetworkMount, format!("{kind} from {address}"), rest)
+        }
+        other => panic!("nothing that a host lives by: {other:?}"),
+    };
+    let over = [vec![interface.to_owned()], above(rest)].concat();
+    Lifeline { carries, detail, over }
 }
 
 /// `0000:3b:00.0_SRIOV_EN=True_NUM_OF_VFS=4`: the first and the second-named blank.
@@ -220,6 +260,7 @@ fn card_function(
                 assert_eq!(next(), "vfs");
             }
             "noguid" => vfs.1 = "noguid",
+            "driver" => pf.driver = Some(next().to_owned()),
             "total" => pf.total_vfs = Some(next().parse().unwrap()),
             "nosriov" => pf.total_vfs = None,
             "altname" => pf.alt_names.push(next().to_owned()),
@@ -261,6 +302,7 @@ fn policy(name: &str, text: &str) -> SriovNetworkNodePolicy {
             ["rdma"] => spec.is_rdma = true,
             ["vfio-pci"] => spec.device_type = "vfio-pci".to_owned(),
             ["switchdev"] => spec.eswitch_mode = "switchdev".to_owned(),
+            ["allow", "lifeline"] => spec.allow_lifeline = true,
             ["external"] => spec.externally_managed = true,
             ["mtu", mtu] => spec.mtu = mtu.parse().unwrap(),
             ["link", link] => spec.link_type = (*link).to_owned(),

@@ -5,6 +5,7 @@
 mod blocked_drain;
 mod guide;
 mod hands;
+mod lifeline;
 mod manifests;
 mod reboot_did_not_help;
 mod record;
@@ -66,6 +67,7 @@ pub async fn run(user: &User, options: &Options, out: &mut dyn Write) -> Report 
         Scenario::Guide => tell(guide::Guide, &mut scene).await,
         Scenario::Shared => tell(shared::Shared, &mut scene).await,
         Scenario::BlockedDrain => tell(blocked_drain::BlockedDrain, &mut scene).await,
+        Scenario::Lifeline => tell(lifeline::Lifeline, &mut scene).await,
         Scenario::RebootDidNotHelp => tell(reboot_did_not_help::RebootDidNotHelp, &mut scene).await,
     }
     scene.finish().await

@@ -11,11 +11,12 @@ pub enum Scenario {
     Shared,
     BlockedDrain,
     RebootDidNotHelp,
+    Lifeline,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 4] =
-        [Self::Guide, Self::Shared, Self::BlockedDrain, Self::RebootDidNotHelp];
+    pub const ALL: [Self; 5] =
+        [Self::Guide, Self::Shared, Self::BlockedDrain, Self::RebootDidNotHelp, Self::Lifeline];
 
     /// As users type it.
     pub fn name(self) -> &'static str {
@@ -24,6 +25,7 @@ impl Scenario {
             Self::Shared => "shared",
             Self::BlockedDrain => "blocked-drain",
             Self::RebootDidNotHelp => "reboot-did-not-help",
+            Self::Lifeline => "lifeline",
         }
     }
 
@@ -36,6 +38,7 @@ impl Scenario {
             Self::RebootDidNotHelp => {
                 "a reboot brings no new mode: said once, never repeated, and mended"
             }
+            Self::Lifeline => "policies select the cards by which the nodes themselves are reached",
         }
     }
 
@@ -58,6 +61,8 @@ impl Scenario {
                 "One reboot, one reason, and a mended node at its goal"
             }
             (Self::RebootDidNotHelp, false) => "The story of the reboot did NOT end well",
+            (Self::Lifeline, true) => "No link went down but the one that a person allowed to",
+            (Self::Lifeline, false) => "The story of the lifeline did NOT end well",
         }
     }
 
@@ -65,6 +70,7 @@ impl Scenario {
     pub fn prepare(self, options: &mut live::Options) {
         match self {
             Self::Guide | Self::Shared | Self::BlockedDrain => {}
+            Self::Lifeline => options.bonded = true,
             Self::RebootDidNotHelp => {
                 let faults = vec![Fault::IgnoresKernelArgument, Fault::IgnoresModprobeOption];
                 options.faults.insert(reboot_did_not_help::NODE.to_owned(), faults);

@@ -32,6 +32,9 @@ pub struct Options {
     pub boot_time: Duration,
     /// Faults of the machines, by name of the node; for tests that break a link.
     pub faults: BTreeMap<String, Vec<Fault>>,
+    /// The machines have no card of their own to live by: their default route goes over a bond of two that policies may
+    /// select.
+    pub bonded: bool,
     /// Changes a manifest before it is installed; for tests that break a link.
     pub amend: fn(&mut serde_json::Value),
     /// Subcommands of `ironrail-node` that the image lacks; for tests that break a link.
@@ -48,6 +51,7 @@ impl Default for Options {
             nodes: 3,
             boot_time: Duration::from_secs(1),
             faults: BTreeMap::new(),
+            bonded: false,
             amend: |_| {},
             missing_programs: Vec::new(),
             idle_cni_plugins: Vec::new(),
@@ -82,7 +86,8 @@ impl Playground {
         let mut cluster = Cluster::default();
         for number in 0..options.nodes {
             let name = format!("worker-{number}");
-            let mut machine = Machine::rdma_worker(&name, Flavour::Ubuntu, now);
+            let made = if options.bonded { Machine::bonded_worker } else { Machine::rdma_worker };
+            let mut machine = made(&name, Flavour::Ubuntu, now);
             for fault in options.faults.get(&name).into_iter().flatten() {
                 machine = machine.with(*fault);
             }
