@@ -223,7 +223,7 @@ fn a_card_by_which_the_host_lived_is_not_cut_before_its_network_is_up() {
     let host = SimHost::new(Machine::bonded_worker("worker-0", Flavour::Rhel, clock));
     let mut state = order("shared", 2);
     state.spec.interfaces[0].eswitch_mode = "switchdev".to_owned();
-    let seen = crate::observe::observe(&host, Vec::new()).unwrap();
+    let seen = observe::observe(&host, Vec::new()).unwrap();
     state.status = crate::status::status(&state, Some(&seen), &Default::default(), clock);
     save(&host, &state).unwrap();
     host.machine().network = None;

@@ -192,13 +192,8 @@ fn cards_by_which_nodes_live_are_not_cut_until_a_person_says_so() {
 }
 
 #[test]
-fn a_node_state_without_what_the_node_lives_by_fails_the_story_of_the_lifeline() {
+fn a_free_card_that_makes_no_vfs_fails_the_story_of_the_lifeline() {
     let mut options = two_nodes();
-    options.amend = |document| {
-        let interfaces = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/interfaces/items/properties";
-        if let Some(Value::Object(properties)) = document.pointer_mut(interfaces) {
-            properties.remove("lifelines");
-        }
-    };
-    breaks_in(Scenario::Lifeline, options, "lives", "worker-0 says that it lives by enp59s0 null");
+    options.faults.insert("worker-1".to_owned(), vec![Fault::VfCountBusy]);
+    breaks_in(Scenario::Lifeline, options, "vendor", "enp175s0 of worker-1 has 0 VFs, and not 2");
 }

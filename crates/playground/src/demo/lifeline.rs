@@ -5,7 +5,7 @@
 use super::Story;
 use super::scene::{SPACE, Scene};
 use super::user::until;
-use crate::cluster::objects::{self, items, text};
+use crate::cluster::objects::{items, text};
 use api::names;
 use serde_json::{Value, json};
 use std::time::Duration;
