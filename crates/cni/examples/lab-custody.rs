@@ -1,7 +1,8 @@
 //! The lab's program about custody: real plugins, real VFs and namespaces, and death at every point of ADD and DEL.
 //!
 //! Called with `LAB_DIE` it is a plugin that aborts at that primitive; else it is the runtime that goes on afterwards.
-//! A VF must end up as it was: at home, under its name, configured as before, with nothing written about it.
+//! A VF must end up as it was: at home, under its name, configured as before, with nothing written about it. Called as
+//! `…-rdma` it takes the VF's RDMA device along, by the chain `sriov`, `rdma`, and it is `rdma` that dies.
 
 #![allow(clippy::unwrap_used)] // A failed case is a panic, which its line tells.
 
@@ -10,7 +11,7 @@ mod pod;
 #[path = "../../host/examples/lab/report.rs"]
 mod report;
 
-use api::PciAddress;
+use api::{PciAddress, RdmaMode};
 use host::crashing::{Crash, Crashing, Death, Side};
 use host::linux::LinuxHost;
 use host::seam::{Interest, LinkChange, LinkQuery, Program};
@@ -24,21 +25,42 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const PLUGIN: &str = "/opt/cni/bin/sriov";
-/// How many instants are tried, and the seed that chooses them.
-const INSTANTS: u32 = 200;
+/// How many instants are tried with `sriov` and with `rdma`, and the seed that chooses them.
+const INSTANTS: [u32; 2] = [200, 40];
 const SEED: u64 = 20_261_122;
 
-/// One attachment of one VF, as a runtime calls the plugin for it.
+#[derive(Clone, Copy, PartialEq)]
+enum Plugin {
+    Sriov,
+    Rdma,
+}
+
+impl Plugin {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Sriov => "/opt/cni/bin/sriov",
+            Self::Rdma => "/opt/cni/bin/rdma",
+        }
+    }
+}
+
+/// One attachment of one VF, as a runtime calls a plugin for it.
+#[derive(Clone, Copy)]
 struct Attachment<'a> {
     device: PciAddress,
     pod: &'a Pod,
+    plugin: Plugin,
 }
 
 impl Attachment<'_> {
+    /// The same for the other plugin of the chain.
+    fn by(&self, plugin: Plugin) -> Self {
+        Self { plugin, ..*self }
+    }
+
     fn command(&self, program: &str, verb: &str) -> Command {
         let mut command = Command::new(program);
-        command.arg0(PLUGIN).env_clear().envs([
+        command.arg0(self.plugin.path()).env_clear().envs([
             ("CNI_COMMAND", verb),
             ("CNI_CONTAINERID", self.pod.name.as_str()),
             ("CNI_NETNS", self.pod.path.as_str()),
@@ -49,16 +71,18 @@ impl Attachment<'_> {
         command
     }
 
-    fn start(&self, command: Command) -> Child {
-        self.start_with(command, &Value::Null)
-    }
-
     fn start_with(&self, mut command: Command, previous: &Value) -> Child {
         let mut child = command.spawn().unwrap();
-        let mut configuration = json!({
-            "cniVersion": "1.0.0", "name": "blue", "type": "sriov", "deviceID": self.device.to_string(),
-            "vlan": 100, "vlanQoS": 3, "spoofchk": "off", "trust": "on",
-        });
+        let device = self.device.to_string();
+        let mut configuration = match self.plugin {
+            Plugin::Sriov => json!({
+                "cniVersion": "1.0.0", "name": "blue", "type": "sriov", "deviceID": device,
+                "vlan": 100, "vlanQoS": 3, "spoofchk": "off", "trust": "on",
+            }),
+            Plugin::Rdma => json!({
+                "cniVersion": "1.0.0", "name": "blue", "type": "rdma", "deviceID": device,
+            }),
+        };
         if !previous.is_null() {
             configuration["prevResult"] = previous.clone();
         }
@@ -73,7 +97,7 @@ impl Attachment<'_> {
     }
 
     fn call_with(&self, verb: &str, previous: &Value) -> Result<Value, String> {
-        let child = self.start_with(self.command(PLUGIN, verb), previous);
+        let child = self.start_with(self.command(self.plugin.path(), verb), previous);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         match output.status.success() {
@@ -83,16 +107,16 @@ impl Attachment<'_> {
     }
 
     /// A call that dies at a primitive; false when it came to its end before.
-    fn die(&self, verb: &str, crash: Crash) -> bool {
+    fn die(&self, verb: &str, previous: &Value, crash: Crash) -> bool {
         let mut command = self.command("/proc/self/exe", verb);
         command.env("LAB_DIE", format!("{} {:?}", crash.primitive, crash.side));
-        let output = self.start(command).wait_with_output().unwrap();
+        let output = self.start_with(command, previous).wait_with_output().unwrap();
         output.status.signal().is_some()
     }
 
     /// A call that is killed after a while; false when it came to its end before.
-    fn kill(&self, verb: &str, after: Duration) -> bool {
-        let mut child = self.start(self.command(PLUGIN, verb));
+    fn kill(&self, verb: &str, previous: &Value, after: Duration) -> bool {
+        let mut child = self.start_with(self.command(self.plugin.path(), verb), previous);
         std::thread::sleep(after);
         let _ = child.kill();
         child.wait().unwrap().signal().is_some()
@@ -109,7 +133,11 @@ fn world(host: &LinuxHost, vfs: &[PciAddress]) -> String {
         let link = link.map(|l| (l.name, vf_profile::show_address(&l.address), l.mtu, l.up));
         let record = host.read(&journal::path(&pci.to_string())).is_ok();
         let note = host.read(&format!("{}/{pci}", api::files::ALLOCATIONS)).is_ok();
-        told.push_str(&format!("{pci}: {link:?} {profile:?} journal {record} note {note}\n"));
+        let rdma = home::rdma_devices_at_home(host, &pci.to_string()).unwrap_or_default();
+        let rdma: Vec<String> = rdma.into_iter().map(|device| device.name).collect();
+        told.push_str(&format!(
+            "{pci}: {link:?} {profile:?} rdma {rdma:?} journal {record} note {note}\n"
+        ));
     }
     told
 }
@@ -120,10 +148,12 @@ struct Bench {
     pf: PciAddress,
     vfs: Vec<PciAddress>,
     home: String,
+    /// The plugin that dies: the last of the chain.
+    plugin: Plugin,
 }
 
 impl Bench {
-    fn new(host: LinuxHost) -> Self {
+    fn new(host: LinuxHost, plugin: Plugin) -> Self {
         for module in ["igb", "igbvf"] {
             host.run(&Program::Modprobe, &[module], b"").unwrap();
         }
@@ -142,14 +172,36 @@ impl Bench {
                 host.wait(&[Interest::Link], Duration::from_millis(200));
             }
         }
+        if plugin == Plugin::Rdma {
+            rdma_devices(&host, &vfs);
+        }
         let home = world(&host, &vfs);
-        Self { host, pf, vfs, home }
+        Self { host, pf, vfs, home, plugin }
+    }
+
+    fn attachment<'a>(&self, number: usize, pod: &'a Pod) -> Attachment<'a> {
+        Attachment { device: self.vfs[number], pod, plugin: self.plugin }
+    }
+
+    /// What the runtime has done before it calls the plugin that dies, and the result so far.
+    fn before(&self, at: &Attachment, verb: &str) -> Result<Value, String> {
+        let mut result = Value::Null;
+        if self.plugin == Plugin::Rdma {
+            result = at.by(Plugin::Sriov).call("ADD")?;
+        }
+        if verb == "DEL" {
+            result = at.call_with("ADD", &result)?;
+        }
+        Ok(result)
     }
 
     /// The runtime's DEL, twice, with the pod's namespace alive or gone; then the world must be as at first.
     fn must_come_home(&self, at: &Attachment, when: &str) -> Result<(), String> {
         for _ in 0..2 {
-            at.call("DEL").map_err(|why| format!("{when}: {why}"))?;
+            if self.plugin == Plugin::Rdma {
+                at.by(Plugin::Rdma).call("DEL").map_err(|why| format!("{when}: rdma: {why}"))?;
+            }
+            at.by(Plugin::Sriov).call("DEL").map_err(|why| format!("{when}: {why}"))?;
         }
         let now = world(&self.host, &self.vfs);
         if now == self.home {
@@ -163,12 +215,10 @@ impl Bench {
         let mut deaths = 0;
         for primitive in 1.. {
             let pod = Pod::start(&format!("{verb}-{primitive}"));
-            let at = Attachment { device: self.vfs[0], pod: &pod };
-            if verb == "DEL" {
-                at.call("ADD")?;
-            }
+            let at = self.attachment(0, &pod);
+            let previous = self.before(&at, verb)?;
             // Before a call is after the one before it: nothing else touches the machine.
-            if !at.die(verb, Crash { primitive, side: Side::After }) {
+            if !at.die(verb, &previous, Crash { primitive, side: Side::After }) {
                 self.must_come_home(&at, &format!("{verb} without a death"))?;
                 break;
             }
@@ -177,9 +227,9 @@ impl Bench {
             if primitive % 2 == 0 {
                 pod.end();
             }
-            self.must_come_home(&Attachment { device: self.vfs[0], pod: &pod }, &when)?;
+            self.must_come_home(&at, &when)?;
         }
-        if deaths < 20 {
+        if deaths < 15 {
             return Err(format!("only {deaths} primitives: the plugin did not do its work"));
         }
         Ok(format!("died after each of its {deaths} primitives; each time the VF came home"))
@@ -196,43 +246,43 @@ impl Bench {
             (state >> 33) % below
         };
         let pod = Pod::start("measure");
-        let at = Attachment { device: self.vfs[0], pod: &pod };
+        let at = self.attachment(0, &pod);
+        let previous = self.before(&at, "ADD")?;
         let mut time = BTreeMap::new();
         for verb in ["ADD", "DEL"] {
             let started = Instant::now();
-            at.call(verb)?;
+            at.call_with(verb, &previous)?;
             time.insert(verb, u64::try_from(started.elapsed().as_micros()).unwrap());
         }
-        for number in 0..INSTANTS {
+        self.must_come_home(&at, "the measured calls")?;
+        let instants = INSTANTS[usize::from(self.plugin == Plugin::Rdma)];
+        for number in 0..instants {
             let pod = Pod::start(&format!("random-{number}"));
-            let device = self.vfs[usize::try_from(number % 2).unwrap()];
             let verb = if random(2) == 0 { "ADD" } else { "DEL" };
-            let at = Attachment { device, pod: &pod };
-            if verb == "DEL" {
-                at.call("ADD")?;
-            }
+            let at = self.attachment(usize::try_from(number % 2).unwrap(), &pod);
+            let previous = self.before(&at, verb)?;
             let after = Duration::from_micros(random(time[verb]));
-            killed += u32::from(at.kill(verb, after));
+            killed += u32::from(at.kill(verb, &previous, after));
             if random(3) == 0 {
                 pod.end();
             }
             let when = format!("{verb} of instant {number} killed after {after:?}");
-            self.must_come_home(&Attachment { device, pod: &pod }, &when)?;
+            self.must_come_home(&at, &when)?;
         }
-        if killed < INSTANTS / 2 {
+        if killed < instants / 2 {
             return Err(format!(
-                "only {killed} of {INSTANTS} calls were still running when killed"
+                "only {killed} of {instants} calls were still running when killed"
             ));
         }
         Ok(format!(
-            "{killed} of {INSTANTS} calls were killed in their middle; each time the VF came home"
+            "{killed} of {instants} calls were killed in their middle; each time the VF came home"
         ))
     }
 
     /// The plain way: into the pod under its name, configured, and back.
     fn there_and_back(&self) -> Outcome {
         let pod = Pod::start("plain");
-        let at = Attachment { device: self.vfs[0], pod: &pod };
+        let at = self.attachment(0, &pod);
         let result = at.call("ADD")?;
         at.call_with("CHECK", &result)?;
         let seen = self.host.links(&pod.namespace(), &LinkQuery::default()).unwrap();
@@ -251,11 +301,15 @@ impl Bench {
         ))
     }
 
+    fn end(self, report: Report) {
+        host::vf_count::set(&self.host, &self.pf, 0, true).unwrap();
+        report.end();
+    }
+
     /// A second ADD for a VF that a living pod has.
     fn taken(&self) -> Outcome {
         let (one, other) = (Pod::start("one"), Pod::start("other"));
-        let first = Attachment { device: self.vfs[0], pod: &one };
-        let second = Attachment { device: self.vfs[0], pod: &other };
+        let (first, second) = (self.attachment(0, &one), self.attachment(0, &other));
         let result = first.call("ADD")?;
         let refused = match second.call("ADD") {
             Ok(_) => return Err("two pods were given one VF".to_owned()),
@@ -271,8 +325,23 @@ impl Bench {
     }
 }
 
+/// What a card's own driver makes, in exclusive mode.
+fn rdma_devices(host: &LinuxHost, vfs: &[PciAddress]) {
+    for module in ["ib_uverbs", "ib_umad", "rdma_rxe"] {
+        host.run(&Program::Modprobe, &[module], b"").unwrap();
+    }
+    host::rdma_mode::switch(host, RdmaMode::Exclusive).unwrap();
+    for (number, vf) in vfs.iter().enumerate() {
+        let link = home::interface_at_home(host, vf).unwrap().unwrap().name;
+        let name = format!("mlx5_{number}");
+        let words = ["link", "add", &name, "type", "rxe", "netdev", &link];
+        assert!(Command::new("/usr/bin/rdma").args(words).status().unwrap().success());
+    }
+}
+
 /// The plugin, with death at the primitive that `LAB_DIE` names.
 fn plugin(order: &str) -> ! {
+    let called = std::env::args().next().unwrap();
     let (primitive, side) = order.split_once(' ').unwrap();
     let side = if side == "Before" { Side::Before } else { Side::After };
     let host = Crashing::new(LinuxHost::new("/").unwrap(), Death::Abort);
@@ -280,7 +349,7 @@ fn plugin(order: &str) -> ! {
     let environment: BTreeMap<String, String> = std::env::vars().collect();
     let mut stdin = Vec::new();
     std::io::stdin().read_to_end(&mut stdin).unwrap();
-    let reply = cni::call(PLUGIN, &environment, &stdin, &host);
+    let reply = cni::call(&called, &environment, &stdin, &host);
     std::process::exit(reply.exit)
 }
 
@@ -288,8 +357,11 @@ fn main() {
     if let Ok(order) = std::env::var("LAB_DIE") {
         plugin(&order);
     }
+    if std::env::args().next().unwrap().ends_with("-rdma") {
+        return with_rdma();
+    }
     let mut report = Report::new("custody: real VFs come home, whenever the plugin dies");
-    let bench = Bench::new(LinuxHost::new("/").unwrap());
+    let bench = Bench::new(LinuxHost::new("/").unwrap(), Plugin::Sriov);
     report.case("a vf goes into a pod as configured, and comes home as it was", || {
         bench.there_and_back()
     });
@@ -303,6 +375,20 @@ fn main() {
     report.case("a vf comes home after kill -9 at 200 random instants", || {
         bench.at_random_instants()
     });
-    host::vf_count::set(&bench.host, &bench.pf, 0, true).unwrap();
-    report.end();
+    bench.end(report);
+}
+
+fn with_rdma() {
+    let mut report = Report::new("custody: RDMA devices come home, whenever the plugin dies");
+    let bench = Bench::new(LinuxHost::new("/").unwrap(), Plugin::Rdma);
+    report.case("an rdma device comes home after a death at every primitive of add", || {
+        bench.at_every_primitive("ADD")
+    });
+    report.case("an rdma device comes home after a death at every primitive of del", || {
+        bench.at_every_primitive("DEL")
+    });
+    report.case("an rdma device comes home after kill -9 at 40 random instants", || {
+        bench.at_random_instants()
+    });
+    bench.end(report);
 }

@@ -269,7 +269,7 @@ fn settings_home(
         notes.push(format!("the admin MAC stays: {error}"));
     }
     if let Some(link) = &vf.link {
-        address_home(host, &identity.pci, link)?;
+        notes.extend(address_home(host, &identity.pci, vf, link)?);
     }
     if trust.is_some() {
         let last = VfProfile { trust, ..Default::default() };
@@ -279,17 +279,32 @@ fn settings_home(
 }
 
 /// MAC, MTU and up or down of the interface, once it is in the host's namespace.
-fn address_home(host: &dyn Host, pci: &PciAddress, before: &LinkBefore) -> Result<(), HomeError> {
+fn address_home(
+    host: &dyn Host,
+    pci: &PciAddress,
+    vf: &VfCustody,
+    before: &LinkBefore,
+) -> Result<Notes, HomeError> {
     let device = pci.to_string();
     let refused = |refusal| HomeError::Refused { device: device.clone(), refusal };
-    let Some(link) = interface_at_home(host, pci).map_err(refused)? else { return Ok(()) };
+    let Some(link) = interface_at_home(host, pci).map_err(refused)? else {
+        return Ok(Notes::new());
+    };
     let change = |change| host.change_link(&Namespace::Host, &change).map_err(refused);
+    let (mut before, mut notes) = (before.clone(), Notes::new());
     let address = parse_address(&before.address).filter(|address| address.len() == 6);
     if let Some(address) = address.filter(|address| *address != link.address) {
         if link.up {
             change(LinkChange::Down { link: link.index })?;
         }
-        change(LinkChange::Address { link: link.index, address })?;
+        let taken = change_address(host, link.index, address, vf).map_err(refused)?;
+        if let Some(admin) = taken {
+            notes.push(format!(
+                "{pci} has the address {admin} that its card has for it; {} as before is not allowed",
+                before.address
+            ));
+            before.address = admin;
+        }
     }
     if before.mtu != 0 && link.mtu != before.mtu {
         change(LinkChange::Mtu { link: link.index, mtu: before.mtu })?;
@@ -299,7 +314,30 @@ fn address_home(host: &dyn Host, pci: &PciAddress, before: &LinkBefore) -> Resul
         let link = now.index;
         change(if before.up { LinkChange::Up { link } } else { LinkChange::Down { link } })?;
     }
-    verify_address(&device, &now, before)
+    verify_address(&device, &now, &before)?;
+    Ok(notes)
+}
+
+/// A VF that was probed before its card had an address for it takes the card's one as soon as it was up once, and may
+/// have no other from then on (igbvf: EADDRNOTAVAIL). Then the card's is the right one; answers it.
+fn change_address(
+    host: &dyn Host,
+    link: u32,
+    address: Vec<u8>,
+    vf: &VfCustody,
+) -> Result<Option<String>, Refusal> {
+    let set = |address| host.change_link(&Namespace::Host, &LinkChange::Address { link, address });
+    let refusal = match set(address) {
+        Ok(()) => return Ok(None),
+        Err(refusal) => refusal,
+    };
+    let admin = vf.before.mac.as_deref().and_then(parse_address);
+    match admin
+        .filter(|admin| refusal.errno == Errno::ADDRNOTAVAIL && admin.iter().any(|b| *b != 0))
+    {
+        Some(admin) => set(admin.clone()).map(|()| Some(show_address(&admin))),
+        None => Err(refusal),
+    }
 }
 
 fn verify_address(device: &str, link: &Link, before: &LinkBefore) -> Result<(), HomeError> {

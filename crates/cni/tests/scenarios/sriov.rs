@@ -1,7 +1,10 @@
 //! The plugin `sriov`: options, results, refusals, release.
 
 use crate::bench::{Bench, check, show};
+use api::PciAddress;
 use expect_test::{Expect, expect};
+use host::seam::{Host, LinkChange, Namespace, VfSetting};
+use host::sim::{Flavour, Machine};
 use serde_json::{Value, json};
 
 #[test]
@@ -703,7 +706,7 @@ fn in_switchdev_mode_the_pf_is_told_from_its_representors() {
     let bench = Bench::new();
     let pf = crate::bench::PF.parse().unwrap();
     let switchdev = host::seam::DevlinkChange::Eswitch(api::EswitchMode::Switchdev);
-    host::Host::change_devlink(&bench.host, &pf, &switchdev).unwrap();
+    bench.host.change_devlink(&pf, &switchdev).unwrap();
     let told = bench.run(
         r#"ADD sriov a net1 {"max_tx_rate": 500}
          world
@@ -733,7 +736,7 @@ fn in_switchdev_mode_the_pf_is_told_from_its_representors() {
 #[test]
 fn what_an_older_card_cannot_do_is_named_and_undone() {
     let clock = "2026-01-01T00:00:00Z".parse().unwrap();
-    let machine = host::sim::Machine::rdma_worker("w", host::sim::Flavour::Rhel, clock);
+    let machine = Machine::rdma_worker("w", Flavour::Rhel, clock);
     let bench = Bench::over(machine);
     bench.make_vfs("0000:07:00.0");
     let told = bench.run(
@@ -769,4 +772,35 @@ fn what_an_older_card_cannot_do_is_named_and_undone() {
         > ADD rdma a net1 {"deviceID": "0000:07:10.0", "prevResult": {"interfaces": [{"name": "net1"}]}}
         failed 999: no RDMA devices found for 0000:07:10.0 in the host's network namespace; is its RDMA driver loaded, or does another pod have it?
     "#]].assert_eq(&told);
+}
+
+/// An igbvf interface that was probed before its card had an address for it takes that as soon as it was up, and may have no
+/// other: DEL failed for ever on such a one (found in the lab).
+#[test]
+fn a_vf_that_takes_its_cards_address_in_the_pod_comes_home_with_it() {
+    let clock = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut machine = Machine::small_worker("worker-0", Flavour::Ubuntu, clock);
+    machine.add_82576(0x07, 0);
+    machine.boot();
+    let bench = Bench::over(machine);
+    bench.make_vfs("0000:07:00.0");
+    let pf: PciAddress = "0000:07:00.0".parse().unwrap();
+    let link = host::home::interface_at_home(&bench.host, &pf).unwrap().unwrap().index;
+    let setting = VfSetting::Mac([2, 0, 0, 0, 0, 7]);
+    bench.host.change_link(&Namespace::Host, &LinkChange::Vf { link, vf: 0, setting }).unwrap();
+    let device = r#"{"deviceID": "0000:07:10.0"}"#;
+    expect![[r#"
+        > ADD sriov a net1 {"deviceID": "0000:07:10.0"}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"e2:45:6b:ab:8a:39","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:07:10.0"}],"dns":{}}
+        > DEL sriov a net1 {"deviceID": "0000:07:10.0"}
+        ok
+        > said
+        warning: 0000:07:10.0 has the address 02:00:00:00:00:07 that its card has for it; e2:45:6b:ab:8a:39 as before is not allowed
+        info: 0000:07:10.0 is home from container a
+    "#]].assert_eq(
+        &bench.run(&format!("ADD sriov a net1 {device}\nDEL sriov a net1 {device}\nsaid")),
+    );
+    let home = host::home::interface_at_home(&bench.host, &"0000:07:10.0".parse().unwrap());
+    let home = home.unwrap().unwrap();
+    assert_eq!((home.address, home.up), (vec![2, 0, 0, 0, 0, 7], false));
 }

@@ -87,8 +87,8 @@ impl Machine {
         }
     }
 
-    /// What udev loads for the devices that are there, and the RDMA core behind the drivers that need it. Which module
-    /// pulls in which: belief.
+    /// What udev loads for the devices that are there, and the RDMA core behind the drivers that need it. What the drivers
+    /// of cards pull in: belief.
     fn load_modules(&mut self) {
         let drivers: Vec<&str> =
             self.functions.values().filter_map(claimed_by).map(|row| row.module).collect();
@@ -106,7 +106,7 @@ impl Machine {
         }
     }
 
-    /// Loads a module and those it needs.
+    /// Loads a module and those it needs (those of the RDMA core: lab).
     pub(super) fn load_module(&mut self, module: &str, netns_mode: Option<RdmaMode>) {
         if !self.modules.insert(module.to_owned()) {
             return;
@@ -114,10 +114,8 @@ impl Machine {
         match module {
             "mlx5_core" => self.load_module("mlx5_ib", netns_mode),
             "ice" => self.load_module("irdma", netns_mode),
-            "mlx5_ib" | "irdma" | "rdma_cm" | "ib_umad" => {
-                self.load_module("ib_uverbs", netns_mode)
-            }
-            "ib_uverbs" => self.load_module("ib_core", netns_mode),
+            "mlx5_ib" | "irdma" => self.load_module("ib_uverbs", netns_mode),
+            "ib_uverbs" | "ib_umad" | "rdma_cm" => self.load_module("ib_core", netns_mode),
             "ib_core" => {
                 self.rdma.mode = Some(netns_mode.unwrap_or_else(|| self.mode_by_options()))
             }

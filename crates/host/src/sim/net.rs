@@ -162,11 +162,28 @@ impl Machine {
         let identity = self.link_by_index(space, index)?;
         let link = self.link_mut(identity)?;
         link.carrier_changes += u32::from(link.up != up && link.carrier);
-        link.up = up;
+        let was = std::mem::replace(&mut link.up, up);
         if !up {
             self.drop_routes(space, index);
         }
+        if was && !up {
+            self.close(identity);
+        }
         Ok(())
+    }
+
+    /// igbvf asks its card anew whenever it is closed, and takes the admin MAC where there is one
+    /// (drivers/net/ethernet/intel/igbvf/netdev.c, igbvf_reset; lab).
+    fn close(&mut self, identity: u64) {
+        let Some(parent) = self.links.get(&identity).and_then(|link| link.parent) else { return };
+        if self.driver_of(Some(&parent)).is_none_or(|row| row.name != "igbvf") {
+            return;
+        }
+        let state = self.virtual_part(&parent).and_then(|part| self.vf_state(part));
+        let Some(mac) = state.map(|state| state.mac).filter(|mac| *mac != [0; 6]) else { return };
+        if let Some(link) = self.links.get_mut(&identity) {
+            link.address = mac.to_vec();
+        }
     }
 
     /// net/core/dev.c, dev_validate_mtu: outside the driver's range is EINVAL.
@@ -290,6 +307,9 @@ impl Machine {
     fn carry_link(&mut self, identity: u64, to: u64, name: String) {
         let Some(link) = self.links.get(&identity) else { return };
         let (from, old_index) = (link.namespace, link.index);
+        if link.up {
+            self.close(identity);
+        }
         self.drop_routes(from, old_index);
         let index = if self.link_by_index(to, old_index).is_ok() {
             self.next_link_index(to)

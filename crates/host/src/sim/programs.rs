@@ -51,7 +51,11 @@ impl Machine {
         let module = name.replace('-', "_");
         if remove {
             let used = match module.as_str() {
-                "ib_core" => !self.rdma.devices.is_empty() || self.modules.contains("ib_uverbs"),
+                "ib_core" => {
+                    let needs_it = ["ib_uverbs", "ib_umad", "rdma_cm"];
+                    !self.rdma.devices.is_empty()
+                        || needs_it.iter().any(|module| self.modules.contains(*module))
+                }
                 other => self.functions.values().any(|function| {
                     let row =
                         DRIVERS.iter().find(|row| Some(row.name) == function.driver.as_deref());

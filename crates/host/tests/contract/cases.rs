@@ -38,7 +38,7 @@ pub struct Stage<'a> {
 /// A case: its sentence, and what it does. It leaves the card as it found it: no VFs, automatic probing.
 pub type Case = (&'static str, fn(&mut Stage<'_>));
 
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 14] = [
     ("a card tells what it can and has no vfs", card),
     ("a vf count goes from zero to a number and back, and no other way", vf_count),
     ("a vf knows its card, and the card its vfs", vfs),
@@ -48,8 +48,10 @@ pub const CASES: [Case; 12] = [
     ("the settings of a vf are taken or refused, and read back", vf_settings),
     ("an interface is changed, and what is wrong is refused", link_changes),
     ("a vf in a pod is found by its parent, and comes home with the pod's end", vf_in_pod),
+    ("a vf takes its card's address whenever it is closed, and may have no other", closed),
     ("vfs vanish with their driver's card, wherever they are", card_unbound),
     ("a file of the kernel is read and refused as it is", kernel_files),
+    ("the modules of rdma bring the core with them, and hold it", modules),
     ("the rdma mode changes while no other namespace exists", rdma_mode),
 ];
 
@@ -426,6 +428,28 @@ fn vf_in_pod(stage: &mut Stage<'_>) {
     stage.say("interfaces in the pod", left);
 }
 
+fn closed(stage: &mut Stage<'_>) {
+    let home = Namespace::Host;
+    let running = stage.running();
+    stage.lines.push(format!("the card is running: {running}"));
+    stage.write("sriov_numvfs", "1");
+    let vf = stage.vf(0);
+    let own = stage.netdev(&home, vf).unwrap_or_default();
+    stage.set_vf("mac", 0, VfSetting::Mac([2, 0x11, 0x22, 0x33, 0x44, 0x88]));
+    let has = |stage: &mut Stage<'_>, what: &str| {
+        let now = stage.netdev(&home, vf).unwrap_or_default();
+        let told = if now.address == own.address { "its own" } else { "its card's" };
+        stage.lines.push(format!("{what}: {told} address"));
+    };
+    has(stage, "probed before");
+    stage.change("up", &home, &LinkChange::Up { link: own.index });
+    stage.change("down", &home, &LinkChange::Down { link: own.index });
+    has(stage, "closed");
+    let address = |address: Vec<u8>| LinkChange::Address { link: own.index, address };
+    stage.change("its own address", &home, &address(own.address.clone()));
+    stage.change("its card's address", &home, &address(vec![2, 0x11, 0x22, 0x33, 0x44, 0x88]));
+}
+
 impl Stage<'_> {
     /// Brings the card up and waits for its link.
     pub fn running(&self) -> bool {
@@ -502,6 +526,23 @@ fn kernel_files(stage: &mut Stage<'_>) {
     stage.say("phys_port_name", port.map(|_| "a name"));
     let port = stage.host.read(&format!("/sys/class/net/{phys}/phys_switch_id"));
     stage.say("phys_switch_id", port.map(|_| "an id"));
+}
+
+fn modules(stage: &mut Stage<'_>) {
+    let of_interest = ["ib_core", "ib_umad", "ib_uverbs", "rdma_cm"];
+    let modprobe = |stage: &mut Stage<'_>, words: &[&str]| {
+        let status = stage.host.run(&Program::Modprobe, words, b"").map(|output| output.status);
+        stage.say(&format!("modprobe {}", words.join(" ")), status);
+        let loaded = of_interest
+            .iter()
+            .filter(|module| stage.host.list(&format!("/sys/module/{module}")).is_ok());
+        let loaded: Vec<&str> = loaded.copied().collect();
+        stage.lines.push(format!("  loaded: {}", loaded.join(" ")));
+    };
+    for module in ["ib_umad", "rdma_cm", "ib_uverbs"] {
+        modprobe(stage, &[module]);
+    }
+    modprobe(stage, &["-r", "ib_core"]);
 }
 
 fn rdma_mode(stage: &mut Stage<'_>) {

@@ -2,7 +2,7 @@
 //!
 //! Only this module has sockets, threads and a clock; everything that it calls is the same as in the simulation.
 
-mod grpc;
+pub mod grpc;
 mod log;
 mod runtime;
 mod shell;
