@@ -90,10 +90,16 @@ fn wanted_on<'a>(
     policies: &[Policy],
 ) -> Vec<(DesiredFunction, &'a InterfaceStatus)> {
     let mut wanted = Vec::new();
-    for found in facts.interfaces.iter().filter(|found| !found.lifelines.is_empty()) {
+    let lives = |found: &&InterfaceStatus| !found.lifelines.is_empty();
+    if !facts.interfaces.iter().any(|found| lives(&found)) {
+        return wanted;
+    }
+    let of_node = policies.iter().filter(|policy| select::node(policy, facts.labels).is_ok());
+    let of_node: Vec<&Policy> = of_node.collect();
+    for found in facts.interfaces.iter().filter(lives) {
         let mut interfaces = Vec::new();
         let mut weaker = None;
-        for policy in policies.iter().filter(|policy| select::node(policy, facts.labels).is_ok()) {
+        for policy in &of_node {
             let equal = weaker == Some(policy.priority);
             merge::apply(&mut interfaces, policy, std::slice::from_ref(found), equal);
             weaker = Some(policy.priority);
@@ -133,7 +139,7 @@ fn refusal(wanted: &DesiredFunction, found: &InterfaceStatus) -> Option<Refusal>
 /// What is wanted and is not so yet.
 fn changes(wanted: &DesiredFunction, found: &InterfaceStatus) -> Vec<(String, Change)> {
     if wanted.whole().is_some() {
-        return vec![("offering the PF itself".to_owned(), Change::Whole)];
+        return vec![("numVfs 0 (the PF itself)".to_owned(), Change::Whole)];
     }
     if wanted.externally_managed {
         return vec![];
