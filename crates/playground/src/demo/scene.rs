@@ -9,7 +9,7 @@ use super::user::{Executed, User, until};
 use crate::cluster::objects::{self, items, text};
 use api::names;
 use api::wire::{Method, PatchType, Request};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -243,13 +243,11 @@ impl<'a> Scene<'a> {
     pub async fn policy(&mut self) -> Result<(), String> {
         self.tell.headline("Step 2: the policy makes 4 VFs on enp3s0f0 of each node");
         self.user.apply(&self.manifests.policy).await?;
-        let made = stream::iter(&self.nodes).map(|node| self.has_vfs(node));
-        let made: Vec<_> = made.buffered(AT_A_TIME).collect().await;
-        for (node, made) in self.nodes.iter().zip(made) {
-            made?;
-            if self.are_few() {
-                self.tell.detail(&format!("{node}  4 VFs, {RESOURCE}: 4"));
-            }
+        let nodes = stream::iter(&self.nodes).map(|node| self.has_vfs(node));
+        nodes.buffered(AT_A_TIME).try_collect::<()>().await?;
+        let few = self.are_few();
+        for node in self.nodes.iter().filter(|_| few) {
+            self.tell.detail(&format!("{node}  4 VFs, {RESOURCE}: 4"));
         }
         if !self.are_few() {
             let nodes = self.nodes.len();
