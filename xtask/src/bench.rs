@@ -1,26 +1,39 @@
 //! `cargo xtask bench`: runs the benchmarks of one crate or of all that have any.
 //!
-//! They print ratios and numbers for people; nothing here passes or fails by a time.
+//! They print ratios and numbers for people; nothing here passes or fails by a time. `rollout` is one more, which the
+//! simulation runs: a whole cluster in simulated time.
 
 use crate::tools;
 use anyhow::{Context, bail};
 use clap::Args;
 use std::fs;
 
+/// The benchmark that is no crate's.
+const ROLLOUT: &str = "rollout";
+
 #[derive(Args)]
 pub struct Arguments {
-    /// Crate whose benchmarks to run; all that have any when absent
+    /// Crate whose benchmarks to run, or `rollout`; all that there are when absent
     package: Option<String>,
+    /// Nodes of the rollout
+    #[arg(long, default_value_t = 5000)]
+    nodes: u32,
     /// Passed on to the benchmarks, after `--`
     #[arg(last = true)]
     rest: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.package.as_deref() == Some(ROLLOUT) {
+        return rollout(arguments.nodes);
+    }
     let known = packages_with_benches()?;
     let packages = match &arguments.package {
         Some(wanted) if !known.contains(wanted) => {
-            bail!("no crate {wanted} with benches; those with some: {}", known.join(", "))
+            bail!(
+                "no crate {wanted} with benches; those with some: {}, and {ROLLOUT}",
+                known.join(", ")
+            )
         }
         Some(wanted) => vec![wanted.clone()],
         None => known,
@@ -33,7 +46,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         command.args(["bench", "--quiet", "--package", &package, "--benches", "--"]);
         tools::run(command.args(&arguments.rest))?;
     }
-    Ok(())
+    match arguments.package {
+        Some(_) => Ok(()),
+        None => rollout(arguments.nodes),
+    }
+}
+
+/// A mode and VFs for a whole cluster: wall time, memory, writes for each node.
+fn rollout(nodes: u32) -> anyhow::Result<()> {
+    tools::run(crate::simulate::command().args(["--rollout", &nodes.to_string()]))
 }
 
 /// Crates with a directory `benches`; a crate's directory carries its name.

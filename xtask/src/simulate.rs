@@ -5,6 +5,7 @@
 
 use crate::tools;
 use clap::Args;
+use std::process::Command;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -32,24 +33,45 @@ pub struct Arguments {
     /// Of the faults that strike, let only these, as a shrunk seed numbers them
     #[arg(long, value_name = "NUMBERS")]
     keep: Option<String>,
+    /// Put the bugs of the old operator back, one at a time, and see each of them caught within the seeds
+    #[arg(long, conflicts_with_all = ["seed", "hash"])]
+    mutations: bool,
+    /// Put this one bug back, by the name that `--mutations` prints
+    #[arg(long, value_name = "MUTATION")]
+    mutation: Option<String>,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// The simulation, to be given its arguments.
+pub fn command() -> Command {
     let mut command = tools::cargo();
     command.args(["run", "--quiet", "--profile", "simulation", "--package", "playground"]);
     command.args(["--example", "simulate", "--"]);
+    command
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut command = command();
     match arguments.seed {
         Some(seed) => command.args(["--seed", &seed.to_string()]),
         None => command
             .args(["--seeds", &arguments.seeds.to_string()])
             .args(["--from", &arguments.from.to_string()]),
     };
-    let flags = [(arguments.trace, "--trace"), (arguments.hash, "--hash")];
+    let flags = [
+        (arguments.trace, "--trace"),
+        (arguments.hash, "--hash"),
+        (arguments.mutations, "--mutations"),
+    ];
     command.args(flags.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag));
     for fault in &arguments.without {
         command.args(["--without", fault]);
     }
-    for (option, value) in [("--only", &arguments.only), ("--keep", &arguments.keep)] {
+    let valued = [
+        ("--only", &arguments.only),
+        ("--keep", &arguments.keep),
+        ("--mutation", &arguments.mutation),
+    ];
+    for (option, value) in valued {
         if let Some(value) = value {
             command.args([option, value]);
         }

@@ -2,7 +2,7 @@
 //!
 //! Seeds are shared out to threads, each seed is one thread's alone. The last line says how many passed and failed.
 
-use playground::simulate::{Fault, Options, Report, Verdict, run, shrink};
+use playground::simulate::{Fault, Mutation, Options, Report, Verdict, run, shrink};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -21,6 +21,9 @@ struct Arguments {
     faults: BTreeSet<Fault>,
     keep: Option<BTreeSet<u32>>,
     single: bool,
+    mutations: bool,
+    mutation: Option<Mutation>,
+    rollout: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,9 @@ impl Arguments {
             faults: Fault::all().collect(),
             keep: None,
             single: false,
+            mutations: false,
+            mutation: None,
+            rollout: None,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -52,6 +58,9 @@ impl Arguments {
                 "--seed" => listed = Some(vec![number(&word, &value()?)?]),
                 "--of" => listed = Some(numbers(&word, &value()?)?),
                 "--keep" => arguments.keep = Some(numbers(&word, &value()?)?.into_iter().collect()),
+                "--rollout" => arguments.rollout = Some(count(&word, &value()?)?),
+                "--mutations" => arguments.mutations = true,
+                "--mutation" => arguments.mutation = Some(mutation(&value()?)?),
                 "--trace" => arguments.trace = true,
                 "--hash" => arguments.hash = true,
                 "--without" => arguments.leave_out(&value()?)?,
@@ -81,10 +90,18 @@ impl Arguments {
     }
 
     fn options(&self, seed: u64) -> Options {
-        Options { seed, trace: self.trace, faults: self.faults.clone(), keep: self.keep.clone() }
+        let (faults, keep) = (self.faults.clone(), self.keep.clone());
+        let (mutation, rollout) = (self.mutation, self.rollout);
+        Options { seed, trace: self.trace, faults, keep, mutation, rollout }
     }
 
     fn run(&self) -> ExitCode {
+        if self.mutations {
+            return self.mutate();
+        }
+        if let Some(nodes) = self.rollout {
+            return self.roll_out(nodes);
+        }
         let start = Instant::now();
         let verdicts = self.play();
         let seconds = start.elapsed().as_secs_f64();
@@ -112,11 +129,10 @@ impl Arguments {
 
     /// Runs the seeds on all cores; a trace is printed by one.
     fn play(&self) -> BTreeMap<u64, Verdict> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicUsize::new(0);
         let verdicts = Mutex::new(BTreeMap::new());
         std::thread::scope(|scope| {
-            for _ in 0..if self.trace { 1 } else { cores } {
+            for _ in 0..if self.trace { 1 } else { cores() } {
                 scope.spawn(|| {
                     while let Some(seed) = self.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let verdict = run(&self.options(*seed));
@@ -126,6 +142,90 @@ impl Arguments {
             }
         });
         verdicts.into_inner().expect("all threads have ended")
+    }
+
+    /// One rollout without faults: what it costs in time, memory and writes.
+    fn roll_out(&self, nodes: usize) -> ExitCode {
+        let start = Instant::now();
+        let faults = BTreeSet::new();
+        let verdict = run(&Options { faults, ..self.options(1) });
+        println!(
+            "rollout over {nodes} nodes, 10 % at a time: {:.1} s of wall time for {} min of simulated time, {} events",
+            start.elapsed().as_secs_f64(),
+            verdict.took.as_secs() / 60,
+            verdict.events
+        );
+        println!("memory at its peak: {}", peak_memory());
+        for (account, writes) in &verdict.writes {
+            println!(
+                "writes of {account}: {writes}, {:.1} for each node",
+                *writes as f64 / nodes as f64
+            );
+        }
+        match verdict.problem {
+            None => ExitCode::SUCCESS,
+            Some(problem) => {
+                println!("the rollout failed: {problem}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Puts the bugs of the old operator back, one at a time: each has to be caught by one of the seeds.
+    fn mutate(&self) -> ExitCode {
+        let start = Instant::now();
+        let mut missed = 0;
+        for mutation in Mutation::all() {
+            match self.catch(mutation) {
+                Some((seeds, verdict)) => println!(
+                    "mutation {mutation}: caught after {seeds} seeds, by seed {} ({} nodes): {}",
+                    verdict.seed,
+                    verdict.nodes,
+                    verdict.problem.unwrap_or_default()
+                ),
+                None => {
+                    missed += 1;
+                    println!("mutation {mutation}: NOT caught by {} seeds", self.seeds.len());
+                }
+            }
+        }
+        let count = Mutation::all().count() - missed;
+        println!("{:.1} s", start.elapsed().as_secs_f64());
+        println!("mutations: {count} caught, {missed} missed");
+        if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// The first seed that fails with the mutation and passes without it, and how many seeds it took.
+    fn catch(&self, mutation: Mutation) -> Option<(usize, Verdict)> {
+        let next = AtomicUsize::new(0);
+        let caught = Mutex::new(None::<(usize, Verdict)>);
+        let found_before = |number: usize| {
+            let caught = caught.lock().expect("no thread panics with it");
+            caught.as_ref().is_some_and(|(first, _)| *first < number)
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..cores() {
+                scope.spawn(|| {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(seed) = self.seeds.get(number) else { return };
+                        if found_before(number + 1) {
+                            return;
+                        }
+                        let sound = self.options(*seed);
+                        let verdict = run(&Options { mutation: Some(mutation), ..sound.clone() });
+                        if verdict.problem.is_some() && run(&sound).problem.is_none() {
+                            let mut caught = caught.lock().expect("no thread panics with it");
+                            if caught.as_ref().is_none_or(|(first, _)| number + 1 < *first) {
+                                *caught = Some((number + 1, verdict));
+                            }
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        caught.into_inner().expect("all threads have ended")
     }
 
     /// Says what went wrong in a seed, with as few faults as it takes.
@@ -176,11 +276,30 @@ impl Arguments {
     }
 }
 
+/// What the kernel says of this process; it holds the whole cluster, machines and API server too.
+fn peak_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes: Option<u64> =
+        peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
+    kilobytes.map_or("unknown".to_owned(), |peak| {
+        format!("{} MiB for API server, machines and programs together", peak / 1024)
+    })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn hash_line(verdict: &Verdict) -> String {
     format!("seed {}: {:016x} after {} events", verdict.seed, verdict.hash, verdict.events)
 }
 
 fn number(option: &str, text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{option} {text:?} is not a number"))
+}
+
+fn count(option: &str, text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{option} {text:?} is not a number"))
 }
 
@@ -195,4 +314,10 @@ fn fault(name: &str) -> Result<Fault, String> {
     let names: Vec<String> = Fault::all().map(|fault| fault.to_string()).collect();
     Fault::named(name)
         .ok_or_else(|| format!("{name:?} is no fault; there are: {}", names.join(", ")))
+}
+
+fn mutation(name: &str) -> Result<Mutation, String> {
+    let names: Vec<String> = Mutation::all().map(|mutation| mutation.to_string()).collect();
+    Mutation::named(name)
+        .ok_or_else(|| format!("{name:?} is no mutation; there are: {}", names.join(", ")))
 }

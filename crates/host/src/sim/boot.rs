@@ -40,11 +40,16 @@ impl Machine {
 
     /// A reboot that was asked for, unless the machine ignores it; answers whether it booted.
     pub fn reboot_if_requested(&mut self) -> bool {
-        if self.reboot_requested.is_none() || self.has(Fault::IgnoresReboot) {
-            return false;
+        let boots = self.is_about_to_reboot();
+        if boots {
+            self.boot();
         }
-        self.boot();
-        true
+        boots
+    }
+
+    /// A reboot was asked for, and the machine does as it is told.
+    pub fn is_about_to_reboot(&self) -> bool {
+        self.reboot_requested.is_some() && !self.has(Fault::IgnoresReboot)
     }
 
     fn forget(&mut self) {

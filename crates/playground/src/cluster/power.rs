@@ -47,8 +47,7 @@ impl NodeSlot {
             self.kubelet.host.machine().boot();
             return true;
         }
-        let asked = self.kubelet.host.machine().reboot_requested.is_some();
-        if self.is_up() && asked {
+        if self.is_up() && self.kubelet.host.machine().is_about_to_reboot() {
             self.cut(runtime, now + self.boot_time);
             self.reboots += 1;
             return true;

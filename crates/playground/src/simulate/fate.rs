@@ -4,7 +4,7 @@ use super::faults::Fault;
 use super::run::Simulation;
 use super::story::Act;
 use crate::store::User;
-use host::sim::Fault as Kernel;
+use host::sim::{Fault as Kernel, FunctionKind};
 use std::time::Duration;
 
 impl Simulation {
@@ -84,6 +84,7 @@ impl Simulation {
             }
             Act::SecondOperator => self.start_second_operator(),
             Act::SecondOperatorEnds => self.containers.forget(SECOND_OPERATOR),
+            Act::Firmware(node) => self.spoil_firmware(&node),
             Act::Kernel { node, kernel, on } => self.kernel(&node, kernel, on, fault),
         }
     }
@@ -119,14 +120,28 @@ impl Simulation {
         self.be_born(&second);
     }
 
+    fn spoil_firmware(&mut self, node: &str) {
+        let Some(slot) = self.cluster.nodes.get(node) else { return };
+        for function in slot.kubelet.host.machine().functions.values_mut() {
+            let FunctionKind::Physical(part) = &mut function.kind else { continue };
+            part.firmware.iter_mut().for_each(|firmware| firmware.ignores_writes = true);
+        }
+        self.faults.fired(Fault::FirmwareIgnored, false);
+    }
+
     fn kernel(&mut self, node: &str, kernel: Kernel, on: bool, fault: Option<Fault>) {
         let Some(slot) = self.cluster.nodes.get(node) else { return };
         let host = &slot.kubelet.host;
         match on {
             true => {
                 host.machine().faults.insert(kernel);
+                if kernel == Kernel::ServiceWithPrivateNetwork {
+                    host.machine().start_process_in_new_namespace("systemd-private");
+                }
                 host.take_journal();
-                let refused = fault.filter(|_| kernel != Kernel::IgnoresModprobeOption);
+                // One fault may be several misbehaviours, and fires once.
+                let parts = [Kernel::IgnoresModprobeOption, Kernel::ServiceWithPrivateNetwork];
+                let refused = fault.filter(|_| !parts.contains(&kernel));
                 refused.into_iter().for_each(|fault| self.faults.fired(fault, false));
             }
             false => {

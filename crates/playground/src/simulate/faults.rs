@@ -43,6 +43,10 @@ pub enum Fault {
     RefusingKernel,
     /// Neither kernel argument nor modprobe option is heeded, so that no reboot helps.
     ArgumentsIgnored,
+    /// The firmware of a card takes a value, and the boot brings the old one.
+    FirmwareIgnored,
+    /// A machine accepts a reboot that never happens.
+    RebootIgnored,
     /// A disruption budget that allows nothing, ever.
     StuckBudget,
     /// A user deletes or changes an object of ours.
@@ -52,7 +56,7 @@ pub enum Fault {
 }
 
 /// Every fault with its name.
-const NAMES: [(Fault, &str); 20] = [
+const NAMES: [(Fault, &str); 22] = [
     (Fault::CrashAtPrimitive, "crash at a primitive"),
     (Fault::CrashBetweenWrites, "crash between writes"),
     (Fault::CrashInCni, "crash in the CNI"),
@@ -70,6 +74,8 @@ const NAMES: [(Fault, &str); 20] = [
     (Fault::SlowKernel, "slow kernel"),
     (Fault::RefusingKernel, "refusing kernel"),
     (Fault::ArgumentsIgnored, "arguments ignored"),
+    (Fault::FirmwareIgnored, "firmware ignores a write"),
+    (Fault::RebootIgnored, "reboot ignored"),
     (Fault::StuckBudget, "stuck budget"),
     (Fault::UserMeddles, "meddling user"),
     (Fault::PodAdmitted, "pod admitted"),
@@ -87,7 +93,11 @@ impl Fault {
 
     /// True for what does not pass: a node that it strikes may never reach its goal, if only it says why.
     pub fn lasts(self) -> bool {
-        matches!(self, Self::StaysDown | Self::ArgumentsIgnored | Self::StuckBudget)
+        match self {
+            Self::StaysDown | Self::ArgumentsIgnored | Self::StuckBudget => true,
+            Self::FirmwareIgnored | Self::RebootIgnored => true,
+            _ => false,
+        }
     }
 }
 

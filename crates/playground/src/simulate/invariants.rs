@@ -6,12 +6,14 @@ use crate::cluster::cluster::Cluster;
 use crate::cluster::objects::{self, items, text};
 use crate::cluster::power::NodeSlot;
 use crate::store::{AuditEntry, Store};
-use api::names;
 use api::pool::PoolSpec;
+use api::wire::ObjectKey;
+use api::{Timestamp, annotation, names};
 use host::sim::{Fault as Kernel, Machine};
 use planner::pools::{Limit, limit};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What the users of our own programs begin with.
 const OURS: &str = "system:serviceaccount:sriov-network-operator:";
@@ -32,7 +34,15 @@ pub struct Invariants {
     whole: BTreeSet<(String, String)>,
     /// A user had his hands in a node state's spec.
     spec_was_touched: bool,
+    /// Writes that our programs sent, by service account.
+    pub writes: BTreeMap<String, u64>,
+    /// Since when and how often the same was written, by who and what.
+    written: BTreeMap<(String, ObjectKey, String), (Timestamp, u32)>,
 }
+
+/// What one program writes to one object more often in a minute than this, it writes without a look at what is there.
+const TOO_OFTEN: u32 = 300;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Faults under which no VFs can be made.
 const REFUSALS: [Kernel; 2] = [Kernel::VfCountBusy, Kernel::DiskFull];
@@ -67,6 +77,7 @@ impl Invariants {
             entry.key.kind == names::NODE_STATE && !entry.who.starts_with(OURS)
         };
         self.spec_was_touched |= audit.iter().any(meddled);
+        audit.into_iter().try_for_each(|entry| self.ours(entry))?;
         for node in touched {
             let Some(slot) = cluster.nodes.get(node) else { continue };
             self.reboots(node, slot, story)?;
@@ -77,6 +88,23 @@ impl Invariants {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is written again and again.
+    fn ours(&mut self, entry: AuditEntry) -> Result<(), String> {
+        let Some(account) = entry.who.strip_prefix(OURS) else { return Ok(()) };
+        *self.writes.entry(account.to_owned()).or_default() += 1;
+        let (at, line) = (entry.at, entry.to_string());
+        let what = (entry.who, entry.key, entry.subresource);
+        let (since, times) = self.written.entry(what).or_insert((at, 0));
+        if at > *since + MINUTE {
+            (*since, *times) = (at, 0);
+        }
+        *times += 1;
+        match *times > TOO_OFTEN {
+            true => Err(format!("{line}, {times} times within a minute")),
+            false => Ok(()),
+        }
     }
 
     fn goals(&mut self, store: &Store) {
@@ -106,7 +134,33 @@ impl Invariants {
             }
             pools.insert(label, Value::clone(holder));
         }
+        self.given_back(store, &pools)?;
         self.pools = pools;
+        Ok(())
+    }
+
+    /// A grant is given back only when the node's drain is over: another writer's list must not push it out.
+    fn given_back(&self, store: &Store, pools: &BTreeMap<String, Value>) -> Result<(), String> {
+        let granted = |holder: &Value| -> BTreeSet<String> {
+            let grants = items(holder, "/status/grants").iter();
+            grants.map(|grant| text(grant, "/node").to_owned()).collect()
+        };
+        let now: BTreeSet<String> = pools.values().flat_map(granted).collect();
+        for (label, before) in &self.pools {
+            // A pool that is gone took its grants along; its drains are undone.
+            if !pools.contains_key(label) {
+                continue;
+            }
+            for node in granted(before).difference(&now) {
+                let key =
+                    ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, node);
+                let state = store.object(&key).and_then(|s| s.pointer("/metadata/annotations"));
+                let drain = state.and_then(|all| all[annotation::CURRENT_STATE].as_str());
+                if let Some(drain) = drain.filter(|drain| *drain != annotation::IDLE) {
+                    return Err(format!("{label} forgets the grant of {node}, which is {drain}"));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -125,10 +179,11 @@ impl Invariants {
 
     /// No node is rebooted more often than its goal was set.
     fn reboots(&mut self, name: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
-        let asked = self.goals.min(story.mode_changes);
+        let firmware = u32::from(story.small_card.as_deref() == Some(name));
+        let asked = self.goals.min(story.mode_changes) + firmware;
         match slot.reboots > asked {
             true => Err(format!(
-                "node {name} was rebooted {} times, and its mode was set {asked} times",
+                "node {name} was rebooted {} times, and {asked} goals asked for one",
                 slot.reboots
             )),
             false => Ok(()),

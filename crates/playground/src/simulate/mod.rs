@@ -8,6 +8,7 @@ mod ending;
 mod fate;
 mod faults;
 mod invariants;
+mod mutation;
 mod process;
 mod queue;
 mod report;
@@ -20,6 +21,7 @@ mod watches;
 mod workers;
 
 pub use faults::{Count, Fault, FaultCounts};
+pub use mutation::Mutation;
 pub use report::Report;
 pub use run::script::Script;
 pub use run::{Options, Verdict, run};

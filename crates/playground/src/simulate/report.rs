@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Fewer seeds say nothing about a fault that comes once in a hundred.
-pub const ENOUGH: usize = 500;
+pub const ENOUGH: usize = 100;
 
 /// The classes of cluster sizes that are told apart.
 const SIZES: [(usize, usize, &str); 4] =

@@ -6,6 +6,7 @@ use super::containers::Containers;
 use super::fate::SECOND_OPERATOR;
 use super::faults::{Fault, FaultCounts};
 use super::invariants::Invariants;
+use super::mutation::Mutation;
 use super::queue::{Event, Queue};
 use super::steps::INTRUDER;
 use super::story::Story;
@@ -20,7 +21,7 @@ use crate::install;
 use crate::store::{Store, User};
 use api::Timestamp;
 use fastrand::Rng;
-use host::sim::{Flavour, Machine, SimHost};
+use host::sim::{Flavour, Function, FunctionKind, Machine, SimHost};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -32,12 +33,23 @@ pub struct Options {
     pub faults: BTreeSet<Fault>,
     /// Of those, by number, the ones that do; None for all.
     pub keep: Option<BTreeSet<u32>>,
+    /// A bug of the old operator that the run is to catch.
+    pub mutation: Option<Mutation>,
+    /// Roll a mode out over so many nodes, and draw no story.
+    pub rollout: Option<usize>,
 }
 
 impl Options {
     /// The seed with all faults.
     pub fn new(seed: u64) -> Self {
-        Self { seed, trace: false, faults: Fault::all().collect(), keep: None }
+        Self {
+            seed,
+            trace: false,
+            faults: Fault::all().collect(),
+            keep: None,
+            mutation: None,
+            rollout: None,
+        }
     }
 }
 
@@ -51,6 +63,10 @@ pub struct Verdict {
     pub faults: FaultCounts,
     /// The faults that struck, by number.
     pub strokes: Vec<(u32, Fault)>,
+    /// Simulated time from the first event to the last write.
+    pub took: Duration,
+    /// Writes that our programs sent, by service account.
+    pub writes: BTreeMap<String, u64>,
     /// What was violated; None when all held.
     pub problem: Option<String>,
 }
@@ -74,6 +90,8 @@ pub fn run(options: &Options) -> Verdict {
         events: simulation.events,
         faults: simulation.faults,
         strokes: simulation.strokes,
+        took: simulation.last_write.duration_since(start).unsigned_abs(),
+        writes: simulation.invariants.writes,
         problem,
     }
 }
@@ -112,6 +130,8 @@ pub struct Simulation {
     pub(super) skew: BTreeMap<String, i64>,
     /// Machines that stay down.
     pub(super) lost: BTreeSet<String>,
+    /// Sandboxes that each node has ever had, for the mutation that believes in all of them.
+    pub(super) sandboxes: BTreeMap<String, BTreeSet<String>>,
     /// Pods that nobody scheduled and that were given a device.
     intruders: BTreeSet<String>,
     /// Nodes on whose machine something may have changed in this event.
@@ -122,7 +142,10 @@ impl Simulation {
     fn new(options: &Options, start: Timestamp) -> Self {
         let mut rng = Rng::with_seed(options.seed);
         let fate = Rng::with_seed(rng.u64(..));
-        let story = Story::draw(&mut rng);
+        let story = match options.rollout {
+            Some(nodes) => Story::rollout(nodes),
+            None => Story::draw(&mut rng),
+        };
         let mut store = Store::new(options.seed, start);
         let mut cluster = Cluster::default();
         for (name, machine) in story.machines(&mut rng, start) {
@@ -163,6 +186,7 @@ impl Simulation {
             unheard: BTreeMap::new(),
             skew: BTreeMap::new(),
             lost: BTreeSet::new(),
+            sandboxes: BTreeMap::new(),
             intruders: BTreeSet::new(),
             touched: BTreeSet::new(),
         }
@@ -229,6 +253,16 @@ impl Simulation {
             }
             if faults.contains(&host::sim::Fault::IgnoresKernelArgument) && slot.reboots > 0 {
                 self.faults.mattered(Fault::ArgumentsIgnored);
+            }
+            let machine = slot.kubelet.host.machine();
+            if faults.contains(&host::sim::Fault::IgnoresReboot)
+                && machine.reboot_requested.is_some()
+            {
+                self.faults.mattered(Fault::RebootIgnored);
+            }
+            let stubborn = machine.functions.values().any(ignores_writes);
+            if stubborn && slot.reboots > 0 {
+                self.faults.mattered(Fault::FirmwareIgnored);
             }
         }
     }
@@ -375,4 +409,10 @@ impl Simulation {
             None => SimHost::new(Machine::new(node, Flavour::NoTool, self.now)),
         }
     }
+}
+
+/// True for a card whose firmware forgets at boot what it was told.
+fn ignores_writes(function: &Function) -> bool {
+    let FunctionKind::Physical(part) = &function.kind else { return false };
+    part.firmware.as_ref().is_some_and(|firmware| firmware.ignores_writes)
 }

@@ -2,12 +2,14 @@
 
 use super::fate::SECOND_OPERATOR;
 use super::faults::Fault;
+use super::mutation::Mutation;
 use super::run::Simulation;
-use super::workers::{Taken, Told};
+use super::workers::{Taken, Told, Worker};
 use crate::store::User;
 use api::wire::{Answer, Write};
 use api::{Timestamp, files};
 use host::Host;
+use host::sim::Machine;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -29,14 +31,19 @@ impl Simulation {
         if let Some(slot) = node.as_ref().and_then(|node| self.cluster.nodes.get(node)) {
             slot.kubelet.host.machine().set_clock(local);
             told = Told::by(&slot.kubelet);
+            if self.options.mutation == Some(Mutation::NobodySweeps) {
+                told.remember(self.sandboxes.entry(slot.kubelet.node.clone()).or_default());
+            }
             before = Some((slot.kubelet.host.changes(), slot.kubelet.host.read(files::OFFER).ok()));
             if self.strikes(Fault::CrashAtPrimitive, 60) {
                 crash_at = Some((self.fate.u64(1..400), self.fate.bool()));
             }
         }
+        let lie = self.mutate(process, |mutation, machine| mutation.before_step(machine)).flatten();
         let Some(worker) = self.containers.workers.get_mut(process) else { return };
         let taken = worker.step(&told, crash_at, local);
         let name = worker.name();
+        self.mutate(process, |mutation, machine| mutation.after_step(machine, lie));
         self.touched.extend(node.clone());
         let now = node
             .as_ref()
@@ -56,6 +63,20 @@ impl Simulation {
         }
     }
 
+    /// Lets the mutation at the machine of a process, where there is one.
+    fn mutate<T>(&self, process: &str, act: impl FnOnce(Mutation, &mut Machine) -> T) -> Option<T> {
+        let mutation = self.options.mutation?;
+        let Worker::Daemon(daemon) = self.containers.workers.get(process)? else { return None };
+        let slot = self.cluster.nodes.get(daemon.node())?;
+        Some(act(mutation, &mut slot.kubelet.host.machine()))
+    }
+
+    /// The boot of the node that a process runs on, as a daemon.
+    pub(super) fn boot_of(&self, process: &str) -> Option<String> {
+        let node = self.containers.workers.get(process)?.node()?;
+        Some(self.cluster.nodes.get(node)?.kubelet.host.machine().boot_id.clone())
+    }
+
     fn kill(&mut self, process: &str, line: &str) {
         self.trace.line(self.now, line);
         self.containers.crash(process, "killed");
@@ -64,7 +85,11 @@ impl Simulation {
 
     /// The writes of a step, and what it learns of them.
     fn carry_on(&mut self, process: &str, name: &str, node: Option<&str>, mut taken: Taken) {
-        if let Some((node, lists)) = taken.lists.take() {
+        if let Some((node, mut lists)) = taken.lists.take() {
+            let slot = self.cluster.nodes.get(&node);
+            if let Some((mutation, slot)) = self.options.mutation.zip(slot) {
+                mutation.list(&mut lists, slot.kubelet.devices.given());
+            }
             self.containers.lists.entry(node).or_default().extend(lists);
             self.wake_cluster(self.now + Duration::from_millis(10));
         }
@@ -82,7 +107,14 @@ impl Simulation {
                 self.kill(process, &format!("{name} dies between two writes"));
                 return;
             }
-            let answer = self.write(&user, write, taken.manager);
+            let mut mutated = None;
+            if let Some(mutation) = self.options.mutation {
+                mutation.write(mutated.insert(write.clone()));
+            }
+            let mut answer = self.write(&user, mutated.as_ref().unwrap_or(write), taken.manager);
+            if let Some(mutation) = self.options.mutation {
+                mutation.answer(self.boot_of(process).as_deref(), &mut answer);
+            }
             self.trace
                 .line(self.now, &format!("{name} writes {}: {}", describe(write), short(&answer)));
             if process == SECOND_OPERATOR {

@@ -85,7 +85,7 @@ impl Simulation {
         }
         let news = informer.deliver(&mut self.store, &user, self.now);
         let kind = informer.kind;
-        let Some(news) = news else {
+        let Some(mut news) = news else {
             if !informer.is_listed() {
                 informer.scheduled = true;
                 let at = self.now + Duration::from_secs(1);
@@ -97,6 +97,9 @@ impl Simulation {
             News::Listed(objects) => objects.len(),
             News::Events(events) => events.len(),
         };
+        if let Some(mutation) = self.options.mutation {
+            mutation.hear(self.boot_of(process).as_deref(), &mut news);
+        }
         let Some(worker) = self.containers.workers.get_mut(process) else { return };
         self.trace.line(
             self.now,

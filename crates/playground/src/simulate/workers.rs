@@ -335,6 +335,12 @@ impl Told {
     pub fn by(kubelet: &Kubelet) -> Self {
         Self { given: kubelet.devices.given().to_vec(), sandboxes: kubelet.sandboxes() }
     }
+
+    /// Tells of every sandbox that there ever was.
+    pub fn remember(&mut self, ever: &mut BTreeSet<String>) {
+        ever.extend(self.sandboxes.iter().cloned());
+        self.sandboxes.clone_from(ever);
+    }
 }
 
 /// What PodResources would list.

@@ -1,0 +1,225 @@
+//! Ten and more bugs of the operator that we replace, put back one at a time: each must be caught by the invariants.
+//!
+//! A mutation changes data at the seams, what a step is shown and what becomes of its writes. No product code knows
+//! of it, so that what is proved is the simulation's eye and not a switch of ours.
+
+use super::process::News;
+use super::story::STAGED;
+use crate::cluster::devices::{DeviceLists, Given};
+use crate::cluster::objects::{self, text};
+use api::wire::{Answer, Write};
+use api::{RdmaMode, annotation, files, names};
+use host::sim::Machine;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// What was booked before this boot is forgotten, on the host and in the API (pains 1 and 19).
+    NoLedger,
+    /// A pool without `maxUnavailable` is shown as one of 100 % (spec/operator.md 3.6).
+    UnlimitedWhenUnset,
+    /// The mode that the kernel reports is that of the command line (pain 1).
+    CommandLineMode,
+    /// Updates carry no resourceVersion, so that the last writer wins (pain 2, parallel drains).
+    LostCompareAndSwap,
+    /// Who holds a device in an init container is not seen by the drain (pain 2).
+    PrefixOnlyDrain,
+    /// A cordon is not told from our own, and undone at the end (pain 2).
+    TakesOthersCordon,
+    /// Our own cordon is not known again, and stays (pain 2).
+    ForgetsCordon,
+    /// The drain is always complete: the reboot does not wait for it (pain 1, `handleDrain`).
+    RebootsUndrained,
+    /// Devices that pods hold are not listed: capacity falls when the plugin lists anew (pains 5 and 11).
+    HeldDevicesVanish,
+    /// The status looks other than it was written, so that it is written for ever (pains 2 and 25).
+    WritesUnread,
+    /// The container runtime is believed to know every sandbox that there ever was: what an unclean DEL left stays (pain 4).
+    NobodySweeps,
+}
+
+/// Every mutation with its name.
+const NAMES: [(Mutation, &str); 11] = [
+    (Mutation::NoLedger, "no ledger"),
+    (Mutation::UnlimitedWhenUnset, "unlimited when unset"),
+    (Mutation::CommandLineMode, "command line instead of effective mode"),
+    (Mutation::LostCompareAndSwap, "lost compare-and-swap"),
+    (Mutation::PrefixOnlyDrain, "prefix-only drain"),
+    (Mutation::TakesOthersCordon, "takes others' cordons for its own"),
+    (Mutation::ForgetsCordon, "forgets its own cordon"),
+    (Mutation::RebootsUndrained, "reboots undrained"),
+    (Mutation::HeldDevicesVanish, "held devices vanish"),
+    (Mutation::WritesUnread, "writes what is so already"),
+    (Mutation::NobodySweeps, "nobody sweeps"),
+];
+
+impl Mutation {
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.iter().map(|(mutation, _)| *mutation)
+    }
+
+    /// The mutation of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, other)| *other == name).map(|(mutation, _)| *mutation)
+    }
+
+    /// What a watch brings to a process; on a node, this is its boot.
+    pub(super) fn hear(self, boot: Option<&str>, news: &mut News) {
+        match news {
+            News::Listed(objects) => objects.iter_mut().for_each(|object| self.show(boot, object)),
+            News::Events(events) => {
+                let objects = events.iter_mut().filter_map(|event| event.get_mut("object"));
+                objects.for_each(|object| self.show(boot, object));
+            }
+        }
+    }
+
+    /// What the API answers to a write holds the object too.
+    pub(super) fn answer(self, boot: Option<&str>, answer: &mut Answer) {
+        if let Answer::Done(object) = answer {
+            self.show(boot, object);
+        }
+    }
+
+    fn show(self, boot: Option<&str>, object: &mut Value) {
+        // Items of a list carry no kind, so the object is told by what only its kind has.
+        let operator = boot.is_none();
+        match self {
+            Self::NoLedger => {
+                if let (Some(boot), Some(records)) = (boot, object.pointer_mut("/status/reboots")) {
+                    forget(records, boot);
+                }
+            }
+            Self::UnlimitedWhenUnset if operator && is_pool(object) => {
+                if object["spec"].get("maxUnavailable").is_none_or(Value::is_null) {
+                    object["spec"]["maxUnavailable"] = json!("100%");
+                }
+            }
+            Self::PrefixOnlyDrain if operator => hide_holders(object),
+            Self::TakesOthersCordon if operator => {
+                let ours = annotations(object, annotation::CORDONED_BY_US).is_some();
+                let spec = object.get_mut("spec").and_then(Value::as_object_mut);
+                if let Some(spec) = spec.filter(|_| !ours) {
+                    spec.remove("unschedulable");
+                }
+            }
+            Self::ForgetsCordon if operator => {
+                let all =
+                    object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+                all.and_then(|all| all.remove(annotation::CORDONED_BY_US));
+            }
+            Self::RebootsUndrained if !operator && is_state(object) => {
+                object["metadata"]["annotations"][annotation::CURRENT_STATE] =
+                    annotation::DRAIN_COMPLETE.into();
+            }
+            Self::WritesUnread if !operator && is_state(object) => {
+                if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                    status.remove("interfaces");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What becomes of a write.
+    pub(super) fn write(self, write: &mut Write) {
+        let Write::Update { object, .. } = write else { return };
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata.filter(|_| self == Self::LostCompareAndSwap) {
+            metadata.remove("resourceVersion");
+        }
+    }
+
+    /// The machine as a daemon's step is to find it. Answers the mode that it has in truth.
+    pub(super) fn before_step(self, machine: &mut Machine) -> Option<RdmaMode> {
+        match self {
+            Self::NoLedger => {
+                let boot = machine.boot_id.clone();
+                if let Some(file) = machine.files.get_mut(files::REBOOTS) {
+                    let mut records: Value = serde_json::from_slice(file).unwrap_or_default();
+                    forget(&mut records, &boot);
+                    *file = records.to_string().into_bytes();
+                }
+                None
+            }
+            Self::CommandLineMode => {
+                let truth = machine.rdma.mode?;
+                machine.rdma.mode = Some(mode_of_command_line(machine));
+                Some(truth)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends the lie, unless the step has changed the mode.
+    pub(super) fn after_step(self, machine: &mut Machine, truth: Option<RdmaMode>) {
+        if truth.is_some() && machine.rdma.mode == Some(mode_of_command_line(machine)) {
+            machine.rdma.mode = truth;
+        }
+    }
+
+    /// What a plugin tells the kubelet.
+    pub(super) fn list(self, lists: &mut DeviceLists, given: &[Given]) {
+        if self != Self::HeldDevicesVanish {
+            return;
+        }
+        let held: BTreeSet<&String> = given.iter().flat_map(|given| &given.ids).collect();
+        for devices in lists.iter_mut().filter_map(|(_, devices)| devices.as_mut()) {
+            devices.retain(|device| !held.contains(&device.id));
+        }
+    }
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(mutation, _)| mutation == self).map(|(_, name)| *name);
+        f.write_str(name.unwrap_or_default())
+    }
+}
+
+/// Leaves of a ledger what was asked for in this boot.
+fn forget(records: &mut Value, boot: &str) {
+    if let Some(records) = records.as_array_mut() {
+        records.retain(|record| text(record, "/bootIdBefore") == boot);
+    }
+}
+
+fn is_pool(object: &Value) -> bool {
+    object.pointer("/spec/rdmaMode").is_some()
+}
+
+fn is_state(object: &Value) -> bool {
+    annotations(object, annotation::CURRENT_STATE).is_some()
+        || text(object, "/kind") == names::NODE_STATE
+}
+
+fn annotations<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
+    object.pointer("/metadata/annotations")?.get(key)
+}
+
+/// The drain of upstream reads the requests of ordinary containers only.
+fn hide_holders(object: &mut Value) {
+    let is_hidden = |name: &str| name.starts_with(STAGED);
+    if is_hidden(objects::name(object)) {
+        for list in ["/spec/containers", "/spec/initContainers"] {
+            let containers = object.pointer_mut(list).and_then(Value::as_array_mut);
+            containers.into_iter().flatten().for_each(|container| {
+                container["resources"] = json!({});
+            });
+        }
+    }
+    if let Some(holders) = object.pointer_mut("/status/holders").and_then(Value::as_array_mut) {
+        holders.retain(|holder| !is_hidden(text(holder, "/pod")));
+    }
+}
+
+fn mode_of_command_line(machine: &Machine) -> RdmaMode {
+    let words = machine.kernel_arguments.iter();
+    let values = words.filter_map(|word| word.strip_prefix("ib_core.netns_mode="));
+    match values.last() {
+        Some("0") => RdmaMode::Exclusive,
+        _ => RdmaMode::Shared,
+    }
+}
