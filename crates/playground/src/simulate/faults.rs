@@ -93,11 +93,8 @@ impl Fault {
 
     /// True for what does not pass: a node that it strikes may never reach its goal, if only it says why.
     pub fn lasts(self) -> bool {
-        match self {
-            Self::StaysDown | Self::ArgumentsIgnored | Self::StuckBudget => true,
-            Self::FirmwareIgnored | Self::RebootIgnored => true,
-            _ => false,
-        }
+        let deaf = matches!(self, Self::FirmwareIgnored | Self::RebootIgnored);
+        deaf || matches!(self, Self::StaysDown | Self::ArgumentsIgnored | Self::StuckBudget)
     }
 }
 

@@ -92,10 +92,8 @@ impl Mutation {
                     forget(records, boot);
                 }
             }
-            Self::UnlimitedWhenUnset if operator && is_pool(object) => {
-                if object["spec"].get("maxUnavailable").is_none_or(Value::is_null) {
-                    object["spec"]["maxUnavailable"] = json!("100%");
-                }
+            Self::UnlimitedWhenUnset if operator && has_no_limit(object) => {
+                object["spec"]["maxUnavailable"] = json!("100%");
             }
             Self::PrefixOnlyDrain if operator => hide_holders(object),
             Self::TakesOthersCordon if operator => {
@@ -186,8 +184,10 @@ fn forget(records: &mut Value, boot: &str) {
     }
 }
 
-fn is_pool(object: &Value) -> bool {
-    object.pointer("/spec/rdmaMode").is_some()
+/// A pool that asks for a mode and does not say how many nodes at a time.
+fn has_no_limit(object: &Value) -> bool {
+    let limit = object.pointer("/spec/maxUnavailable");
+    object.pointer("/spec/rdmaMode").is_some() && limit.is_none_or(Value::is_null)
 }
 
 fn is_state(object: &Value) -> bool {
@@ -217,8 +217,8 @@ fn hide_holders(object: &mut Value) {
 
 fn mode_of_command_line(machine: &Machine) -> RdmaMode {
     let words = machine.kernel_arguments.iter();
-    let values = words.filter_map(|word| word.strip_prefix("ib_core.netns_mode="));
-    match values.last() {
+    let mut values = words.filter_map(|word| word.strip_prefix("ib_core.netns_mode="));
+    match values.next_back() {
         Some("0") => RdmaMode::Exclusive,
         _ => RdmaMode::Shared,
     }
