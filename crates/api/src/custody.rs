@@ -53,6 +53,8 @@ pub struct OfferedDevice {
 pub enum OfferState {
     /// Healthy for the kubelet.
     Ready,
+    /// It was offered in an earlier boot and was not found right in this one yet; Unhealthy for the kubelet.
+    Unverified { because: String },
     /// Ours to change now; Unhealthy for the kubelet.
     Withdrawn { because: String },
     /// Not usable; Unhealthy for the kubelet.

@@ -15,6 +15,9 @@ pub const OVS_NETWORK: &str = "OVSNetwork";
 pub const OPERATOR_CONFIG: &str = "SriovOperatorConfig";
 pub const NETWORK_ATTACHMENT: &str = "NetworkAttachmentDefinition";
 
+/// Key of the taint of a node whose devices were not verified since its boot (ours).
+pub const NOT_READY: &str = "ironrail.dev/not-ready";
+
 /// The namespace that the manifests install into; at run time it comes from `NAMESPACE`.
 pub const NAMESPACE: &str = "sriov-network-operator";
 /// Name of the one SriovOperatorConfig that is acted on.

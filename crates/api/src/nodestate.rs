@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub type SriovNetworkNodeState = Object<NodeStateSpec, NodeStateStatus>;
 
+/// Holders listed in a status, which has a bounded size; a node with more VFs in use has more.
+pub const HOLDERS_LISTED: usize = 256;
+
 /// What the operator wants of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -137,9 +140,25 @@ pub struct NodeStateStatus {
     /// The reboot ledger's mirror: reboots that were asked for, and what came of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reboots: Vec<RebootRecord>,
+    /// While the node is drained: what has to become free, and whether anybody could still be given it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
     /// The RDMA mode that the node had when we first saw it; restored when no pool asks for a mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_rdma_mode: Option<RdmaMode>,
+}
+
+/// What the daemon says to a drain that is under way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DrainStatus {
+    /// The devices are withdrawn, the device plugin knows, and `Node.status.allocatable` shows it: no pod is given one any
+    /// more, so that those who hold one can be sent away.
+    #[serde(skip_serializing_if = "is_false")]
+    pub fenced: bool,
+    /// The devices that pods hold and that are in the way of a change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
 }
 
 /// One blocker as users read it.

@@ -51,6 +51,9 @@ pub struct PolicySpec {
     pub allow_lifeline: bool,
     #[serde(skip_serializing_if = "Bridge::is_empty")]
     pub bridge: Bridge,
+    /// True: the nodes of the policy carry the taint `ironrail.dev/not-ready` from a boot until they are verified (ours).
+    #[serde(skip_serializing_if = "is_false")]
+    pub taint_until_ready: bool,
 }
 
 /// Which PFs of a node; the non-empty parts must all hold. All empty matches nothing.

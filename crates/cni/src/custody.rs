@@ -108,6 +108,9 @@ pub fn refuse_unless_offered(call: &Call, device: &str) -> Result<(), Failure> {
     for offered in devices().filter(|offered| offered.pci.to_string() == device) {
         match &offered.state {
             OfferState::Ready => return Ok(()),
+            OfferState::Unverified { because } => {
+                reason = format!("it is not verified since the boot, {because}")
+            }
             OfferState::Withdrawn { because } => reason = format!("it is withdrawn, {because}"),
             OfferState::Broken { because } => reason = format!("it is broken, {because}"),
         }

@@ -6,7 +6,7 @@ use crate::status::{self, Progress};
 use crate::sweep::Finding;
 use crate::world::NodeWorld;
 use api::inventory::Inventory;
-use api::nodestate::{NodeStateStatus, RebootOutcome, SriovNetworkNodeState};
+use api::nodestate::{DrainStatus, NodeStateStatus, RebootOutcome, SriovNetworkNodeState};
 use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
 use api::{Timestamp, annotation, names};
 use planner::lifeline::Notice;
@@ -23,6 +23,8 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Report {
     pub progress: Progress,
+    /// What the operator's drain is told; None while there is none.
+    pub drain: Option<DrainStatus>,
     /// None when the node could not be observed.
     pub inventory: Option<Inventory>,
     /// What is asked of the operator; None leaves it as it is.
@@ -49,7 +51,8 @@ pub fn outcome(
         // Nothing is known that the API does not know already.
         return Outcome { writes: Vec::new(), look_again: Some(now) };
     }
-    let new = status::status(state, report.inventory.as_ref(), &report.progress, now);
+    let mut new = status::status(state, report.inventory.as_ref(), &report.progress, now);
+    new.drain.clone_from(&report.drain);
     let mut writes = Vec::new();
     if !status::stands(&state.status, &new) {
         let object = status::object(state, &new);

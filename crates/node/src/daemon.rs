@@ -6,7 +6,7 @@
 use crate::commit::{self, Report};
 use crate::failures::{Failed, Failures};
 use crate::holders::Confirmed;
-use crate::offer::{self, Withdrawn};
+use crate::offer::{self, Against, Withdrawn};
 use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
 use crate::sweep::{self, Evidence, Finding, Sweeper};
@@ -14,10 +14,11 @@ use crate::world::NodeWorld;
 use crate::{apply, boot, custody, ledger};
 use api::custody::Holder;
 use api::inventory::Inventory;
-use api::nodestate::{RebootRecord, SriovNetworkNodeState};
+use api::nodestate::{DrainStatus, HOLDERS_LISTED, RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
 use host::{Host, Refusal, autoprobe};
+use planner::action::RebootReason;
 use planner::lifeline::{self, Notice};
 use planner::order::Leave;
 use planner::{Action, Blocker, Desired, Lane, Permission, Plan, Step, Turn, audit};
@@ -261,17 +262,24 @@ impl Work<'_> {
         if plan.ledger != seen.on_host {
             ledger::write(self.host, &plan.ledger)?;
         }
-        // The first offer of a boot waits until the VFs are made: an empty one would take the node's capacity away.
-        if seen.offer.is_none() && busy {
+        let boot_id = &seen.inventory.boot_id;
+        let status = &self.state.status;
+        // At boot the VFs are still to be made, or to be looked at: what was offered before is listed, and not given.
+        let before = match &seen.offer {
+            Some(offer) => Some(offer.clone()),
+            None => offer::of_the_boot_before(&self.desired, status, boot_id, self.prefix),
+        };
+        // Where nothing is known of before, an empty offer would take the node's capacity away.
+        if before.is_none() && busy {
             return Ok(false);
         }
         let next = offer::offer(
-            seen.offer.as_ref(),
+            before.as_ref(),
             seen.sequence,
             &self.desired,
             &seen.inventory,
             self.prefix,
-            &withdrawn(plan),
+            &against(plan),
         );
         let differs = seen.offer.as_ref() != Some(&next);
         if differs {
@@ -337,7 +345,22 @@ impl Work<'_> {
         ledger::write(self.host, &closed).is_ok().then_some(closed)
     }
 
+    /// What a drain that is under way is told: which held devices are in the way of the plan, and whether any device of it
+    /// can still be given away. Holders were read when it was seen that none can.
+    fn drain(&self, seen: &Seen, plan: &Plan) -> Option<DrainStatus> {
+        let open =
+            |device: &PciAddress| seen.offered.contains(device) || seen.counted.contains(device);
+        let in_the_way = |holder: &&Holder| {
+            holder.device.parse().is_ok_and(|device: PciAddress| plan.withdraw.contains(&device))
+        };
+        let holders = seen.inventory.holders.iter().filter(in_the_way);
+        let devices = holders.map(|holder| holder.device.clone()).take(HOLDERS_LISTED).collect();
+        let fenced = !plan.withdraw.iter().any(open);
+        self.turn.has_come().then_some(DrainStatus { fenced, devices })
+    }
+
     fn report(&self, seen: Seen, plan: &Plan, failed: &Failed) -> Report {
+        let drain = self.drain(&seen, plan);
         let mut inventory = seen.inventory;
         inventory.reboots = match planner::order::reboot_of(&plan.steps) {
             // What is booked for the reboot that is still to come stays booked.
@@ -351,6 +374,7 @@ impl Work<'_> {
                 problems: self.desired.problems.clone(),
                 errors: failed.values().cloned().collect(),
             },
+            drain,
             inventory: Some(inventory),
             request: Some(plan.request),
             first_tell: false,
@@ -365,6 +389,16 @@ impl Work<'_> {
 /// Puts back what an operation that was killed half-way holds. Nobody else is at work now.
 fn put_right(host: &dyn Host) -> Result<(), Refusal> {
     autoprobe::held(host)?.iter().try_for_each(|pf| autoprobe::restore(host, pf))
+}
+
+fn against(plan: &Plan) -> Against {
+    let mode = plan.blockers.iter().find_map(|blocker| match blocker {
+        Blocker::RebootDidNotHelp { reason: RebootReason::RdmaMode, expected, found, .. } => Some(
+            format!("the node was rebooted for RDMA mode {expected} and came back with {found}"),
+        ),
+        _ => None,
+    });
+    Against { withdrawn: withdrawn(plan), mode }
 }
 
 /// Why each device is withdrawn: because of the first step that touches it, or of the drain that is under way.
@@ -437,6 +471,7 @@ impl Report {
     fn blind(why: impl Into<String>) -> Self {
         Self {
             progress: Progress::broken(why),
+            drain: None,
             inventory: None,
             request: None,
             first_tell: false,

@@ -209,6 +209,7 @@ impl Life {
         if let Taken::New(offer) = give::take_offer(&self.host, &boot_id, self.in_force.as_ref()) {
             let state = |device: &api::custody::OfferedDevice| match &device.state {
                 api::custody::OfferState::Ready => "ready",
+                api::custody::OfferState::Unverified { .. } => "unverified",
                 api::custody::OfferState::Withdrawn { .. } => "withdrawn",
                 api::custody::OfferState::Broken { .. } => "broken",
             };
@@ -299,6 +300,10 @@ fn status_line(state: &Value) -> String {
     for blocker in status["blockers"].as_array().into_iter().flatten() {
         line.push_str(&format!(", {}", blocker["reason"].as_str().unwrap()));
     }
+    if status["drain"]["fenced"] == true {
+        let devices = status["drain"]["devices"].as_array().cloned().unwrap_or_default();
+        line.push_str(&format!(", fenced with {} held", devices.len()));
+    }
     for record in status["reboots"].as_array().into_iter().flatten() {
         let outcome = record["outcome"]["state"].as_str().unwrap();
         line.push_str(&format!(", reboot {} {outcome}", record["attempt"]));
@@ -334,17 +339,19 @@ fn a_mode_change_takes_one_drain_and_one_reboot() {
         operator: Draining
         plugin: offer 1 []
         kubelet: allocatable {}
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held
         operator: DrainComplete
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending
         event RebootNode: rebooting for RdmaMode exclusive
         the machine boots
-        status Succeeded, rdma exclusive, 0 vfs, reboot 1 helped
+        status Succeeded, rdma exclusive, 0 vfs, fenced with 0 held, reboot 1 helped
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 []
+        status Succeeded, rdma exclusive, 0 vfs, reboot 1 helped
     "#]]);
 }
 
@@ -405,16 +412,18 @@ fn more_vfs_while_a_pod_holds_one_wait_for_the_drain() {
         SriovNetworkNodeState desired-state := Drain_Required
         Node state := Drain_Required
         operator: Draining
+        status InProgress, rdma shared, 2 vfs, DeviceHeld, WaitingForDrain
         operator: DrainComplete
         plugin: offer 2 [withdrawn withdrawn]
         kubelet: allocatable {"openshift.io/rdma_vf":"0"}
-        status Succeeded, rdma shared, 4 vfs
+        status Succeeded, rdma shared, 4 vfs, fenced with 0 held
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 4 [ready ready ready ready]
         kubelet: allocatable {"openshift.io/rdma_vf":"4"}
+        status Succeeded, rdma shared, 4 vfs
     "#]]);
     assert_eq!(life.machine_says().1, 4);
     life.assert_quiet();
@@ -511,17 +520,19 @@ fn removing_policy_and_pool_brings_the_node_back_to_where_it_started() {
         operator: Draining
         plugin: offer 2 []
         kubelet: allocatable {}
+        status InProgress, rdma exclusive, 4 vfs, WaitingForDrain, WaitingForReboot, fenced with 0 held, reboot 1 helped
         operator: DrainComplete
-        status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, reboot 1 helped, reboot 1 pending
-        status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, reboot 1 helped, reboot 1 pending
+        status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, fenced with 0 held, reboot 1 helped, reboot 1 pending
+        status InProgress, rdma exclusive, 4 vfs, WaitingForReboot, fenced with 0 held, reboot 1 helped, reboot 1 pending
         event RebootNode: rebooting for RdmaMode shared
         the machine boots
-        status Succeeded, rdma shared, 0 vfs, reboot 1 helped, reboot 1 helped
+        status Succeeded, rdma shared, 0 vfs, fenced with 0 held, reboot 1 helped, reboot 1 helped
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 []
+        status Succeeded, rdma shared, 0 vfs, reboot 1 helped, reboot 1 helped
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 3));
     assert!(life.host.read(api::files::MODPROBE).is_err());
@@ -542,12 +553,13 @@ fn a_reboot_that_did_not_help_is_not_asked_for_again() {
     life.told.drain(..life.told.iter().position(|line| line == "the machine boots").unwrap());
     life.tell(expect![[r#"
         the machine boots
-        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, fenced with 0 held, reboot 1 didNotHelp, error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 []
+        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 2));
     life.assert_quiet();
@@ -576,17 +588,19 @@ fn a_person_may_have_a_closed_reboot_tried_once_more() {
         SriovNetworkNodeState desired-state := Reboot_Required
         Node state := Reboot_Required
         operator: Draining
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held, reboot 1 didNotHelp
         operator: DrainComplete
-        status InProgress, rdma shared, 0 vfs, reboot 1 didNotHelp, reboot 1 pending
-        status InProgress, rdma shared, 0 vfs, reboot 1 didNotHelp, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 didNotHelp, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 didNotHelp, reboot 1 pending
         event RebootNode: rebooting for RdmaMode exclusive
         the machine boots
-        status Succeeded, rdma exclusive, 0 vfs, reboot 1 didNotHelp, reboot 1 helped
+        status Succeeded, rdma exclusive, 0 vfs, fenced with 0 held, reboot 1 didNotHelp, reboot 1 helped
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 []
+        status Succeeded, rdma exclusive, 0 vfs, reboot 1 didNotHelp, reboot 1 helped
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 0, 3));
     life.assert_quiet();
@@ -608,10 +622,11 @@ fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
         operator: Draining
         plugin: offer 1 []
         kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, WaitingForReboot, fenced with 0 held
         operator: DrainComplete
-        status InProgress, rdma shared, 0 vfs, WaitingForReboot, reboot 0 pending
-        status InProgress, rdma shared, 0 vfs, WaitingForReboot, reboot 0 pending
-        status Failed, rdma shared, 0 vfs, WaitingForReboot, RebootDisabled, reboot 0 pending, error: the node is drained and prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 0 pending
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 0 pending
+        status Failed, rdma shared, 0 vfs, WaitingForReboot, RebootDisabled, fenced with 0 held, reboot 0 pending, error: the node is drained and prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: the node is drained and prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 1));
@@ -621,13 +636,14 @@ fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
     life.plugin = true;
     life.settle();
     life.tell(expect![[r#"
-        status Succeeded, rdma exclusive, 2 vfs, reboot 0 helped
+        status Succeeded, rdma exclusive, 2 vfs, fenced with 0 held, reboot 0 helped
         event SyncStatusChanged: Status changed from: Failed to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 [ready ready]
         kubelet: allocatable {"openshift.io/rdma_vf":"2"}
+        status Succeeded, rdma exclusive, 2 vfs, reboot 0 helped
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 2, 2));
     life.assert_quiet();
@@ -663,18 +679,20 @@ fn firmware_and_mode_take_one_drain_and_one_reboot() {
         operator: Draining
         plugin: offer 1 []
         kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held
         operator: DrainComplete
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending, reboot 1 pending
         event RebootNode: rebooting for RdmaMode exclusive and Firmware 0000:03:00.0 SRIOV_EN=True NUM_OF_VFS=4
         the machine boots
-        status Succeeded, rdma exclusive, 4 vfs, reboot 1 helped, reboot 1 helped
+        status Succeeded, rdma exclusive, 4 vfs, fenced with 0 held, reboot 1 helped, reboot 1 helped
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 [ready ready ready ready]
         kubelet: allocatable {"openshift.io/rdma_vf":"4"}
+        status Succeeded, rdma exclusive, 4 vfs, reboot 1 helped, reboot 1 helped
     "#]]);
     let vfs = life.host.machine().vfs_of(&"0000:03:00.0".parse().unwrap()).len();
     assert_eq!((life.machine_says().0, vfs), (Some(api::RdmaMode::Exclusive), 4));
@@ -700,12 +718,13 @@ fn firmware_that_ignores_the_write_is_rebooted_for_once_and_named() {
     life.told.drain(..life.told.iter().position(|line| line == "the machine boots").unwrap());
     life.tell(expect![[r#"
         the machine boots
-        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring firmware setting: expected 0000:09:00.0 SRIOV_EN=True NUM_OF_VFS=4, found SRIOV_EN=True (next boot True), NUM_OF_VFS=2 (next boot 4), after firmware by mstconfig; no further reboot for this: the server may need a cold power cycle (power off and on, not only a reboot), then annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, fenced with 0 held, reboot 1 didNotHelp, error: a reboot did not bring firmware setting: expected 0000:09:00.0 SRIOV_EN=True NUM_OF_VFS=4, found SRIOV_EN=True (next boot True), NUM_OF_VFS=2 (next boot 4), after firmware by mstconfig; no further reboot for this: the server may need a cold power cycle (power off and on, not only a reboot), then annotate the node with ironrail.dev/retry-reboot=<a new value>
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: a reboot did not bring firmware setting: expected 0000:09:00.0 SRIOV_EN=True NUM_OF_VFS=4, found SRIOV_EN=True (next boot True), NUM_OF_VFS=2 (next boot 4), after firmware by mstconfig; no further reboot for this: the server may need a cold power cycle (power off and on, not only a reboot), then annotate the node with ironrail.dev/retry-reboot=<a new value>
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 []
+        status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring firmware setting: expected 0000:09:00.0 SRIOV_EN=True NUM_OF_VFS=4, found SRIOV_EN=True (next boot True), NUM_OF_VFS=2 (next boot 4), after firmware by mstconfig; no further reboot for this: the server may need a cold power cycle (power off and on, not only a reboot), then annotate the node with ironrail.dev/retry-reboot=<a new value>
     "#]]);
     assert_eq!(life.machine_says().2, 2);
     life.assert_quiet();
@@ -725,19 +744,21 @@ fn firmware_that_refuses_the_write_keeps_nobody_from_the_mode() {
         operator: Draining
         plugin: offer 1 []
         kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held
         operator: DrainComplete
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending, reboot 1 pending
-        status InProgress, rdma shared, 0 vfs, reboot 1 refused
-        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 refused
+        status Failed, rdma shared, 0 vfs, FirmwareRefused, fenced with 0 held, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
-        status Failed, rdma shared, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status Failed, rdma shared, 0 vfs, FirmwareRefused, fenced with 0 held, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
         event RebootNode: rebooting for RdmaMode exclusive
         the machine boots
-        status Failed, rdma exclusive, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 helped, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status Failed, rdma exclusive, 0 vfs, FirmwareRefused, fenced with 0 held, reboot 1 refused, reboot 1 helped, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
         plugin: offer 1 []
+        status Failed, rdma exclusive, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 helped, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
     "#]]);
     assert_eq!((life.machine_says().0, life.machine_says().2), (Some(api::RdmaMode::Exclusive), 2));
     life.assert_quiet();
@@ -793,8 +814,8 @@ fn without_the_ledger_on_the_disk_there_is_no_reboot_and_a_sentence() {
         life.turn(&life.host.clone());
     }
     life.tell(expect![[r#"
-        status InProgress, rdma shared, 0 vfs, reboot 1 pending
-        status Failed, rdma shared, 0 vfs, LedgerNotWritten, reboot 1 pending, error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending
+        status Failed, rdma shared, 0 vfs, LedgerNotWritten, fenced with 0 held, reboot 1 pending, error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device
     "#]]);
     assert_eq!(life.machine_says().2, 1);
@@ -965,6 +986,35 @@ fn a_card_by_which_the_host_lives_gets_vfs_with_its_link_up_and_an_event() {
     life.assert_quiet();
 }
 
+/// The power goes and comes back; the kubelet says what it said, until its device plugin has registered again.
+fn power_cut(life: &mut Life) {
+    life.host.machine().boot();
+    life.stop_plugin();
+    life.plugin = true;
+    life.pods.clear();
+    life.told.push("the power is cut".to_owned());
+}
+
+#[test]
+fn after_a_power_cut_devices_are_listed_at_once_and_ready_only_when_they_are_verified() {
+    let mut life = settled("", 2);
+    power_cut(&mut life);
+    life.settle();
+    life.tell(expect![[r#"
+        the power is cut
+        status InProgress, rdma shared, 0 vfs
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        plugin: offer 1 [unverified unverified]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        plugin: offer 2 [unverified unverified]
+        status Succeeded, rdma shared, 2 vfs
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        plugin: offer 3 [ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"2"}
+    "#]]);
+    life.assert_quiet();
+}
+
 #[test]
 fn what_cuts_the_host_off_is_refused_until_the_policy_allows_it_and_its_end_goes_the_same_way() {
     let mut life = bonded();
@@ -1008,5 +1058,74 @@ fn what_cuts_the_host_off_is_refused_until_the_policy_allows_it_and_its_end_goes
         event LifelineCut: set eswitch mode 0000:03:00.0 legacy: mlx5_core sets the PF's own interface up anew for it, and this host has its default route over enp3s0, bond0; the policy that it had allowed it
     "#]]);
     assert_eq!(card_says(&life), ("legacy 0".to_owned(), "4".to_owned()));
+    life.assert_quiet();
+}
+
+#[test]
+fn a_device_plugin_that_runs_before_the_vfs_are_made_lists_them_unhealthy() {
+    let mut life = settled("", 2);
+    power_cut(&mut life);
+    life.host.machine().faults.insert(Fault::VfCountBusy);
+    life.settle();
+    life.tell(expect![[r#"
+        the power is cut
+        status InProgress, rdma shared, 0 vfs
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        plugin: offer 1 [unverified unverified]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status Failed, rdma shared, 0 vfs, error: cannot set 2 VFs on 0000:03:00.0: write 2 to /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs: device or resource busy
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot set 2 VFs on 0000:03:00.0: write 2 to /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs: device or resource busy
+    "#]]);
+    life.host.machine().faults.clear();
+    life.host.machine().clock += Duration::from_secs(600);
+    life.settle();
+    life.tell(expect![[r#"
+        plugin: offer 2 [unverified unverified]
+        status Succeeded, rdma shared, 2 vfs
+        event SyncStatusChanged: Status changed from: Failed to: Succeeded
+        plugin: offer 3 [ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"2"}
+    "#]]);
+}
+
+#[test]
+fn vfs_for_rdma_stay_broken_where_the_reboot_did_not_bring_the_mode() {
+    let mut life = Life::worker();
+    life.wants("", 2);
+    life.settle();
+    life.told.clear();
+    life.host.machine().start_process_in_new_namespace("pause");
+    let faults = [
+        Fault::IgnoresKernelArgument,
+        Fault::IgnoresModprobeOption,
+        Fault::ServiceWithPrivateNetwork,
+    ];
+    life.host.machine().faults.extend(faults);
+    life.wants("exclusive", 2);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 2 vfs
+        status InProgress, rdma shared, 2 vfs, WaitingForDrain
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        status InProgress, rdma shared, 2 vfs, WaitingForDrain
+        operator: DrainComplete
+        plugin: offer 2 [withdrawn withdrawn]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status InProgress, rdma shared, 2 vfs, fenced with 0 held, reboot 1 pending
+        status InProgress, rdma shared, 2 vfs, fenced with 0 held, reboot 1 pending
+        event RebootNode: rebooting for RdmaMode exclusive
+        the machine boots
+        plugin: offer 2 [unverified unverified]
+        status Failed, rdma shared, 2 vfs, RebootDidNotHelp, fenced with 0 held, reboot 1 didNotHelp, error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 3 [unverified unverified]
+        status Failed, rdma shared, 2 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring RDMA mode: expected exclusive, found shared, after modprobe.d, kernel argument by grubby; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>
+    "#]]);
     life.assert_quiet();
 }

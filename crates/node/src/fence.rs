@@ -42,7 +42,9 @@ pub fn counted(offer: &Offer, allocatable: &BTreeMap<String, String>) -> BTreeSe
         shown(name).unwrap_or_default() > ready
     });
     let devices = behind.flat_map(|(_, resource)| &resource.devices);
-    devices.filter(|device| !is_ready(device)).map(|device| device.pci).collect()
+    // What was never ready in this boot the Node counts only from the boot before, and nobody can be given it.
+    let was_ready = |device: &&OfferedDevice| !is_ready(device) && !is_unverified(device);
+    devices.filter(was_ready).map(|device| device.pci).collect()
 }
 
 /// Devices of the offer in force that may be given to a pod at any moment: every one that is not withdrawn, and the
@@ -52,8 +54,14 @@ pub fn offered(offer: &Offer, acknowledgement: &Acknowledgement) -> BTreeSet<Pci
     let devices = offer.resources.values().flat_map(|resource| &resource.devices);
     let may_be_given = devices.filter(|device| match device.state {
         OfferState::Ready => true,
+        // It was never anything else in this boot.
+        OfferState::Unverified { .. } => false,
         // Allocate refuses a broken device, yet only when it has read this offer.
         OfferState::Withdrawn { .. } | OfferState::Broken { .. } => !acknowledged,
     });
     may_be_given.map(|device| device.pci).collect()
+}
+
+fn is_unverified(device: &OfferedDevice) -> bool {
+    matches!(device.state, OfferState::Unverified { .. })
 }

@@ -5,13 +5,23 @@
 
 use api::custody::{Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
-use api::{DeviceType, PciAddress};
+use api::nodestate::{NodeStateStatus, VfStatus};
+use api::{DeviceType, LinkType, PciAddress};
 use planner::desired::{Desired, DesiredFunction, Group};
+use planner::functions::{NO_GUID, NO_MAC};
 use planner::lifeline;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices that must not be given now, each with its reason.
 pub type Withdrawn = BTreeMap<PciAddress, String>;
+
+/// What the plan says against giving devices away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Against {
+    pub withdrawn: Withdrawn,
+    /// The RDMA mode is another one than the node was booted for: nothing that is for RDMA is given.
+    pub mode: Option<String>,
+}
 
 /// The offer of this moment: the previous one where nothing differs, else one with a new sequence.
 ///
@@ -23,16 +33,27 @@ pub fn offer(
     desired: &Desired,
     inventory: &Inventory,
     prefix: &str,
-    withdrawn: &Withdrawn,
+    against: &Against,
 ) -> Offer {
     let held: BTreeSet<&str> = inventory.holders.iter().map(|h| h.device.as_str()).collect();
     let mut resources = asked_for(desired, inventory, prefix, &held);
     if let Some(previous) = previous {
         keep_what_may_not_vanish(&mut resources, previous, desired, &held);
     }
-    for device in resources.values_mut().flat_map(|resource| &mut resource.devices) {
-        if let Some(because) = withdrawn.get(&device.pci) {
-            device.state = OfferState::Withdrawn { because: because.clone() };
+    let unverified = unverified(previous);
+    for resource in resources.values_mut() {
+        let mode = against.mode.as_ref().filter(|_| resource.rdma);
+        for device in &mut resource.devices {
+            let held = held.contains(device.pci.to_string().as_str());
+            if let Some(because) = mode.filter(|_| !held && device.state == OfferState::Ready) {
+                device.state = OfferState::Broken { because: because.clone() };
+            }
+            if let Some(because) = against.withdrawn.get(&device.pci) {
+                device.state = OfferState::Withdrawn { because: because.clone() };
+            }
+            if unverified.contains(&device.pci) {
+                device.state = still_unverified(&device.state);
+            }
         }
     }
     for resource in resources.values_mut() {
@@ -45,12 +66,66 @@ pub fn offer(
         resources,
     };
     match previous {
-        Some(same) if same.resources == next.resources => same.clone(),
+        // One that nobody has seen yet has no sequence.
+        Some(same) if same.sequence > 0 && same.resources == next.resources => same.clone(),
         Some(_) | None => next,
     }
 }
 
 type Resources = BTreeMap<String, OfferedResource>;
+
+/// The devices that the last report of another boot listed and that are asked for still, none of them verified: the
+/// first offer of a boot, so that capacity is back at once. None where nothing is known of them, or the report is of
+/// this boot.
+pub fn of_the_boot_before(
+    desired: &Desired,
+    status: &NodeStateStatus,
+    boot_id: &str,
+    prefix: &str,
+) -> Option<Offer> {
+    if status.boot_id.is_empty() || status.boot_id == boot_id {
+        return None;
+    }
+    let mut resources = Resources::new();
+    for wanted in &desired.functions {
+        let report = status.interfaces.iter().find(|one| one.pci_address == wanted.pci);
+        for group in wanted.groups.iter().filter(|group| !group.resource.is_empty()) {
+            let Some((range, report)) = group.range.zip(report) else { continue };
+            let in_range =
+                |vf: &&VfStatus| u32::try_from(vf.vf_id).is_ok_and(|index| range.contains(index));
+            let devices = report.vfs.iter().filter(in_range).map(|vf| OfferedDevice {
+                pci: vf.pci_address,
+                state: OfferState::Unverified { because: "it was not looked at yet".to_owned() },
+                numa_node: None,
+                parent: wanted.pci,
+                driver: None,
+                rdma_device: None,
+            });
+            let resource = resources.entry(format!("{prefix}/{}", group.resource)).or_default();
+            resource.devices.extend(devices);
+        }
+    }
+    resources.retain(|_, resource| !resource.devices.is_empty());
+    let offer = Offer { version: VERSION, boot_id: boot_id.to_owned(), sequence: 0, resources };
+    (!offer.resources.is_empty()).then_some(offer)
+}
+
+fn unverified(previous: Option<&Offer>) -> BTreeSet<PciAddress> {
+    let resources = previous.into_iter().flat_map(|offer| offer.resources.values());
+    let devices = resources.flat_map(|resource| &resource.devices);
+    let unverified = devices.filter(|device| matches!(device.state, OfferState::Unverified { .. }));
+    unverified.map(|device| device.pci).collect()
+}
+
+/// What was never ready in this boot stays unverified until nothing is wrong with it.
+fn still_unverified(state: &OfferState) -> OfferState {
+    match state {
+        OfferState::Ready => OfferState::Ready,
+        OfferState::Unverified { because }
+        | OfferState::Withdrawn { because }
+        | OfferState::Broken { because } => OfferState::Unverified { because: because.clone() },
+    }
+}
 
 /// Every group of every wanted function, with the devices that exist.
 fn asked_for(
@@ -167,7 +242,22 @@ fn vf_defect(function: &PhysicalFunction, vf: &VirtualFunction, group: &Group) -
     if group.rdma && vf.rdma_device.is_none() {
         return Some(format!("{name} has no RDMA device"));
     }
-    None
+    let defect = identity_defect(function, vf).or_else(|| mtu_defect(vf, group))?;
+    needs_netdev.then(|| format!("{name} {defect}"))
+}
+
+/// MAC on Ethernet, GUID on InfiniBand. On Ethernet some drivers never give an RDMA device a GUID.
+fn identity_defect(function: &PhysicalFunction, vf: &VirtualFunction) -> Option<&'static str> {
+    let infiniband = function.link_type == Some(LinkType::Infiniband);
+    match infiniband {
+        true => (vf.guid.as_deref() == Some(NO_GUID)).then_some("has no GUID"),
+        false => (vf.mac.as_deref() == Some(NO_MAC)).then_some("has no MAC address"),
+    }
+}
+
+fn mtu_defect(vf: &VirtualFunction, group: &Group) -> Option<&'static str> {
+    let differs = group.mtu.zip(vf.mtu).is_some_and(|(asked, found)| asked != found);
+    differs.then_some("has another MTU than its policy asks for")
 }
 
 fn driver_defect(pci: &PciAddress, driver: Option<&str>, group: &Group) -> Option<String> {

@@ -4,6 +4,7 @@ use super::*;
 use api::custody::Holder;
 use api::nodestate::{Interface, NodeStateSpec, VfGroup};
 use expect_test::{Expect, expect};
+use serde_json::{Value, json};
 
 fn pci(text: &str) -> PciAddress {
     text.parse().unwrap()
@@ -82,7 +83,7 @@ fn wanted(groups: &[&str]) -> Desired {
 }
 
 fn first(groups: &[&str], inventory: &Inventory) -> Offer {
-    offer(None, 0, &wanted(groups), inventory, "openshift.io", &Withdrawn::new())
+    offer(None, 0, &wanted(groups), inventory, "openshift.io", &Against::default())
 }
 
 fn check(offer: &Offer, expected: Expect) {
@@ -92,6 +93,7 @@ fn check(offer: &Offer, expected: Expect) {
         for device in &resource.devices {
             let state = match &device.state {
                 OfferState::Ready => "ready".to_owned(),
+                OfferState::Unverified { because } => format!("unverified: {because}"),
                 OfferState::Withdrawn { because } => format!("withdrawn: {because}"),
                 OfferState::Broken { because } => format!("broken: {because}"),
             };
@@ -178,9 +180,9 @@ fn nothing_new_is_the_same_offer_and_a_lost_one_is_never_numbered_again() {
     let inventory = node(vec![vf(0, "mlx5_core")]);
     let desired = wanted(&["rdma 0-3"]);
     let before = first(&["rdma 0-3"], &inventory);
-    let again = offer(Some(&before), 1, &desired, &inventory, "openshift.io", &Withdrawn::new());
+    let again = offer(Some(&before), 1, &desired, &inventory, "openshift.io", &Against::default());
     assert_eq!(again, before);
-    let lost = offer(None, 9, &desired, &inventory, "openshift.io", &Withdrawn::new());
+    let lost = offer(None, 9, &desired, &inventory, "openshift.io", &Against::default());
     assert_eq!(lost.sequence, 10);
 }
 
@@ -189,7 +191,7 @@ fn vfs_that_go_and_come_again_stay_listed() {
     let before = first(&["rdma 0-3"], &node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
     let desired = wanted(&["rdma 0-3"]);
     let between =
-        offer(Some(&before), 1, &desired, &node(vec![]), "openshift.io", &Withdrawn::new());
+        offer(Some(&before), 1, &desired, &node(vec![]), "openshift.io", &Against::default());
     check(
         &between,
         expect![[r#"
@@ -207,7 +209,7 @@ fn without_a_policy_a_device_leaves_the_list_once_nobody_holds_it() {
     let mut inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
     inventory.holders = vec![Holder { device: "0000:3b:00.3".to_owned(), ..Holder::default() }];
     let nothing = Desired::default();
-    let held = offer(Some(&before), 1, &nothing, &inventory, "openshift.io", &Withdrawn::new());
+    let held = offer(Some(&before), 1, &nothing, &inventory, "openshift.io", &Against::default());
     check(
         &held,
         expect![[r#"
@@ -217,7 +219,7 @@ fn without_a_policy_a_device_leaves_the_list_once_nobody_holds_it() {
     "#]],
     );
     inventory.holders.clear();
-    let free = offer(Some(&held), 2, &nothing, &inventory, "openshift.io", &Withdrawn::new());
+    let free = offer(Some(&held), 2, &nothing, &inventory, "openshift.io", &Against::default());
     check(
         &free,
         expect![[r#"
@@ -231,6 +233,7 @@ fn what_the_plan_changes_is_withdrawn_with_its_reason() {
     let inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
     let withdrawn =
         Withdrawn::from([(pci("0000:3b:00.3"), "policy train asks for MTU 9000".to_owned())]);
+    let withdrawn = Against { withdrawn, mode: None };
     let offer = offer(None, 0, &wanted(&["rdma 0-3"]), &inventory, "openshift.io", &withdrawn);
     check(
         &offer,
@@ -257,7 +260,7 @@ fn a_device_by_which_the_host_lives_is_listed_and_not_given_away() {
         desired
     };
     let given = |desired: &Desired, inventory: &Inventory| {
-        offer(None, 0, desired, inventory, "openshift.io", &Withdrawn::new())
+        offer(None, 0, desired, inventory, "openshift.io", &Against::default())
     };
     check(
         &given(&named(&["rdma 0-3"], false), &inventory),
@@ -287,6 +290,115 @@ fn a_device_by_which_the_host_lives_is_listed_and_not_given_away() {
         offer 1
         openshift.io/rdma with rdma
           0000:3b:00.0 broken: the host itself has its default route over enp59s0v1; write allowLifeline: true into policy train if a pod may take 0000:3b:00.0 away
+    "#]],
+    );
+}
+
+/// What the node reported in the boot before, with these VFs.
+fn reported(vfs: &[(i64, &str)]) -> NodeStateStatus {
+    let status = |(id, address): &(i64, &str)| json!({ "pciAddress": address, "vfID": id });
+    let vfs: Vec<Value> = vfs.iter().map(status).collect();
+    let interface = json!({ "pciAddress": "0000:3b:00.0", "Vfs": vfs });
+    serde_json::from_value(json!({ "bootId": "boot-0", "interfaces": [interface] })).unwrap()
+}
+
+#[test]
+fn after_a_boot_nothing_is_ready_before_it_was_found_right() {
+    let status = reported(&[(0, "0000:3b:00.2"), (1, "0000:3b:00.3"), (2, "0000:3b:00.4")]);
+    let desired = wanted(&["rdma 0-2"]);
+    let before = of_the_boot_before(&desired, &status, "boot-1", "openshift.io").unwrap();
+    let (absent, mut bare) = (node(vec![]), node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
+    bare.physical_functions[0].vfs[1].rdma_device = None;
+    let at_boot = offer(Some(&before), 0, &desired, &absent, "openshift.io", &Against::default());
+    check(
+        &at_boot,
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 unverified: 0000:3b:00.2 does not exist at the moment
+          0000:3b:00.3 unverified: 0000:3b:00.3 does not exist at the moment
+          0000:3b:00.4 unverified: 0000:3b:00.4 does not exist at the moment
+    "#]],
+    );
+    let half = offer(Some(&at_boot), 1, &desired, &bare, "openshift.io", &Against::default());
+    check(
+        &half,
+        expect![[r#"
+        offer 2
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+          0000:3b:00.3 unverified: VF 1 of 0000:3b:00.0 (0000:3b:00.3) has no RDMA device
+          0000:3b:00.4 unverified: 0000:3b:00.4 does not exist at the moment
+    "#]],
+    );
+    // A defect of later is one of a device that was ready.
+    bare.physical_functions[0].vfs[0].driver = None;
+    let later = offer(Some(&half), 2, &desired, &bare, "openshift.io", &Against::default());
+    check(
+        &later,
+        expect![[r#"
+        offer 3
+        openshift.io/rdma with rdma
+          0000:3b:00.2 broken: 0000:3b:00.2 has no driver
+          0000:3b:00.3 unverified: VF 1 of 0000:3b:00.0 (0000:3b:00.3) has no RDMA device
+          0000:3b:00.4 unverified: 0000:3b:00.4 does not exist at the moment
+    "#]],
+    );
+    assert_eq!(of_the_boot_before(&desired, &status, "boot-0", "openshift.io"), None);
+}
+
+#[test]
+fn mac_guid_and_mtu_are_looked_at_before_a_vf_is_ready() {
+    let mut inventory = node((0..3).map(|i| vf(i, "mlx5_core")).collect());
+    let function = &mut inventory.physical_functions[0];
+    function.vfs[0].mac = Some("00:00:00:00:00:00".to_owned());
+    function.vfs[1].mtu = Some(1500);
+    let mut desired = wanted(&["rdma 0-2"]);
+    desired.functions[0].groups[0].mtu = Some(9000);
+    function.vfs[2].mtu = Some(9000);
+    let none = Against::default();
+    check(
+        &offer(None, 0, &desired, &inventory, "openshift.io", &none),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 broken: VF 0 of 0000:3b:00.0 (0000:3b:00.2) has no MAC address
+          0000:3b:00.3 broken: VF 1 of 0000:3b:00.0 (0000:3b:00.3) has another MTU than its policy asks for
+          0000:3b:00.4 ready
+    "#]],
+    );
+    let function = &mut inventory.physical_functions[0];
+    function.link_type = Some(LinkType::Infiniband);
+    function.vfs[2].guid = Some(NO_GUID.to_owned());
+    check(
+        &offer(None, 0, &desired, &inventory, "openshift.io", &none),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+          0000:3b:00.3 broken: VF 1 of 0000:3b:00.0 (0000:3b:00.3) has another MTU than its policy asks for
+          0000:3b:00.4 broken: VF 2 of 0000:3b:00.0 (0000:3b:00.4) has no GUID
+    "#]],
+    );
+}
+
+#[test]
+fn in_a_mode_that_a_reboot_did_not_bring_nothing_is_given_for_rdma() {
+    let inventory =
+        node((0..4).map(|i| vf(i, if i < 2 { "mlx5_core" } else { "vfio-pci" })).collect());
+    let mode = Some("the node came back with shared".to_owned());
+    let against = Against { mode, ..Against::default() };
+    let desired = wanted(&["rdma 0-1", "vfio 2-3"]);
+    check(
+        &offer(None, 0, &desired, &inventory, "openshift.io", &against),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 broken: the node came back with shared
+          0000:3b:00.3 broken: the node came back with shared
+        openshift.io/vfio
+          0000:3b:00.4 ready
+          0000:3b:00.5 ready
     "#]],
     );
 }

@@ -43,7 +43,9 @@ pub fn list(resource: &OfferedResource) -> ListAndWatchResponse {
         id: device.pci.to_string(),
         health: match device.state {
             OfferState::Ready => HEALTHY,
-            OfferState::Withdrawn { .. } | OfferState::Broken { .. } => UNHEALTHY,
+            OfferState::Unverified { .. }
+            | OfferState::Withdrawn { .. }
+            | OfferState::Broken { .. } => UNHEALTHY,
         }
         .to_owned(),
         topology: device
@@ -120,6 +122,9 @@ fn ready<'a>(
         device.ok_or_else(|| format!("{id} is not offered as {resource_name} on this node"))?;
     match &device.state {
         OfferState::Ready => Ok(device),
+        OfferState::Unverified { because } => Err(format!(
+            "{id} ({resource_name}) is not verified since the node's boot: {because}; the pod must be created again"
+        )),
         OfferState::Withdrawn { because } => Err(format!(
             "{id} ({resource_name}) is withdrawn: {because}; the pod must be created again"
         )),

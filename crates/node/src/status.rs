@@ -7,14 +7,12 @@ use api::condition::Condition;
 use api::custody::Holder;
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
 use api::nodestate::{
-    BlockerStatus, InterfaceStatus, NodeStateStatus, SriovNetworkNodeState, System, VfStatus,
+    BlockerStatus, HOLDERS_LISTED, InterfaceStatus, NodeStateStatus, SriovNetworkNodeState, System,
+    VfStatus,
 };
 use api::{Timestamp, names};
 use planner::{Blocker, Problem, lifeline};
 use serde_json::{Value, json};
-
-/// Holders listed in a status; a node with more VFs in use has more, and a status has a bounded size.
-const HOLDERS: usize = 256;
 
 pub const SUCCEEDED: &str = "Succeeded";
 pub const IN_PROGRESS: &str = "InProgress";
@@ -107,7 +105,7 @@ fn facts(state: &SriovNetworkNodeState, inventory: &Inventory) -> NodeStateStatu
         interfaces: inventory.physical_functions.iter().map(interface).collect(),
         system: System { rdma_mode: inventory.rdma.mode },
         boot_id: inventory.boot_id.clone(),
-        holders: inventory.holders.iter().take(HOLDERS).cloned().collect(),
+        holders: inventory.holders.iter().take(HOLDERS_LISTED).cloned().collect(),
         reboots: inventory.reboots.clone(),
         initial_rdma_mode: inventory.initial_rdma_mode,
         ..NodeStateStatus::default()

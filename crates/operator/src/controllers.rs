@@ -115,7 +115,11 @@ impl Operator {
     /// The API answers a write with the object as stored; that is news as good as a watch event, and earlier.
     fn stored(&mut self, key: &Key, write: &Write, object: Value, now: Timestamp) {
         match write {
-            Write::Event(event) if matches!(key, Key::Pod(_) | Key::Misplaced(_)) => {
+            // What a pod's step says on its node is told with what it says on the pod.
+            Write::Event(event)
+                if matches!(key, Key::Pod(_) | Key::Misplaced(_))
+                    && event.regarding.kind != kinds::NODE =>
+            {
                 let said = (event.uid.clone(), event.message.clone());
                 self.world.told.entry(event.regarding.clone()).or_default().insert(said);
             }
@@ -148,7 +152,12 @@ impl Operator {
 
     fn enqueue(&mut self, event: &WatchEvent, noticed: Noticed, now: Timestamp) {
         for key in keys_for(&self.world, event, noticed) {
-            let at = later(now, delay(&key, self.world.nodes.len()));
+            let place = if let Key::Pod(place) = &key { Some(place) } else { None };
+            let pod = place.and_then(|place| self.world.pods.get(place));
+            // Its controller may delete a pod that was not admitted at once, and make another one.
+            let is_urgent = pod.is_some_and(|pod| pod.not_admitted.is_some());
+            let wait = if is_urgent { Duration::ZERO } else { delay(&key, self.world.nodes.len()) };
+            let at = later(now, wait);
             self.queue.add(key, at);
         }
     }

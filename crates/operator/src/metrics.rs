@@ -4,6 +4,7 @@
 //! Plain data; there is no registry. docs/reference/metrics.md lists every name, and a test compares it.
 
 use crate::objects::Node;
+use crate::steps::admitted::NOT_ADMITTED;
 use crate::steps::drain::{DRAINED, is_blocked};
 use crate::steps::{drain_state, grant_of};
 use crate::world::World;
@@ -26,6 +27,7 @@ pub struct Metrics {
     drained_seconds: i64,
     granted: u64,
     forced: u64,
+    not_admitted: u64,
     /// By what the eviction API said.
     evictions: BTreeMap<&'static str, u64>,
 }
@@ -39,6 +41,11 @@ impl Metrics {
             }
             (Write::Event(event), _) if event.reason == "Granted" => self.granted += 1,
             (Write::Delete { key, .. }, Answer::Done(_)) if key.kind == "Pod" => self.forced += 1,
+            (Write::Event(event), _)
+                if event.reason == NOT_ADMITTED && event.regarding.kind == "Pod" =>
+            {
+                self.not_admitted += 1;
+            }
             (Write::Patch { key, patch, .. }, Answer::Done(_)) if key.kind == names::NODE_STATE => {
                 let current = &patch["metadata"]["annotations"][annotation::CURRENT_STATE];
                 let grant = grant_of(world, &key.name);
@@ -162,6 +169,9 @@ fn drains(page: &mut Page, world: &World, metrics: &Metrics) {
     let name = "ironrail_pods_forced_total";
     page.family(name, "counter", "pods deleted past their disruption budget");
     page.line(name, &[], metrics.forced);
+    let name = "ironrail_pods_not_admitted_total";
+    page.family(name, "counter", "pods that a kubelet failed because a device was not to be had");
+    page.line(name, &[], metrics.not_admitted);
 }
 
 fn reboots(page: &mut Page, world: &World) {

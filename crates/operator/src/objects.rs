@@ -41,6 +41,10 @@ pub struct Node {
     pub not_ready_since: Option<Timestamp>,
     /// What the kubelet has to give of extended resources: `openshift.io/rdma` → 4.
     pub allocatable: BTreeMap<String, u64>,
+    /// As they are, since we hand those of others back as we found them.
+    pub taints: Vec<Value>,
+    /// The boot that the kubelet reports.
+    pub boot_id: String,
 }
 
 /// OpenShift's set of nodes that are configured alike.
@@ -64,6 +68,10 @@ pub struct Pod {
     pub node: String,
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     pub phase: String,
+    /// The kubelet's sentence, where it did not admit the pod because a device could not be given.
+    pub not_admitted: Option<String>,
+    /// The pod was seen before that, so it is news.
+    pub not_admitted_is_news: bool,
     /// The extended resources that it asks for, and how many the scheduler counts: `openshift.io/rdma` → 1.
     pub requests: BTreeMap<String, u64>,
 }
@@ -127,7 +135,9 @@ impl Node {
             .contains(&key.as_str())
         });
         let allocatable = extended(object.pointer("/status/allocatable"));
-        Ok(Self { metadata, unschedulable, ready, not_ready_since, allocatable })
+        let taints = list(object, "/spec/taints").cloned().collect();
+        let boot_id = text(object, "/status/nodeInfo/bootID");
+        Ok(Self { metadata, unschedulable, ready, not_ready_since, allocatable, taints, boot_id })
     }
 }
 
@@ -176,6 +186,9 @@ impl Pod {
         Ok(Self {
             node: text(object, "/spec/nodeName"),
             phase: text(object, "/status/phase"),
+            not_admitted: (text(object, "/status/reason") == NOT_ADMITTED)
+                .then(|| text(object, "/status/message")),
+            not_admitted_is_news: false,
             requests,
             metadata,
         })
@@ -215,6 +228,9 @@ fn extended(resources: Option<&Value>) -> BTreeMap<String, u64> {
     };
     extended.filter_map(|(name, amount)| Some((name.clone(), number(amount)?))).collect()
 }
+
+/// The kubelet's reason for a pod to which it could not give its devices.
+const NOT_ADMITTED: &str = "UnexpectedAdmissionError";
 
 /// On the mirror of a static pod, set by the kubelet.
 const MIRROR: &str = "kubernetes.io/config.mirror";

@@ -387,7 +387,11 @@ impl World {
         planner::policy::sort(&mut self.parsed);
     }
 
-    fn insert_pod(&mut self, place: Place, pod: Pod) {
+    fn insert_pod(&mut self, place: Place, mut pod: Pod) {
+        let known = self.pods.get(&place).filter(|known| known.metadata.uid == pod.metadata.uid);
+        pod.not_admitted_is_news = pod.not_admitted.is_some()
+            && known
+                .is_some_and(|known| known.not_admitted.is_none() || known.not_admitted_is_news);
         self.forget_pod(&place);
         if !pod.node.is_empty() {
             self.pods_by_node.entry(pod.node.clone()).or_default().insert(place.clone());

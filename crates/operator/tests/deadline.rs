@@ -419,6 +419,7 @@ fn hold(api: &mut Api) {
             "device": "0000:3b:00.2", "resource": "openshift.io/rdma", "namespace": "default",
             "pod": "web-0", "uid": uid,
         }]);
+        state["status"]["drain"] = json!({ "fenced": true, "devices": ["0000:3b:00.2"] });
     });
 }
 
@@ -462,4 +463,94 @@ fn a_drain_of_ours_is_finished_before_the_node_is_handed_to_an_external_drainer(
     driver.settle(&mut api);
     assert_eq!(api.annotation(NODE_STATE, "worker-0", annotation::EXTERNAL_DRAINER), "true");
     assert!(api.get("Node", "worker-0").unwrap()["spec"]["unschedulable"].is_null());
+}
+
+/// What the node state's condition Drained says.
+fn drained(api: &Api) -> String {
+    let state = api.get(NODE_STATE, "worker-0").unwrap();
+    let conditions = state["status"]["conditions"].as_array().into_iter().flatten();
+    let drained = conditions.filter(|condition| condition["type"] == "Drained");
+    let said = drained.map(|one| format!("{}: {}", one["reason"], one["message"]));
+    said.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn pods_with_devices_stay_until_the_daemon_has_fenced_and_a_silent_daemon_is_named() {
+    let mut api = Api::default();
+    for object in [config(), node("worker-0"), node("worker-1")] {
+        api.put(object);
+    }
+    api.put(pod("app", "worker-0", "openshift.io/rdma"));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    ask(&mut api, "worker-0", annotation::DRAIN_REQUIRED);
+    driver.settle(&mut api);
+    check(
+        &drained(&api),
+        expect![[
+            r#""Draining": "the pods with devices stay until the daemon of worker-0 says that nobody can be given one any more""#
+        ]],
+    );
+    driver.wait(61);
+    let said = driver.settle(&mut api);
+    assert!(said.contains("event Node worker-0 FenceMissing"), "{said}");
+    check(
+        &drained(&api),
+        expect![[
+            r#""FenceMissing": "the pods with devices stay: the daemon of worker-0 has not said for a minute that its devices are withdrawn; see whether its pod sriov-network-config-daemon runs there, and in the version of this operator""#
+        ]],
+    );
+    assert!(api.get("Pod", "app").is_some());
+    api.edit(NODE_STATE, "worker-0", |state| {
+        state["status"]["holders"] =
+            json!([{ "namespace": "default", "pod": "app", "device": "0000:3b:00.2" }]);
+        state["status"]["drain"] = json!({ "fenced": true, "devices": ["0000:3b:00.2"] });
+    });
+    driver.settle(&mut api);
+    assert!(api.get("Pod", "app").is_none());
+}
+
+#[test]
+fn an_administrators_argument_against_the_mode_is_told_by_the_pool_and_the_node_is_not_disturbed() {
+    let mut api = Api::default();
+    for object in [config(), node("worker-0"), node("worker-1")] {
+        api.put(object);
+    }
+    api.put(pool("rdma", json!({ "rdmaMode": "exclusive" })));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    let contradicts = |state: &mut Value| {
+        let message = "cannot set RDMA mode exclusive: the kernel command line has ib_core.netns_mode=1, which ironrail did not set; remove it";
+        state["status"]["syncStatus"] = "Failed".into();
+        state["status"]["lastSyncError"] = message.into();
+        state["status"]["observedGeneration"] = state["metadata"]["generation"].clone();
+        state["status"]["blockers"] =
+            json!([{ "reason": "KernelArgumentContradicts", "message": message }]);
+    };
+    api.edit(NODE_STATE, "worker-1", contradicts);
+    driver.settle(&mut api);
+    let said = |api: &Api| {
+        let pool = api.get("SriovNetworkPoolConfig", "rdma").unwrap();
+        let conditions = pool["status"]["conditions"].as_array().unwrap().iter();
+        let line = |one: &Value| {
+            format!("{}={} {}: {}", one["type"], one["status"], one["reason"], one["message"])
+        };
+        conditions.map(line).collect::<Vec<_>>().join("\n")
+    };
+    check(
+        &said(&api),
+        expect![[r#"
+        "Ready"="False" "KernelArgumentContradicts": "0 of 2 nodes are at their goal; worker-1: cannot set RDMA mode exclusive: the kernel command line has ib_core.netns_mode=1, which ironrail did not set; remove it"
+        "Degraded"="True" "KernelArgumentContradicts": "worker-1: cannot set RDMA mode exclusive: the kernel command line has ib_core.netns_mode=1, which ironrail did not set; remove it""#]],
+    );
+    assert!(api.get("SriovNetworkPoolConfig", "rdma").unwrap()["status"]["grants"].is_null());
+    // The argument is gone: the condition says so.
+    api.edit(NODE_STATE, "worker-1", |state| state["status"]["blockers"] = json!([]));
+    driver.settle(&mut api);
+    check(
+        &said(&api),
+        expect![[r#"
+        "Ready"="False" "Progressing": "0 of 2 nodes are at their goal; worker-1: cannot set RDMA mode exclusive: the kernel command line has ib_core.netns_mode=1, which ironrail did not set; remove it"
+        "Degraded"="False" "AsExpected": "no drain is overdue and no node came back worse""#]],
+    );
 }

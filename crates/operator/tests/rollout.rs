@@ -213,11 +213,18 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
 }
 
 #[test]
-fn a_drain_for_devices_moves_only_the_pods_that_have_or_want_one() {
+fn a_drain_for_devices_moves_only_the_pods_whose_device_is_in_the_way() {
     let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
     api.put(pod("plain", "worker-0", ""));
     api.put(pod("wants", "worker-0", "openshift.io/rdma"));
+    api.put(pod("other", "worker-0", "openshift.io/rdma"));
     api.put(pod("elsewhere", "worker-1", "openshift.io/rdma"));
+    api.edit(NODE_STATE, "worker-0", |state| {
+        let holder = |pod: &str, device: &str| json!({ "namespace": "default", "pod": pod, "device": device });
+        state["status"]["holders"] =
+            json!([holder("other", "0000:5e:00.1"), holder("wants", "0000:3b:00.2")]);
+        state["status"]["drain"] = json!({ "fenced": true, "devices": ["0000:3b:00.2"] });
+    });
     ask(&mut api, "worker-0", annotation::DRAIN_REQUIRED);
     check(
         driver.settle(&mut api),
@@ -226,7 +233,7 @@ fn a_drain_for_devices_moves_only_the_pods_that_have_or_want_one() {
             event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-0 may be drained: 1 of 1 allowed
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:00.1222Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Drain_Required
-            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/wants: it asks for openshift.io/rdma]
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/wants: it holds 0000:3b:00.2]
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             evict Pod default/wants
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}

@@ -127,6 +127,14 @@ pub enum Blocker {
     WaitingForWithdrawal {
         devices: Vec<PciAddress>,
     },
+    /// The daemon has not said yet that nobody can be given the devices of this node any more.
+    WaitingForFence {
+        node: String,
+    },
+    /// It has had the time to.
+    FenceMissing {
+        node: String,
+    },
     /// The Node still counts these withdrawn devices: a pod that is scheduled for one now would be admitted and fail.
     WaitingForAllocatable {
         devices: Vec<PciAddress>,
@@ -293,6 +301,8 @@ impl Blocker {
             Self::WaitingForDrain { .. } | Self::DrainTooSmall => Reason::WaitingForDrain,
             Self::WaitingForWithdrawal { .. } => Reason::WaitingForWithdrawal,
             Self::WaitingForAllocatable { .. } => Reason::WaitingForAllocatable,
+            Self::WaitingForFence { .. } => Reason::WaitingForFence,
+            Self::FenceMissing { .. } => Reason::FenceMissing,
             Self::WaitingForMode { .. } | Self::WaitingForBoot | Self::RebootUnderWay { .. } => {
                 Reason::WaitingForReboot
             }
@@ -328,6 +338,7 @@ impl Blocker {
                 | Reason::WaitingForDrain
                 | Reason::WaitingForWithdrawal
                 | Reason::WaitingForAllocatable
+                | Reason::WaitingForFence
                 | Reason::WaitingForReboot
                 | Reason::WaitingForCanary
                 | Reason::MachineConfigUpdating
@@ -441,6 +452,15 @@ impl fmt::Display for Blocker {
                 let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
                 write!(f, "waiting until Node.status.allocatable shows that {} withdrawn", is_are(&names))
             }
+            Self::WaitingForFence { node } => write!(
+                f,
+                "the pods with devices stay until the daemon of {node} says that nobody can be given one any more"
+            ),
+            Self::FenceMissing { node } => write!(
+                f,
+                "the pods with devices stay: the daemon of {node} has not said for a minute that its devices are withdrawn; see whether its pod {} runs there, and in the version of this operator",
+                api::names::DAEMON
+            ),
             Self::WaitingForMode { mode } => {
                 write!(f, "VFs are left as they are until the node has RDMA mode {mode}")
             }

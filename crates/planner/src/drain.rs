@@ -1,12 +1,13 @@
 //! Which pods must leave a node before it is changed, which may stay, and who stands in the way.
 //!
-//! For devices: the pods that hold one, or may be given one any moment. For a reboot: all, as
+//! For devices: the pods that hold one that is in the way, once nobody can be given one any more. For a reboot: all, as
 //! `kubectl drain --ignore-daemonsets` does it. Evicting itself, and what the API answers, is the operator's.
 
 use crate::blocker::Blocker;
 use crate::deadline::{DrainPolicy, OnDeadline};
 use crate::order::DrainRequest;
 use api::custody::Holder;
+use api::nodestate::{DrainStatus, HOLDERS_LISTED};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One pod of the node.
@@ -54,6 +55,10 @@ pub struct DrainFacts {
     pub pods: Vec<DrainPod>,
     /// `NodeState.status.holders`.
     pub holders: Vec<Holder>,
+    /// `NodeState.status.drain`; None while the daemon has not said anything to this drain.
+    pub fence: Option<DrainStatus>,
+    /// The daemon has had the time to say it.
+    pub fence_is_late: bool,
     /// `openshift.io` by default.
     pub resource_prefix: String,
     /// Nodes in the cluster, managed or not.
@@ -104,9 +109,12 @@ pub fn plan(facts: &DrainFacts) -> Drain {
     for pod in pods {
         match must_go(facts, pod) {
             Err(why) => drain.stay.push((pod.key(), why)),
+            // Sent away earlier, it could come again and be given a device that is about to change.
+            Ok(_) if waits_for_fence(facts, pod) => hold_back(&mut drain, facts),
             Ok(because) => go(&mut drain, facts, pod, because),
         }
     }
+    unnamed(&mut drain, facts);
     operator_first(&mut drain, facts);
     let stuck = !drain.evict.is_empty() || !drain.blockers.is_empty();
     if facts.overdue && stuck && facts.policy.on_deadline == OnDeadline::Wait {
@@ -124,6 +132,40 @@ fn is_skipped(facts: &DrainFacts, single: bool) -> bool {
         DrainRequest::Idle => true,
         DrainRequest::Reboot => single || (facts.disabled && forces(facts)),
         DrainRequest::Drain => false,
+    }
+}
+
+/// True for a pod with a device, or a claim to one, while any could still be given to the next pod.
+fn waits_for_fence(facts: &DrainFacts, pod: &DrainPod) -> bool {
+    let fenced = facts.fence.as_ref().is_some_and(|fence| fence.fenced);
+    let is_left_alone = facts.disabled && !forces(facts);
+    !fenced
+        && !is_left_alone
+        && !pod.terminating
+        && (!held_by(facts, pod).is_empty() || asks_for(facts, pod).is_some())
+}
+
+fn hold_back(drain: &mut Drain, facts: &DrainFacts) {
+    let node = facts.node.clone();
+    let blocker = match facts.fence_is_late {
+        true => Blocker::FenceMissing { node },
+        false => Blocker::WaitingForFence { node },
+    };
+    if !drain.blockers.contains(&blocker) {
+        drain.blockers.push(blocker);
+    }
+}
+
+/// A device that was given away and whose pod the kubelet does not name yet: it is waited for.
+fn unnamed(drain: &mut Drain, facts: &DrainFacts) {
+    let in_the_way = facts.fence.iter().flat_map(|fence| &fence.devices);
+    for device in in_the_way {
+        let nameless = |holder: &&Holder| holder.device == *device && holder.pod.is_empty();
+        if facts.holders.iter().any(|holder| nameless(&holder))
+            && let Ok(device) = device.parse()
+        {
+            drain.blockers.push(Blocker::DeviceHeld { device, pod: String::new() });
+        }
     }
 }
 
@@ -197,15 +239,28 @@ fn must_go(facts: &DrainFacts, pod: &DrainPod) -> Result<String, String> {
             false => Ok("the node is drained for a reboot".to_owned()),
         };
     }
-    if !held.is_empty() {
-        return Ok(format!("it holds {}", crate::blocker::list(&held)));
+    let fence = facts.fence.as_ref().filter(|fence| fence.fenced);
+    let Some(fence) = fence.filter(|_| facts.holders.len() < HOLDERS_LISTED) else {
+        // Nobody knows yet which devices have to become free, or all of who holds them.
+        return match (held.is_empty(), asks_for(facts, pod)) {
+            (false, _) => Ok(format!("it holds {}", crate::blocker::list(&held))),
+            (true, Some(resource)) => Ok(format!("it asks for {resource}")),
+            (true, None) => Err("it holds no device".to_owned()),
+        };
+    };
+    let in_the_way: Vec<String> =
+        held.iter().filter(|device| fence.devices.contains(device)).cloned().collect();
+    match (in_the_way.is_empty(), held.is_empty()) {
+        (false, _) => Ok(format!("it holds {}", crate::blocker::list(&in_the_way))),
+        (true, false) => Err(format!("{} stays as it is", crate::blocker::list(&held))),
+        (true, true) => Err("it holds no device".to_owned()),
     }
+}
+
+/// The resource of ours that a pod asks for: it may be given a device between two reports of the daemon.
+fn asks_for<'a>(facts: &DrainFacts, pod: &'a DrainPod) -> Option<&'a String> {
     let prefix = format!("{}/", facts.resource_prefix);
-    match pod.resources.iter().find(|resource| resource.starts_with(&prefix)) {
-        // It may be given a device between two reports of the daemon.
-        Some(resource) => Ok(format!("it asks for {resource}")),
-        None => Err("it holds no device".to_owned()),
-    }
+    pod.resources.iter().find(|resource| resource.starts_with(&prefix))
 }
 
 fn held_by(facts: &DrainFacts, pod: &DrainPod) -> Vec<String> {

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 
 /// The kernel's text for a GUID that was never set.
 pub const NO_GUID: &str = "0000:0000:0000:0000";
+/// The same for a MAC address.
+pub const NO_MAC: &str = "00:00:00:00:00:00";
 
 /// Drivers that hand a VF to user space; a VF bound to one of them is no netdevice.
 const USER_SPACE_DRIVERS: [&str; 3] = ["igb_uio", "vfio-pci", "uio_pci_generic"];
@@ -281,8 +283,7 @@ impl Needs<'_> {
         if self.existing.is_some_and(|vf| vf.admin_mac.is_some()) {
             return None;
         }
-        let own =
-            self.existing.and_then(|vf| vf.mac.clone()).filter(|mac| mac != "00:00:00:00:00:00");
+        let own = self.existing.and_then(|vf| vf.mac.clone()).filter(|mac| mac != NO_MAC);
         let mac = own.unwrap_or_else(|| derived_mac(&self.pf.mac, vf));
         Some((Action::SetVfMac { pf, vf, mac }, "the PF holds no MAC for it".to_owned()))
     }

@@ -29,6 +29,7 @@ mod reboots;
 pub mod render;
 pub mod rollout;
 pub mod select;
+pub mod taint;
 mod waves;
 
 pub use action::{Action, Disturbance, Lane, Step};

@@ -85,7 +85,7 @@ impl Turn {
     }
 
     /// True when the operator has set to work on this node.
-    fn has_come(self) -> bool {
+    pub fn has_come(self) -> bool {
         matches!(self, Self::Draining(_) | Self::Drained(_))
     }
 }

@@ -33,6 +33,7 @@ pub struct Policy {
     pub exclude_topology: bool,
     pub externally_managed: bool,
     pub allow_lifeline: bool,
+    pub taint_until_ready: bool,
     /// The spec as it was written, for texts that are handed on as they are.
     pub spec: PolicySpec,
 }
@@ -129,6 +130,7 @@ impl Reader {
             exclude_topology: spec.exclude_topology,
             externally_managed: spec.externally_managed,
             allow_lifeline: spec.allow_lifeline,
+            taint_until_ready: spec.taint_until_ready,
             spec: spec.clone(),
         };
         self.combinations(&policy);

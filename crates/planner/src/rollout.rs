@@ -16,8 +16,8 @@ use api::pool::{Grant, RolloutStatus, SkippedNode, SriovNetworkPoolConfig, Waiti
 use api::{RdmaMode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `phase` of a rollout that waits because nodes came back worse.
-pub use crate::waves::HALTED;
+/// `phase` of a rollout that waits: because nodes came back worse, or for a person after its canaries.
+pub use crate::waves::{HALTED, PAUSED};
 
 /// The cluster as the rollout sees it.
 #[derive(Debug, Clone, Default)]

@@ -132,12 +132,19 @@ impl<'a> Waves<'a> {
         let spec = self.pool.spec.rollout.as_ref();
         let mut done = true;
         if !rollout.canaries_passed {
+            let halted = self.is_halted(rollout);
+            let failures = &rollout.failures;
+            // While it is what the rollout is halted for, a person may mend it, and then it has gone first.
+            let is_mended =
+                |name: &String| halted && failures.iter().any(|failure| failure.node == *name);
             // One that will not get there by itself, or that somebody resumed in spite of, makes room for another.
             rollout.canaries.retain(|name| {
                 let Some(node) = self.members.get(name.as_str()) else { return false };
                 let skipped = next.skipped.iter().any(|skipped| skipped.node == *name);
                 node.at_goal
-                    || (!resumed && !skipped && (asks(node) || granted.contains(name.as_str())))
+                    || (!resumed
+                        && !skipped
+                        && (asks(node) || granted.contains(name.as_str()) || is_mended(name)))
             });
             let rest = |name: &String| {
                 self.members.get(name.as_str()).is_some_and(|node| node.at_goal && !asks(node))

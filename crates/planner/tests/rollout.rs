@@ -6,6 +6,7 @@ mod fleet;
 
 use api::Timestamp;
 use api::custody::Holder;
+use api::nodestate::DrainStatus;
 use api::primitives::IntOrString;
 use expect_test::{Expect, expect};
 use fleet::fleet;
@@ -362,9 +363,14 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
         resource_prefix: "openshift.io".to_owned(),
         ..DrainFacts::default()
     };
+    let mut fence = None;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap();
+        if name == "fence:" {
+            fence = Some(words.map(str::to_owned).collect::<Vec<_>>());
+            continue;
+        }
         let mut pod = DrainPod {
             namespace: "default".to_owned(),
             name: name.to_owned(),
@@ -399,7 +405,92 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
         }
         facts.pods.push(pod);
     }
+    let devices = facts.holders.iter().map(|holder| holder.device.clone()).collect();
+    facts.fence = match fence.unwrap_or(devices).as_slice() {
+        [word] if word == "none" => None,
+        [word] if word == "late" => {
+            facts.fence_is_late = true;
+            None
+        }
+        devices => Some(DrainStatus { fenced: true, devices: devices.to_vec() }),
+    };
     expected.assert_eq(&explain::drain("worker-0", &planner::drain::plan(&facts)));
+}
+
+#[test]
+fn pods_with_devices_are_held_back_until_nobody_can_be_given_one_any_more() {
+    for (fence, request) in [
+        ("none", DrainRequest::Drain),
+        ("late", DrainRequest::Drain),
+        ("none", DrainRequest::Reboot),
+    ] {
+        let text = format!(
+            "fence: {fence}
+             app holds 0000:3b:00.2
+             soon requests openshift.io/rdma
+             web"
+        );
+        let expected = match (fence, request) {
+            ("late", _) => expect![[r#"
+                worker-0:
+                  cordon
+                  leave default/web  because it holds no device
+                  waits: the pods with devices stay: the daemon of  has not said for a minute that its devices are withdrawn; see whether its pod sriov-network-config-daemon runs there, and in the version of this operator
+            "#]],
+            (_, DrainRequest::Drain) => expect![[r#"
+                worker-0:
+                  cordon
+                  leave default/web  because it holds no device
+                  waits: the pods with devices stay until the daemon of  says that nobody can be given one any more
+            "#]],
+            _ => expect![[r#"
+                worker-0:
+                  cordon
+                  evict default/web  because the node is drained for a reboot
+                  waits: the pods with devices stay until the daemon of  says that nobody can be given one any more
+            "#]],
+        };
+        drain(request, 3, &text, expected);
+    }
+}
+
+#[test]
+fn only_those_go_whose_device_is_in_the_way() {
+    drain(
+        DrainRequest::Drain,
+        3,
+        "fence: 0000:3b:00.2
+         app holds 0000:3b:00.2
+         other holds 0000:5e:00.1
+         soon requests openshift.io/rdma",
+        expect![[r#"
+            worker-0:
+              cordon
+              evict default/app  because it holds 0000:3b:00.2
+              leave default/other  because 0000:5e:00.1 stays as it is
+              leave default/soon  because it holds no device
+        "#]],
+    );
+}
+
+#[test]
+fn a_device_whose_pod_nobody_names_yet_is_waited_for() {
+    let device = "0000:3b:00.2".to_owned();
+    let facts = DrainFacts {
+        request: DrainRequest::Drain,
+        nodes_in_cluster: 3,
+        holders: vec![Holder { device: device.clone(), ..Holder::default() }],
+        fence: Some(DrainStatus { fenced: true, devices: vec![device] }),
+        ..DrainFacts::default()
+    };
+    let plan = planner::drain::plan(&facts);
+    assert!(!plan.is_complete());
+    expect![[r#"
+        worker-0:
+          cordon
+          waits: 0000:3b:00.2 was given to a pod that the kubelet does not name yet
+    "#]]
+    .assert_eq(&explain::drain("worker-0", &plan));
 }
 
 #[test]
@@ -418,8 +509,8 @@ fn a_drain_for_devices_moves_holders_and_those_who_may_become_one() {
               cordon
               evict default/agent  because it holds 0000:3b:00.3
               evict default/app  because it holds 0000:3b:00.2
-              evict default/soon  because it asks for openshift.io/rdma
               leave default/other  because it holds no device
+              leave default/soon  because it holds no device
               leave default/static  because it is a static pod, which the API cannot evict
         "#]],
     );

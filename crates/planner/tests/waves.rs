@@ -215,6 +215,21 @@ fn a_node_that_was_failing_before_is_no_worse_and_two_failures_may_be_allowed() 
 }
 
 #[test]
+fn a_canary_that_fails_and_is_mended_has_gone_first() {
+    let mut now = fleet("pool rdma on p=1 canary 1 pause yes\n w1 p=1 asks\n w2 p=1 asks");
+    let moments = ["p=1 asks", "p=1 used failing", "p=1 asks failing", "p=1 done used"];
+    let phases = [0, 10, 20, 30].into_iter().zip(moments).map(|(minute, words)| {
+        change(&mut now, "w1", words);
+        let rollout = next(&now, Timestamp::from_second(minute * 60).unwrap());
+        store(&mut now, &rollout);
+        let rollout = now.pools[0].status.rollout.clone().unwrap();
+        format!("{} {}", rollout.phase, rollout.canaries.join(" "))
+    });
+    let phases: Vec<String> = phases.collect();
+    assert_eq!(phases, ["Canary w1", "Halted w1", "Halted w1", "PausedAfterCanary w1"]);
+}
+
+#[test]
 fn a_canary_that_fails_is_replaced_when_somebody_resumes() {
     check(
         "pool rdma on p=1 canary 1\n w1 p=1 asks\n w2 p=1 asks\n w3 p=1 asks",

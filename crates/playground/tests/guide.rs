@@ -205,3 +205,59 @@ fn a_free_card_that_makes_no_vfs_fails_the_story_of_the_lifeline() {
     options.faults.insert("worker-1".to_owned(), vec![Fault::VfCountBusy]);
     breaks_in(Scenario::Lifeline, options, "vendor", "enp175s0 of worker-1 has 0 VFs, and not 2");
 }
+
+#[test]
+fn a_canary_that_comes_back_worse_halts_the_rollout_before_it_reaches_the_others() {
+    let (report, told) = story(Scenario::CanaryHalt, Options::default(), 60);
+    assert!(report.ok(), "{told}");
+    let json = report.to_json();
+    let mut reboots: Vec<u64> = json["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["reboots"].as_u64().unwrap())
+        .collect();
+    reboots.sort_unstable();
+    assert_eq!(reboots, [1, 1, 2], "{told}");
+}
+
+#[test]
+fn machines_that_heed_their_boot_halt_nothing_and_fail_the_canary_step() {
+    let (scenario, mut options) = (Scenario::CanaryHalt, two_nodes());
+    scenario.prepare(&mut options);
+    options.faults.clear();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let playground = runtime.block_on(Playground::start(options)).unwrap();
+    let mut told = Vec::new();
+    let options =
+        demo::Options { scenario, patience: Duration::from_secs(12), ..demo::Options::default() };
+    let report = runtime.block_on(async {
+        let user = playground.admin().unwrap();
+        demo::run(&user, &options, &mut told).await
+    });
+    let told = String::from_utf8(told).unwrap();
+    let failed = report.steps.last().unwrap();
+    assert_eq!(failed.name, "canary", "{told}");
+    assert!(failed.problem.as_ref().unwrap().contains("and not Halted"), "{told}");
+}
+
+#[test]
+fn firmware_and_mode_take_one_reboot_and_the_card_that_did_not_follow_is_named() {
+    let (report, told) = story(Scenario::Firmware, two_nodes(), 60);
+    assert!(report.ok(), "{told}");
+    for node in report.to_json()["nodes"].as_array().unwrap() {
+        let found = (&node["rdmaMode"], &node["drains"], &node["reboots"]);
+        assert_eq!(found, (&Value::from("exclusive"), &Value::from(1), &Value::from(1)), "{told}");
+    }
+}
+
+#[test]
+fn where_firmware_may_not_be_written_the_story_of_the_firmware_fails_when_it_asks() {
+    let mut options = two_nodes();
+    options.amend = |document| {
+        if document["kind"] == "SriovOperatorConfig" {
+            document["spec"]["disablePlugins"] = serde_json::json!(["mellanox"]);
+        }
+    };
+    breaks_in(Scenario::Firmware, options, "ask", "disablePlugins has mellanox");
+}

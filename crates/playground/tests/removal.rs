@@ -93,7 +93,10 @@ fn orders<'a>(words: &[&'a str]) -> Vec<Vec<&'a str>> {
 
 /// The guide's objects by name, network and pod in this namespace.
 fn guide(namespace: &str) -> BTreeMap<&'static str, Value> {
-    let Manifests { pool, policy, mut network, mut pod } = Manifests::read(None).unwrap();
+    let Manifests { pool, mut policy, mut network, mut pod } = Manifests::read(None).unwrap();
+    if namespace != "default" {
+        policy["spec"]["taintUntilReady"] = true.into();
+    }
     network["metadata"]["namespace"] = namespace.into();
     pod["metadata"]["namespace"] = namespace.into();
     let space =

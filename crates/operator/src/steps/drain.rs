@@ -3,6 +3,7 @@
 //! Which pods go is `planner::drain`'s choice, whether the node may be disturbed at all `planner::rollout`'s. The
 //! order of the writes is the promise: nothing is cordoned before the grant was seen stored and Draining was written.
 
+use super::admitted::{self, ADMITTED};
 use super::{
     DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
     key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
@@ -32,6 +33,10 @@ pub const DRAINED: &str = "Drained";
 /// When evictions are tried again that a budget refused, as upstream.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
+/// How long a daemon may take to withdraw its devices before it is worth a person's look: a kubelet tells the API within
+/// ten seconds.
+const FENCE: Duration = Duration::from_secs(60);
+
 /// How many pods get an event when a drain is blocked.
 const TOLD_PODS: usize = 5;
 
@@ -44,6 +49,7 @@ pub(crate) fn is_blocked(reason: &str) -> bool {
         Reason::DisruptionBudget,
         Reason::DrainDeadline,
         Reason::DrainDisabled,
+        Reason::FenceMissing,
         Reason::MachineConfigUpdating,
         Reason::MachineConfigUnknown,
     ];
@@ -63,6 +69,10 @@ struct Observed<'a> {
     /// The drain must be undone, because of what it says.
     abandoned: Option<String>,
     facts: DrainFacts,
+    /// The node's taints with ours, where ours is to be there before a reboot and is not yet.
+    taints: Option<Value>,
+    /// Of the pods that the node's kubelet did not admit.
+    admitted: Option<Verdict>,
     /// What the last try was refused with, budgets aside: a right that is missing, for one.
     refused: Option<String>,
 }
@@ -109,6 +119,8 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         operator_pod: format!("{}/{}", world.settings.namespace, world.settings.pod_name),
         pods: world.pods_on(name).map(drain_pod).collect(),
         holders: state.status.holders.clone(),
+        fence: state.status.drain.clone(),
+        fence_is_late: grant.is_none_or(|grant| later(grant.since, FENCE) <= now),
         resource_prefix: world.settings.resource_prefix.clone(),
         nodes_in_cluster: world.nodes.len(),
         refusals: refusals.collect(),
@@ -120,6 +132,8 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
     });
     let control_plane = control_plane_grant_of(world, name);
     let abandoned = abandoned(world, node, state, pool, grant);
+    let reboots = drain.request == DrainRequest::Reboot;
+    let taints = reboots.then(|| super::taint::before_reboot(world, node)).flatten();
     let (gate, resume) = (machine_config::gate(world, node), machine_config::resume(world, node));
     let gate = match gate {
         Gate::Pause(pool) => Paused::Not(machine_config::pause(world, &pool)),
@@ -136,6 +150,8 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         resume,
         abandoned,
         facts,
+        taints,
+        admitted: admitted::condition(world, name, state),
         refused,
     })
 }
@@ -190,6 +206,10 @@ fn drain_pod(pod: &Pod) -> DrainPod {
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     let Some(mut seen) = observe(world, name, now) else { return Outcome::default() };
+    let writes = say(&seen, seen.admitted.as_slice(), now);
+    if !writes.is_empty() {
+        return Outcome { writes, look_again: Some(now) };
+    }
     if has_external_drainer(seen.state) {
         return Outcome::default();
     }
@@ -341,12 +361,18 @@ fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
     if plan.is_complete() {
         writes.clear();
     }
+    let mut on_node = json!({});
     if plan.cordon && !seen.node.unschedulable {
-        let patch = json!({
+        on_node = json!({
             "metadata": { "annotations": { annotation::CORDONED_BY_US: "true" } },
             "spec": { "unschedulable": true },
         });
-        writes.push(patch_node(seen.node, patch));
+    }
+    if let Some(taints) = &seen.taints {
+        on_node["spec"]["taints"] = taints.clone();
+    }
+    if on_node != json!({}) {
+        writes.push(patch_node(seen.node, on_node));
     }
     if plan.is_complete() {
         let patch = json!({ "metadata": { "annotations": {
@@ -407,7 +433,13 @@ fn judge(seen: &Observed, plan: &Drain) -> Verdict {
         return verdict(Status::False, REFUSED, message.clone());
     }
     // The deadline first: with it goes everything that is in the way.
-    for reason in [Reason::DrainDeadline, Reason::DrainDisabled, Reason::DisruptionBudget] {
+    let loud = [
+        Reason::DrainDeadline,
+        Reason::DrainDisabled,
+        Reason::FenceMissing,
+        Reason::DisruptionBudget,
+    ];
+    for reason in loud {
         let all = reason == Reason::DrainDeadline;
         let found = plan.blockers.iter().any(|blocker| blocker.reason() == reason);
         let said = plan.blockers.iter().filter(|blocker| all || blocker.reason() == reason);
@@ -444,13 +476,31 @@ fn idle() -> Verdict {
     }
 }
 
-/// Our condition, by server-side apply: the other conditions of the node state are the daemon's.
 fn condition(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
+    let mut writes = say(seen, std::slice::from_ref(verdict), now);
+    let before = seen.state.status.conditions.iter().find(|one| one.kind == verdict.kind);
+    let turned = before.is_none_or(|one| {
+        (one.status.as_str(), one.reason.as_str()) != (verdict.status.as_str(), verdict.reason)
+    });
+    // Start and end have their own events; what is in the way is worth one.
+    if !writes.is_empty() && turned && is_blocked(verdict.reason) {
+        let metadata = &seen.state.metadata;
+        writes.push(conditions::event(key_of_state(seen.state), &metadata.uid, verdict, now));
+        writes.extend(tell_node_and_pods(seen, verdict, now));
+    }
+    writes
+}
+
+/// Our conditions, by server-side apply, all of them at once: one that is left out is taken away. The other conditions
+/// of the node state are the daemon's.
+fn say(seen: &Observed, verdicts: &[Verdict], now: Timestamp) -> Vec<Write> {
     let metadata = &seen.state.metadata;
-    let old = seen.state.status.conditions.iter().filter(|condition| condition.kind == DRAINED);
-    let old: Vec<Condition> = old.cloned().collect();
+    let ours = |condition: &&Condition| [DRAINED, ADMITTED].contains(&condition.kind.as_str());
+    let old: Vec<Condition> = seen.state.status.conditions.iter().filter(ours).cloned().collect();
     let mut new = old.clone();
-    let turned = conditions::set(&mut new, verdict, metadata.generation, now);
+    for verdict in verdicts {
+        conditions::set(&mut new, verdict, metadata.generation, now);
+    }
     if new == old {
         return Vec::new();
     }
@@ -459,13 +509,7 @@ fn condition(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
         "metadata": { "name": metadata.name, "namespace": metadata.namespace },
         "status": { "conditions": new },
     });
-    let mut writes = vec![Write::Apply { object, subresource: "status" }];
-    // Start and end have their own events; what is in the way is worth one.
-    if turned && is_blocked(verdict.reason) {
-        writes.push(conditions::event(key_of_state(seen.state), &metadata.uid, verdict, now));
-        writes.extend(tell_node_and_pods(seen, verdict, now));
-    }
-    writes
+    vec![Write::Apply { object, subresource: "status" }]
 }
 
 /// The same on the node and on the pods that are in the way: whoever owns one of them looks there. A few pods only,

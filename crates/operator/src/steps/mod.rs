@@ -2,6 +2,7 @@
 //!
 //! Here stand the few lines that several controllers share.
 
+pub mod admitted;
 pub mod devices;
 pub mod drain;
 mod machine_config;
@@ -13,6 +14,7 @@ pub mod pods;
 pub mod policies;
 mod pool_verdict;
 pub mod pools;
+mod taint;
 
 use crate::objects::Node;
 use crate::world::World;

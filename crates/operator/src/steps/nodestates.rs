@@ -35,18 +35,31 @@ fn observe<'a>(world: &'a World, name: &'a str) -> Option<Observed<'a>> {
 }
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
-    let Some(seen) = observe(world, name) else { return Outcome::default() };
+    let Some(seen) = observe(world, name) else {
+        return Outcome { writes: super::taint::writes(world, name, false), look_again: None };
+    };
     let unreadable = world.problem(names::NODE_STATE, &world.settings.namespace, name).is_some();
     if unreadable && seen.state.is_none() {
         // It exists and cannot be read: writing over it could undo what somebody else knows.
         return Outcome::default();
     }
+    let mut settled = false;
     let mut outcome = match (seen.node.filter(|_| seen.managed), seen.state) {
-        (Some(node), _) => commit(&seen, wanted(&seen, node)),
+        (Some(node), state) => {
+            let wanted = wanted(&seen, node);
+            settled = state.is_some_and(|state| state.spec == wanted);
+            commit(&seen, wanted)
+        }
         (None, Some(state)) => stale(&seen, state, now),
         (None, None) => Outcome::default(),
     };
-    outcome.writes.extend(device_plugin_label(&seen));
+    let rest = match device_plugin_label(&seen) {
+        Some(label) => vec![label],
+        // Each of them is bound to the version of its object that was looked at.
+        None if outcome.writes.is_empty() => super::taint::writes(world, name, settled),
+        None => Vec::new(),
+    };
+    outcome.writes.extend(rest);
     outcome
 }
 

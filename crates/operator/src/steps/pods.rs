@@ -3,6 +3,7 @@
 //! The judgement is `planner::inject`'s. A pod is never changed: the operator has no right to. What was said stands in
 //! the world, so that it is said once.
 
+use super::admitted;
 use crate::objects::{Place, Pod};
 use crate::queue::later;
 use crate::world::World;
@@ -34,7 +35,7 @@ struct Observed<'a> {
 fn observe<'a>(world: &'a World, place: &Place, now: Timestamp) -> Option<Observed<'a>> {
     let pod = world.pods.get(place)?;
     let metadata = &pod.metadata;
-    let is_new = metadata.creation_timestamp.is_some_and(|at| now <= later(at, NEWS));
+    let is_new = is_new(pod, now);
     let over = pod.is_finished() || metadata.deletion_timestamp.is_some();
     if over || !(is_new || pod.phase == "Pending") {
         return None;
@@ -49,7 +50,24 @@ fn observe<'a>(world: &'a World, place: &Place, now: Timestamp) -> Option<Observ
     Some(Observed { pod, networks })
 }
 
+fn is_new(pod: &Pod, now: Timestamp) -> bool {
+    pod.metadata.creation_timestamp.is_some_and(|at| now <= later(at, NEWS))
+}
+
+/// The pod was not admitted, and nobody was told yet.
+fn not_admitted(world: &World, place: &Place, now: Timestamp) -> Option<Vec<Write>> {
+    let pod = world.pods.get(place)?;
+    let sentence = admitted::refusal(world, pod)?;
+    let key = ObjectKey::new("v1", crate::kinds::POD, &place.namespace, &place.name);
+    let said = world.was_told(&key, &pod.metadata.uid, &admitted::said(pod, sentence));
+    let is_news = pod.not_admitted_is_news || is_new(pod, now);
+    (is_news && !said).then(|| admitted::events(world, pod, sentence, now).to_vec())
+}
+
 pub fn reconcile(world: &World, place: &Place, now: Timestamp) -> Outcome {
+    if let Some(writes) = not_admitted(world, place, now) {
+        return Outcome { writes, look_again: None };
+    }
     let Some(seen) = observe(world, place, now) else { return Outcome::default() };
     let prefix = &world.settings.resource_prefix;
     let attachment = |network: &NetworkRef| attachment(world, network);

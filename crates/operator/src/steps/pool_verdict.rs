@@ -7,6 +7,7 @@ use crate::steps::drain::{DRAINED, is_blocked};
 use crate::world::World;
 use api::condition::Condition;
 use api::label;
+use api::nodestate::SriovNetworkNodeState;
 use api::pool::SriovNetworkPoolConfig;
 use planner::Reason;
 use planner::blocker::Blocker;
@@ -25,6 +26,10 @@ pub(crate) fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRol
             0 => Verdict::ready("NoNodes", no_nodes(world, pool)),
             _ => Verdict::ready("NodesReady", progress),
         };
+    }
+    if let Some(message) = contradiction(world, pool) {
+        let reason = Reason::KernelArgumentContradicts.as_str();
+        return Verdict::not_ready(reason, format!("{progress}; {message}"));
     }
     let stuck = next.waiting.iter().find(|(_, blocker)| !blocker.ends_by_itself());
     let blocked = blocked_drain(world, next);
@@ -50,7 +55,11 @@ pub(crate) fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRol
 }
 
 /// True when nothing goes on, or something was left out, until a person acts: loud, and apart from the progress.
-pub(crate) fn degraded(world: &World, next: &PoolRollout) -> Verdict {
+pub(crate) fn degraded(
+    world: &World,
+    pool: &SriovNetworkPoolConfig,
+    next: &PoolRollout,
+) -> Verdict {
     let verdict = |status, reason, message| Verdict { kind: "Degraded", status, reason, message };
     let rollout = next.rollout.as_ref();
     let failures = rollout.iter().flat_map(|rollout| &rollout.failures);
@@ -71,6 +80,9 @@ pub(crate) fn degraded(world: &World, next: &PoolRollout) -> Verdict {
     if !failures.is_empty() {
         return verdict(Status::True, "NodesWorse", some_of(&failures));
     }
+    if let Some(message) = contradiction(world, pool) {
+        return verdict(Status::True, Reason::KernelArgumentContradicts.as_str(), message);
+    }
     verdict(
         Status::False,
         "AsExpected",
@@ -85,14 +97,33 @@ fn blocked_drain<'a>(world: &'a World, next: &PoolRollout) -> Option<&'a Conditi
     conditions.find(|condition| condition.kind == DRAINED && is_blocked(&condition.reason))
 }
 
+/// Names the nodes on whose command line an administrator's argument is against the pool's mode: they are not rebooted,
+/// since no boot could bring it, and a person has to decide.
+fn contradiction(world: &World, pool: &SriovNetworkPoolConfig) -> Option<String> {
+    let reason = Reason::KernelArgumentContradicts.as_str();
+    let said = members(world, pool).filter_map(|(name, state)| {
+        let blocker = state.status.blockers.iter().find(|blocker| blocker.reason == reason)?;
+        Some(format!("{name}: {}", blocker.message))
+    });
+    let said: Vec<String> = said.collect();
+    (!said.is_empty()).then(|| some_of(&said))
+}
+
+/// The node states of the nodes that the pool selects.
+fn members<'a>(
+    world: &'a World,
+    pool: &'a SriovNetworkPoolConfig,
+) -> impl Iterator<Item = (&'a String, &'a SriovNetworkNodeState)> {
+    let selector = pool.spec.node_selector.as_ref();
+    world.node_states.iter().filter(move |(name, _)| {
+        let node = world.nodes.get(*name);
+        node.is_some_and(|node| planner::pools::selects(selector, &node.metadata.labels))
+    })
+}
+
 /// Names nodes that report an error of their own.
 fn troubled(world: &World, pool: &SriovNetworkPoolConfig) -> String {
-    let selector = pool.spec.node_selector.as_ref();
-    let failed = world.node_states.iter().filter(|(name, state)| {
-        let node = world.nodes.get(*name);
-        state.status.sync_status == "Failed"
-            && node.is_some_and(|n| planner::pools::selects(selector, &n.metadata.labels))
-    });
+    let failed = members(world, pool).filter(|(_, state)| state.status.sync_status == "Failed");
     let messages: Vec<String> =
         failed.map(|(name, state)| format!("{name}: {}", state.status.last_sync_error)).collect();
     some_of(&messages)

@@ -171,7 +171,7 @@ fn commit(
     let mut verdicts = vec![judge(world, pool, next)];
     // Said once there is something to say, and from then on also that it is over.
     let said = pool.status.conditions.iter().any(|condition| condition.kind == "Degraded");
-    let degraded = degraded(world, next);
+    let degraded = degraded(world, pool, next);
     verdicts.extend(Some(degraded).filter(|v| said || v.status == conditions::Status::True));
     let generation = pool.metadata.generation;
     verdicts.retain(|verdict| conditions::set(&mut status.conditions, verdict, generation, now));

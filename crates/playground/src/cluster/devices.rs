@@ -116,9 +116,8 @@ impl DeviceManager {
                     continue;
                 }
                 let ids = self.choose(resource, wanted, plugins)?;
-                let allocation = plugins.allocate(resource, &ids).map_err(|sentence| {
-                    format!("Allocate failed due to {sentence}, which is unexpected")
-                })?;
+                let allocation =
+                    plugins.allocate(resource, &ids).map_err(|sentence| unexpected(&sentence))?;
                 self.given.push(Given {
                     pod_uid: uid.to_owned(),
                     namespace: objects::namespace(pod).to_owned(),
@@ -138,18 +137,30 @@ impl DeviceManager {
         resource.contains('/') && !resource.starts_with("hugepages-")
     }
 
-    /// A pod that comes again after a boot keeps its devices only where a plugin says that they are there.
+    /// A pod that comes again after a boot keeps its devices only where a plugin says that they are healthy. The order
+    /// of the three refusals is the real one's (kubelet, `devicesToAllocate`).
     fn still_healthy(&self, resource: &str, ids: &[String]) -> Result<(), String> {
-        let known = self.resources.get(resource).filter(|r| r.connected);
-        let known = known.ok_or_else(|| {
-            format!("Allocate failed due to cannot allocate unregistered device {resource}, which is unexpected")
-        })?;
-        let healthy = |id: &String| known.devices.iter().any(|d| d.id == *id && d.healthy);
-        match ids.iter().all(healthy) {
+        let healthy = self.healthy(resource)?;
+        match ids.iter().all(|id| healthy.iter().any(|device| device.id == *id)) {
             true => Ok(()),
-            false => Err(format!(
-                "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices {resource}, which is unexpected"
-            )),
+            false => Err(unexpected(&format!(
+                "previously allocated devices are no longer healthy; cannot allocate unhealthy devices {resource}"
+            ))),
+        }
+    }
+
+    /// The healthy devices of a resource. One that is known from the checkpoint and whose plugin is not there has none.
+    fn healthy(&self, resource: &str) -> Result<Vec<&Device>, String> {
+        let known = self.resources.get(resource).ok_or_else(|| {
+            unexpected(&format!("cannot allocate unregistered device {resource}"))
+        })?;
+        let healthy: Vec<&Device> =
+            known.devices.iter().filter(|device| known.connected && device.healthy).collect();
+        match healthy.is_empty() {
+            true => Err(unexpected(&format!(
+                "no healthy devices present; cannot allocate unhealthy devices {resource}"
+            ))),
+            false => Ok(healthy),
         }
     }
 
@@ -159,20 +170,16 @@ impl DeviceManager {
         wanted: usize,
         plugins: &mut dyn Plugins,
     ) -> Result<Vec<String>, String> {
-        let known = self.resources.get(resource);
-        let healthy: Vec<&Device> = known
-            .filter(|r| r.connected)
-            .map(|r| r.devices.iter().filter(|d| d.healthy).collect())
-            .unwrap_or_default();
+        let healthy = self.healthy(resource)?;
         let taken: BTreeSet<&String> =
             self.given.iter().filter(|g| g.resource == resource).flat_map(|g| &g.ids).collect();
         let free: Vec<String> =
             healthy.iter().filter(|d| !taken.contains(&d.id)).map(|d| d.id.clone()).collect();
         if free.len() < wanted {
-            return Err(format!(
-                "Allocate failed due to requested number of devices unavailable for {resource}. Requested: {wanted}, Available: {}, which is unexpected",
+            return Err(unexpected(&format!(
+                "requested number of devices unavailable for {resource}. Requested: {wanted}, Available: {}",
                 free.len()
-            ));
+            )));
         }
         let mut ids = plugins.preferred(resource, &free, wanted);
         ids.retain(|id| free.contains(id));
@@ -212,6 +219,11 @@ impl Given {
     pub fn summary(&self) -> Value {
         json!({ "pod": format!("{}/{}", self.namespace, self.pod), "resource": self.resource, "ids": self.ids })
     }
+}
+
+/// As the kubelet words every failure of an admission that is nobody's fault.
+fn unexpected(why: &str) -> String {
+    format!("Allocate failed due to {why}, which is unexpected")
 }
 
 /// The kubelet's reading of one container's answer.
@@ -274,5 +286,42 @@ mod tests {
         manager.disconnected("openshift.io/r");
         assert_eq!(manager.capacity()["openshift.io/r"], (2, 0));
         assert!(manager.admit(&pod("1", "1"), &mut First).is_err());
+    }
+
+    #[test]
+    fn after_a_boot_a_pod_is_admitted_again_only_with_healthy_devices() {
+        let mut manager = two_devices();
+        let list = |a: bool, b: bool| {
+            let device = |id: &str, healthy| Device { id: id.to_owned(), healthy, numa: None };
+            vec![device("a", a), device("b", b)]
+        };
+        let again = |manager: &mut DeviceManager| {
+            let answer = manager.admit(&pod("1", "1"), &mut First);
+            answer.err().unwrap_or_default().replace("Allocate failed due to ", "")
+        };
+        assert_eq!(again(&mut manager), "");
+        let given = manager.clone();
+        manager.all_disconnected();
+        let refused = "no healthy devices present; cannot allocate unhealthy devices openshift.io/r, which is unexpected";
+        assert_eq!(again(&mut manager), refused);
+        manager = given.clone();
+        manager.listed("openshift.io/r", list(false, false));
+        assert_eq!(again(&mut manager), refused);
+        manager = given.clone();
+        manager.listed("openshift.io/r", list(false, true));
+        assert_eq!(
+            again(&mut manager),
+            "previously allocated devices are no longer healthy; cannot allocate unhealthy devices openshift.io/r, which is unexpected"
+        );
+        manager = given;
+        manager.listed("openshift.io/r", list(true, false));
+        assert_eq!(again(&mut manager), "");
+        let mut strange = pod("2", "1");
+        strange["spec"]["containers"][0]["resources"]["limits"] = json!({"openshift.io/x": "1"});
+        let answer = manager.admit(&strange, &mut First);
+        assert_eq!(
+            answer.unwrap_err(),
+            "Allocate failed due to cannot allocate unregistered device openshift.io/x, which is unexpected"
+        );
     }
 }

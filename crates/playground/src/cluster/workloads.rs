@@ -116,11 +116,7 @@ fn replicate(set: &Value, pods: &[Arc<Value>]) -> Vec<Write> {
     for pod in alive.iter().skip(wanted.max(0) as usize) {
         writes.push(delete(pod));
     }
-    writes.extend(
-        own.iter()
-            .filter(|p| objects::is_finished(p) && !objects::is_deleting(p))
-            .map(|p| delete(p)),
-    );
+    // Those that have failed stay, as with the real controller, until somebody collects them.
     let ready = alive.iter().filter(|p| objects::condition(p, "Ready") == "True").count();
     writes.extend(status_write(
         set,

@@ -3,6 +3,8 @@
 //! status, and the order of events as the API tells it to a watch.
 
 mod blocked_drain;
+mod canary_halt;
+mod firmware;
 mod guide;
 mod hands;
 mod lifeline;
@@ -69,6 +71,8 @@ pub async fn run(user: &User, options: &Options, out: &mut dyn Write) -> Report 
         Scenario::BlockedDrain => tell(blocked_drain::BlockedDrain, &mut scene).await,
         Scenario::Lifeline => tell(lifeline::Lifeline, &mut scene).await,
         Scenario::RebootDidNotHelp => tell(reboot_did_not_help::RebootDidNotHelp, &mut scene).await,
+        Scenario::CanaryHalt => tell(canary_halt::CanaryHalt::default(), &mut scene).await,
+        Scenario::Firmware => tell(firmware::Firmware, &mut scene).await,
     }
     scene.finish().await
 }

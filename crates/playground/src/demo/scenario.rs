@@ -1,8 +1,8 @@
 //! The stories that `ironrail demo` can tell, by name, and the cluster that each needs.
 
-use super::reboot_did_not_help;
+use super::{firmware, reboot_did_not_help};
 use crate::live;
-use host::sim::Fault;
+use host::sim::{Fault, Machine};
 
 /// A story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,11 +12,20 @@ pub enum Scenario {
     BlockedDrain,
     RebootDidNotHelp,
     Lifeline,
+    CanaryHalt,
+    Firmware,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 5] =
-        [Self::Guide, Self::Shared, Self::BlockedDrain, Self::RebootDidNotHelp, Self::Lifeline];
+    pub const ALL: [Self; 7] = [
+        Self::Guide,
+        Self::Shared,
+        Self::BlockedDrain,
+        Self::RebootDidNotHelp,
+        Self::Lifeline,
+        Self::CanaryHalt,
+        Self::Firmware,
+    ];
 
     /// As users type it.
     pub fn name(self) -> &'static str {
@@ -26,6 +35,8 @@ impl Scenario {
             Self::BlockedDrain => "blocked-drain",
             Self::RebootDidNotHelp => "reboot-did-not-help",
             Self::Lifeline => "lifeline",
+            Self::CanaryHalt => "canary-halt",
+            Self::Firmware => "firmware",
         }
     }
 
@@ -39,6 +50,12 @@ impl Scenario {
                 "a reboot brings no new mode: said once, never repeated, and mended"
             }
             Self::Lifeline => "policies select the cards by which the nodes themselves are reached",
+            Self::CanaryHalt => {
+                "a canary comes back worse, and the rollout halts before it reaches the others"
+            }
+            Self::Firmware => {
+                "cards as they are delivered: one reboot for firmware and mode, and one card that is deaf"
+            }
         }
     }
 
@@ -63,6 +80,14 @@ impl Scenario {
             (Self::RebootDidNotHelp, false) => "The story of the reboot did NOT end well",
             (Self::Lifeline, true) => "No link went down but the one that a person allowed to",
             (Self::Lifeline, false) => "The story of the lifeline did NOT end well",
+            (Self::CanaryHalt, true) => {
+                "One canary found it out, and every node is in exclusive mode"
+            }
+            (Self::CanaryHalt, false) => "The story of the canary did NOT end well",
+            (Self::Firmware, true) => {
+                "One reboot for firmware and mode, and the card that did not follow is named"
+            }
+            (Self::Firmware, false) => "The story of the firmware did NOT end well",
         }
     }
 
@@ -74,6 +99,14 @@ impl Scenario {
             Self::RebootDidNotHelp => {
                 let faults = vec![Fault::IgnoresKernelArgument, Fault::IgnoresModprobeOption];
                 options.faults.insert(reboot_did_not_help::NODE.to_owned(), faults);
+            }
+            Self::CanaryHalt => {
+                let faults = vec![Fault::IgnoresKernelArgument, Fault::IgnoresModprobeOption];
+                let nodes = (0..options.nodes).map(|number| format!("worker-{number}"));
+                options.faults.extend(nodes.map(|name| (name, faults.clone())));
+            }
+            Self::Firmware => {
+                options.machines.insert(firmware::NODE.to_owned(), Machine::firmware_worker);
             }
         }
     }

@@ -24,10 +24,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tick::Ticker;
 
+/// Builds a machine of a name, for a distribution, at a time.
+pub type MakeMachine = fn(&str, Flavour, Timestamp) -> Machine;
+
 /// What a playground is made of.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub nodes: usize,
+    /// Machines that are not the guide's worker, by name of the node.
+    pub machines: BTreeMap<String, MakeMachine>,
     /// How long a simulated machine takes to boot.
     pub boot_time: Duration,
     /// Faults of the machines, by name of the node; for tests that break a link.
@@ -49,6 +54,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             nodes: 3,
+            machines: BTreeMap::new(),
             boot_time: Duration::from_secs(1),
             faults: BTreeMap::new(),
             bonded: false,
@@ -86,8 +92,9 @@ impl Playground {
         let mut cluster = Cluster::default();
         for number in 0..options.nodes {
             let name = format!("worker-{number}");
-            let made = if options.bonded { Machine::bonded_worker } else { Machine::rdma_worker };
-            let mut machine = made(&name, Flavour::Ubuntu, now);
+            let usual = if options.bonded { Machine::bonded_worker } else { Machine::rdma_worker };
+            let make = options.machines.get(&name).copied().unwrap_or(usual);
+            let mut machine = make(&name, Flavour::Ubuntu, now);
             for fault in options.faults.get(&name).into_iter().flatten() {
                 machine = machine.with(*fault);
             }

@@ -89,7 +89,7 @@ impl Simulation {
         }
     }
 
-    fn cut(&mut self, node: &str, until: api::Timestamp) -> bool {
+    pub(super) fn cut(&mut self, node: &str, until: api::Timestamp) -> bool {
         match self.cluster.nodes.get_mut(node).filter(|slot| slot.is_up()) {
             Some(slot) => {
                 slot.cut(&mut self.containers, until);
@@ -100,7 +100,7 @@ impl Simulation {
     }
 
     /// Its containers run on; every device plugin has lost its connection and registers again.
-    fn restart_kubelet(&mut self, node: &str) {
+    pub(super) fn restart_kubelet(&mut self, node: &str) {
         let Some(slot) = self.cluster.nodes.get_mut(node).filter(|slot| slot.is_up()) else {
             return;
         };

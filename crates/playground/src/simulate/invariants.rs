@@ -239,6 +239,13 @@ impl Invariants {
                     ));
                 };
                 let holder = (node.to_owned(), id.clone(), given.pod_uid.clone());
+                let begins = !self.held.contains_key(&holder);
+                if let Some(defect) = defect(&machine, id).filter(|_| begins) {
+                    return Err(format!(
+                        "pod {} begins to run on {node} with {id}, which {defect}",
+                        given.pod
+                    ));
+                }
                 if let Some(before) = self.held.get(&holder).filter(|before| **before != looks) {
                     return Err(format!(
                         "{id} on {node} was changed while pod {} runs with it: {before}, now {looks}",
@@ -275,6 +282,20 @@ impl Invariants {
             }
         }
         Ok(())
+    }
+}
+
+/// What is wrong with the VF of a pod that begins: it was given before it was verified.
+fn defect(machine: &Machine, id: &str) -> Option<&'static str> {
+    let pci = id.parse().ok()?;
+    let rdma = machine.rdma.devices.values().find(|device| device.parent == pci);
+    let link = machine.links.values().find(|link| link.parent == Some(pci));
+    match (&machine.functions.get(&pci)?.driver, link, rdma) {
+        (None, ..) => Some("has no driver"),
+        (_, None, _) => Some("has no network interface"),
+        (_, _, None) => Some("has no RDMA device"),
+        (_, Some(link), _) if link.address.iter().all(|byte| *byte == 0) => Some("has no MAC"),
+        _ => None,
     }
 }
 

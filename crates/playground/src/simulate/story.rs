@@ -93,7 +93,7 @@ impl Story {
         for node in story.nodes.clone() {
             story.send(1, format!("label {node}"), label(&node));
         }
-        story.send(5, "policy with 4 VFs".to_owned(), create(policy(4)));
+        story.send(5, "policy with 4 VFs".to_owned(), create(policy(4, false)));
         story.vfs = Some(4);
         let pool = create(pool("exclusive", json!("10%")));
         story.send(60, "pool exclusive, maxUnavailable 10%".to_owned(), pool);
@@ -164,8 +164,8 @@ impl Story {
         self.goal = RdmaMode::Exclusive;
         self.mode_changes += 1;
         if rng.bool() {
-            let at = rng.u64(5..900);
-            self.send(at, "policy with 4 VFs".to_owned(), create(policy(4)));
+            let (at, taint) = (rng.u64(5..900), self.nodes.len().is_multiple_of(2));
+            self.send(at, "policy with 4 VFs".to_owned(), create(policy(4, taint)));
             self.work.push(at);
             self.vfs = Some(4);
             self.send(3, "network".to_owned(), create(network()));
@@ -394,14 +394,14 @@ fn pool(mode: &str, limit: Value) -> Value {
     pool
 }
 
-fn policy(vfs: u32) -> Value {
+fn policy(vfs: u32, taint: bool) -> Value {
     json!({
         "apiVersion": names::API_VERSION, "kind": names::POLICY,
         "metadata": { "name": "rdma-policy", "namespace": names::NAMESPACE },
         "spec": {
             "resourceName": "rdma", "numVfs": vfs, "isRdma": true, "deviceType": "netdevice",
             "nicSelector": { "vendor": "15b3", "pfNames": ["enp3s0f0"] },
-            "nodeSelector": { "rdma-capable": "true" },
+            "nodeSelector": { "rdma-capable": "true" }, "taintUntilReady": taint,
         },
     })
 }

@@ -92,6 +92,22 @@ impl Script {
         Ok(())
     }
 
+    /// The machine loses its power for so long; nobody had the time to say goodbye.
+    pub fn cut_power(&mut self, node: &str, time: Duration) {
+        let simulation = &mut self.simulation;
+        simulation.cut(node, simulation.now + time);
+        simulation.last_write = simulation.now;
+        simulation.wake_cluster(simulation.now + Duration::from_millis(1));
+    }
+
+    /// The kubelet ends and starts again; containers do not notice.
+    pub fn restart_kubelet(&mut self, node: &str) {
+        let simulation = &mut self.simulation;
+        simulation.restart_kubelet(node);
+        simulation.last_write = simulation.now;
+        simulation.wake_cluster(simulation.now + Duration::from_millis(1));
+    }
+
     pub fn store(&self) -> &Store {
         &self.simulation.store
     }
