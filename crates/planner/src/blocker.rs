@@ -135,6 +135,11 @@ pub enum Blocker {
     FenceMissing {
         node: String,
     },
+    /// The operator's own pod is on this node, and no other node could take it: who would go on with the drain?
+    NoPlaceForOperator {
+        node: String,
+        pod: String,
+    },
     /// The Node still counts these withdrawn devices: a pod that is scheduled for one now would be admitted and fail.
     WaitingForAllocatable {
         devices: Vec<PciAddress>,
@@ -303,6 +308,7 @@ impl Blocker {
             Self::WaitingForAllocatable { .. } => Reason::WaitingForAllocatable,
             Self::WaitingForFence { .. } => Reason::WaitingForFence,
             Self::FenceMissing { .. } => Reason::FenceMissing,
+            Self::NoPlaceForOperator { .. } => Reason::NoPlaceForOperator,
             Self::WaitingForMode { .. } | Self::WaitingForBoot | Self::RebootUnderWay { .. } => {
                 Reason::WaitingForReboot
             }
@@ -342,6 +348,7 @@ impl Blocker {
                 | Reason::WaitingForReboot
                 | Reason::WaitingForCanary
                 | Reason::MachineConfigUpdating
+                | Reason::NoPlaceForOperator
         )
     }
 
@@ -455,6 +462,10 @@ impl fmt::Display for Blocker {
             Self::WaitingForFence { node } => write!(
                 f,
                 "the pods with devices stay until the daemon of {node} says that nobody can be given one any more"
+            ),
+            Self::NoPlaceForOperator { node, pod } => write!(
+                f,
+                "the drain of {node} waits: the operator's own pod {pod} runs there, and no other node is Ready, schedulable and without a taint that keeps it away; uncordon one, or wait until one is back"
             ),
             Self::FenceMissing { node } => write!(
                 f,

@@ -51,6 +51,8 @@ pub struct DrainFacts {
     pub disabled: bool,
     /// `namespace/name` of the operator's own pod, where it is known.
     pub operator_pod: String,
+    /// No other node could take that pod now.
+    pub operator_has_no_place: bool,
     /// All pods on the node.
     pub pods: Vec<DrainPod>,
     /// `NodeState.status.holders`.
@@ -206,7 +208,7 @@ fn go(drain: &mut Drain, facts: &DrainFacts, pod: &DrainPod, because: String) {
 }
 
 /// The operator moves before all others, so that it does not lose its own drain half-way: whoever leads next goes on
-/// with it from another node.
+/// with it from another node. Where there is none it stays, and so do the others: it may take long.
 fn operator_first(drain: &mut Drain, facts: &DrainFacts) {
     let is_ours = |eviction: &Eviction| {
         format!("{}/{}", eviction.namespace, eviction.pod) == facts.operator_pod
@@ -218,6 +220,12 @@ fn operator_first(drain: &mut Drain, facts: &DrainFacts) {
     } else if drain.evict.iter().any(is_ours) {
         drain.evict.retain(is_ours);
         drain.force.clear();
+        if facts.operator_has_no_place {
+            let (node, pod) = (facts.node.clone(), facts.operator_pod.clone());
+            drain.evict.clear();
+            drain.blockers = vec![Blocker::NoPlaceForOperator { node, pod }];
+            return;
+        }
         if let [ours] = drain.evict.as_mut_slice() {
             ours.because = "it is the operator, which moves before it drains the rest".to_owned();
         }

@@ -358,6 +358,7 @@ fn control_plane_nodes_go_one_at_a_time_whatever_the_pools_say() {
 /// Lines: `app uid1 holds 0000:3b:00.2`, `agent ds`, `dns refused:<sentence>`, …
 fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: Expect) {
     let mut facts = DrainFacts {
+        node: "worker-0".to_owned(),
         request,
         nodes_in_cluster,
         resource_prefix: "openshift.io".to_owned(),
@@ -396,6 +397,7 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
                 "finalizer" => pod.finalizers.push(words.next().unwrap().to_owned()),
                 "of" => pod.owner = format!("ReplicaSet {}", words.next().unwrap()),
                 "operator" => facts.operator_pod = pod.key(),
+                "stranded" => facts.operator_has_no_place = true,
                 "refused" => {
                     let sentence: Vec<&str> = words.by_ref().collect();
                     facts.refusals.insert(pod.uid.clone(), sentence.join(" "));
@@ -418,6 +420,21 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
 }
 
 #[test]
+fn the_operator_stays_where_no_other_node_could_take_it_and_all_others_with_it() {
+    drain(
+        DrainRequest::Reboot,
+        2,
+        "manager operator stranded
+         web",
+        expect![[r#"
+            worker-0:
+              cordon
+              waits: the drain of worker-0 waits: the operator's own pod default/manager runs there, and no other node is Ready, schedulable and without a taint that keeps it away; uncordon one, or wait until one is back
+        "#]],
+    );
+}
+
+#[test]
 fn pods_with_devices_are_held_back_until_nobody_can_be_given_one_any_more() {
     for (fence, request) in [
         ("none", DrainRequest::Drain),
@@ -435,19 +452,19 @@ fn pods_with_devices_are_held_back_until_nobody_can_be_given_one_any_more() {
                 worker-0:
                   cordon
                   leave default/web  because it holds no device
-                  waits: the pods with devices stay: the daemon of  has not said for a minute that its devices are withdrawn; see whether its pod sriov-network-config-daemon runs there, and in the version of this operator
+                  waits: the pods with devices stay: the daemon of worker-0 has not said for a minute that its devices are withdrawn; see whether its pod sriov-network-config-daemon runs there, and in the version of this operator
             "#]],
             (_, DrainRequest::Drain) => expect![[r#"
                 worker-0:
                   cordon
                   leave default/web  because it holds no device
-                  waits: the pods with devices stay until the daemon of  says that nobody can be given one any more
+                  waits: the pods with devices stay until the daemon of worker-0 says that nobody can be given one any more
             "#]],
             _ => expect![[r#"
                 worker-0:
                   cordon
                   evict default/web  because the node is drained for a reboot
-                  waits: the pods with devices stay until the daemon of  says that nobody can be given one any more
+                  waits: the pods with devices stay until the daemon of worker-0 says that nobody can be given one any more
             "#]],
         };
         drain(request, 3, &text, expected);

@@ -18,7 +18,7 @@ use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::ControlPlaneGrant;
 use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
-use api::{Timestamp, annotation, names};
+use api::{Timestamp, annotation, label, names};
 use planner::deadline::DrainPolicy;
 use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
 use planner::machine_config::Gate;
@@ -117,6 +117,7 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         overdue: grant.is_some_and(|grant| policy.end_of(grant) <= now),
         disabled,
         operator_pod: format!("{}/{}", world.settings.namespace, world.settings.pod_name),
+        operator_has_no_place: !world.nodes.values().any(|node| could_take_operator(node, name)),
         pods: world.pods_on(name).map(drain_pod).collect(),
         holders: state.status.holders.clone(),
         fence: state.status.drain.clone(),
@@ -154,6 +155,20 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         admitted: admitted::condition(world, name, state),
         refused,
     })
+}
+
+/// True for another node that could take the operator's pod, as its manifest in `deploy/` tolerates taints.
+fn could_take_operator(node: &Node, but: &str) -> bool {
+    let tolerated = [label::CONTROL_PLANE, "node-role.kubernetes.io/master", names::NOT_READY];
+    let keeps_away = |taint: &Value| {
+        let key = taint["key"].as_str().unwrap_or_default();
+        taint["effect"] == "NoExecute"
+            || (taint["effect"] == "NoSchedule" && !tolerated.contains(&key))
+    };
+    node.metadata.name != but
+        && node.ready
+        && !node.unschedulable
+        && !node.taints.iter().any(keeps_away)
 }
 
 /// Why a drain that was begun must be undone: it was given up at its deadline, or the pool under whose limit it was
