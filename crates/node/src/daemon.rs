@@ -297,11 +297,14 @@ impl Work<'_> {
         failed: &mut Failed,
     ) -> Report {
         let is_mirrored = ledger::is_mirrored(&booked, &self.state.status.reboots);
-        // Tried before the first lever, so that nothing is changed where no reboot can follow.
-        let unwritable = match is_mirrored.then(|| ledger::write(self.host, &plan.ledger)) {
-            Some(Ok(())) => None,
-            Some(Err(refusal)) => Some((LEDGER, refusal.to_string())),
-            None => self.refused.map(|why| (MIRROR, why.to_owned())),
+        // Tried before anything is booked: no lever is pulled where no reboot can follow, and a power cut is not taken for
+        // a reboot that never had a lever.
+        let tried = ledger::write(self.host, &plan.ledger);
+        let books = tried.is_ok() && !is_mirrored;
+        let unwritable = match tried {
+            Err(refusal) => Some((LEDGER, refusal.to_string())),
+            Ok(()) if is_mirrored => None,
+            Ok(()) => self.refused.map(|why| (MIRROR, why.to_owned())),
         };
         let goes = is_mirrored && unwritable.is_none();
         let mut booked = booked;
@@ -316,13 +319,13 @@ impl Work<'_> {
         let mut report = self.report(seen, plan, failed);
         let asked = plan.steps.iter().any(|step| matches!(step.action, Action::Reboot { .. }));
         report.rebooting = goes && asked && !stopped;
-        report.first_tell = !is_mirrored || (goes && (stopped || !asked));
+        report.first_tell = books || (goes && (stopped || !asked));
         if let Some((place, why)) = unwritable {
             let blocker = Blocker::LedgerNotWritten { place, why };
             tracing::warn!("{blocker}");
             report.progress.blockers.push(blocker);
         }
-        if let Some(inventory) = report.inventory.as_mut().filter(|_| goes || !is_mirrored) {
+        if let Some(inventory) = report.inventory.as_mut().filter(|_| goes || books) {
             inventory.reboots = booked;
         }
         report
