@@ -170,48 +170,51 @@ fn the_page_of_metrics_lists_what_is_served_and_nothing_else() {
     check(
         &text,
         expect![[r##"
-        # HELP ironrail_pool_nodes managed nodes by pool and phase
-        # TYPE ironrail_pool_nodes gauge
-        ironrail_pool_nodes{pool="rdma",phase="changing"} 1
-        ironrail_pool_nodes{pool="rdma",phase="waiting"} 1
-        # HELP ironrail_pool_grants nodes that may be disturbed now
-        # TYPE ironrail_pool_grants gauge
-        ironrail_pool_grants{pool=""} 0
-        ironrail_pool_grants{pool="rdma"} 1
-        # HELP ironrail_pool_rollout 1 for the phase of a rollout that is under way
-        # TYPE ironrail_pool_rollout gauge
-        ironrail_pool_rollout{pool="rdma",phase="Rolling"} 1
-        # HELP ironrail_pool_failed_nodes nodes that came back worse from a rollout
-        # TYPE ironrail_pool_failed_nodes gauge
-        ironrail_pool_failed_nodes{pool="rdma"} 0
-        # HELP ironrail_drains_blocked drains that something is in the way of
-        # TYPE ironrail_drains_blocked gauge
-        # HELP ironrail_drain_duration_seconds time from the grant to the end of the drain
-        # TYPE ironrail_drain_duration_seconds histogram
-        ironrail_drain_duration_seconds_bucket{le="5"} 1
-        ironrail_drain_duration_seconds_bucket{le="15"} 1
-        ironrail_drain_duration_seconds_bucket{le="30"} 1
-        ironrail_drain_duration_seconds_bucket{le="60"} 1
-        ironrail_drain_duration_seconds_bucket{le="120"} 1
-        ironrail_drain_duration_seconds_bucket{le="300"} 1
-        ironrail_drain_duration_seconds_bucket{le="600"} 1
-        ironrail_drain_duration_seconds_bucket{le="1800"} 1
-        ironrail_drain_duration_seconds_bucket{le="7200"} 1
-        ironrail_drain_duration_seconds_bucket{le="+Inf"} 1
-        ironrail_drain_duration_seconds_sum 0
-        ironrail_drain_duration_seconds_count 1
-        # HELP ironrail_grants_total grants that were given
-        # TYPE ironrail_grants_total counter
-        ironrail_grants_total 1
-        # HELP ironrail_evictions_total evictions by what the API said
-        # TYPE ironrail_evictions_total counter
-        ironrail_evictions_total{result="evicted"} 1
-        # HELP ironrail_pods_forced_total pods deleted past their disruption budget
-        # TYPE ironrail_pods_forced_total counter
-        ironrail_pods_forced_total 0
-        # HELP ironrail_reboots reboots in the nodes' ledgers, which keep the last ones
-        # TYPE ironrail_reboots gauge
-    "##]],
+            # HELP ironrail_pool_nodes managed nodes by pool and phase
+            # TYPE ironrail_pool_nodes gauge
+            ironrail_pool_nodes{pool="rdma",phase="changing"} 1
+            ironrail_pool_nodes{pool="rdma",phase="waiting"} 1
+            # HELP ironrail_pool_grants nodes that may be disturbed now
+            # TYPE ironrail_pool_grants gauge
+            ironrail_pool_grants{pool=""} 0
+            ironrail_pool_grants{pool="rdma"} 1
+            # HELP ironrail_pool_rollout 1 for the phase of a rollout that is under way
+            # TYPE ironrail_pool_rollout gauge
+            ironrail_pool_rollout{pool="rdma",phase="Rolling"} 1
+            # HELP ironrail_pool_failed_nodes nodes that came back worse from a rollout
+            # TYPE ironrail_pool_failed_nodes gauge
+            ironrail_pool_failed_nodes{pool="rdma"} 0
+            # HELP ironrail_drains_blocked drains that something is in the way of
+            # TYPE ironrail_drains_blocked gauge
+            # HELP ironrail_drain_duration_seconds time from the grant to the end of the drain
+            # TYPE ironrail_drain_duration_seconds histogram
+            ironrail_drain_duration_seconds_bucket{le="5"} 1
+            ironrail_drain_duration_seconds_bucket{le="15"} 1
+            ironrail_drain_duration_seconds_bucket{le="30"} 1
+            ironrail_drain_duration_seconds_bucket{le="60"} 1
+            ironrail_drain_duration_seconds_bucket{le="120"} 1
+            ironrail_drain_duration_seconds_bucket{le="300"} 1
+            ironrail_drain_duration_seconds_bucket{le="600"} 1
+            ironrail_drain_duration_seconds_bucket{le="1800"} 1
+            ironrail_drain_duration_seconds_bucket{le="7200"} 1
+            ironrail_drain_duration_seconds_bucket{le="+Inf"} 1
+            ironrail_drain_duration_seconds_sum 0
+            ironrail_drain_duration_seconds_count 1
+            # HELP ironrail_grants_total grants that were given
+            # TYPE ironrail_grants_total counter
+            ironrail_grants_total 1
+            # HELP ironrail_evictions_total evictions by what the API said
+            # TYPE ironrail_evictions_total counter
+            ironrail_evictions_total{result="evicted"} 1
+            # HELP ironrail_pods_forced_total pods deleted past their disruption budget
+            # TYPE ironrail_pods_forced_total counter
+            ironrail_pods_forced_total 0
+            # HELP ironrail_pods_not_admitted_total pods that a kubelet failed because a device was not to be had
+            # TYPE ironrail_pods_not_admitted_total counter
+            ironrail_pods_not_admitted_total 0
+            # HELP ironrail_reboots reboots in the nodes' ledgers, which keep the last ones
+            # TYPE ironrail_reboots gauge
+        "##]],
     );
     let served = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let mut served: Vec<String> = served.map(str::to_owned).collect();
