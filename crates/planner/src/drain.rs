@@ -116,7 +116,9 @@ pub fn plan(facts: &DrainFacts) -> Drain {
             Ok(because) => go(&mut drain, facts, pod, because),
         }
     }
-    unnamed(&mut drain, facts);
+    if facts.request == DrainRequest::Drain {
+        unnamed(&mut drain, facts);
+    }
     operator_first(&mut drain, facts);
     let stuck = !drain.evict.is_empty() || !drain.blockers.is_empty();
     if facts.overdue && stuck && facts.policy.on_deadline == OnDeadline::Wait {
@@ -158,7 +160,8 @@ fn hold_back(drain: &mut Drain, facts: &DrainFacts) {
     }
 }
 
-/// A device that was given away and whose pod the kubelet does not name yet: it is waited for.
+/// A device that was given away and whose pod the kubelet does not name yet: it is waited for. Before a reboot all pods
+/// go, so there it does not matter whose it is.
 fn unnamed(drain: &mut Drain, facts: &DrainFacts) {
     let in_the_way = facts.fence.iter().flat_map(|fence| &fence.devices);
     for device in in_the_way {

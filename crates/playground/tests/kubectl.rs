@@ -162,6 +162,11 @@ fn steady(text: &str) -> String {
             format!("Warning: {}", told.collect::<Vec<_>>().join("; "))
         });
         let line = reasons.as_deref().unwrap_or(line);
+        // Since kubectl 1.34 the namespace is told.
+        let line = match line.split_once(" deleted from ") {
+            Some((object, place)) if place.ends_with(" namespace") => &format!("{object} deleted"),
+            _ => line,
+        };
         if line.trim_start().starts_with("Resource Version:") {
             return String::new();
         }

@@ -164,7 +164,10 @@ impl Cluster {
             let found = object.pointer(pointer).map(text).unwrap_or_default();
             match same(&found, wanted) {
                 true => Ok(()),
-                false => Err(format!("{kind} {name} {pointer} is {found:?} and not {wanted:?}")),
+                false => Err(format!(
+                    "{kind} {name} {pointer} is {found:?} and not {wanted:?}: {}",
+                    object["status"]
+                )),
             }
         });
         self.runtime.block_on(met).unwrap();
