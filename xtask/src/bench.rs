@@ -43,7 +43,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     for package in packages {
         let mut command = tools::cargo();
-        command.args(["bench", "--quiet", "--package", &package, "--benches", "--"]);
+        command.args([
+            "bench",
+            "--quiet",
+            "--profile",
+            "simulation",
+            "--package",
+            &package,
+            "--benches",
+            "--",
+        ]);
         tools::run(command.args(&arguments.rest))?;
     }
     match arguments.package {

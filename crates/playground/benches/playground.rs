@@ -168,8 +168,10 @@ fn rollout(runtime: &tokio::runtime::Runtime) {
             patience: Duration::from_secs(600),
             ..demo::Options::default()
         };
-        let user = playground.admin().unwrap();
-        let report = runtime.block_on(demo::run(&user, &options, &mut std::io::sink()));
+        let report = runtime.block_on(async {
+            let user = playground.admin().unwrap();
+            demo::run(&user, &options, &mut std::io::sink()).await
+        });
         assert!(report.ok(), "{}", report.to_json());
         let seconds: f64 = report.steps.iter().map(|step| step.seconds).sum();
         small = if nodes == 20 { seconds } else { small };
