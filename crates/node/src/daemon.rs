@@ -288,7 +288,7 @@ impl Work<'_> {
         Ok(differs)
     }
 
-    /// The way to a reboot: booked in the API, then every lever, then booked on the disk, then asked for.
+    /// The way to a reboot: the disk tried, booked in the API, then every lever, then booked on the disk, then asked for.
     fn reboot(
         &self,
         seen: Seen,

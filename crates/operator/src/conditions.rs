@@ -4,6 +4,15 @@ use api::Timestamp;
 use api::condition::Condition;
 use api::wire::{Event, ObjectKey, Write};
 
+/// The first few texts, then how many more there are, and of what: a node has hundreds of pods.
+pub fn some_of(texts: &[String], shown: usize, separator: &str, what: &str) -> String {
+    let first = texts[..texts.len().min(shown)].join(separator);
+    match texts.len().saturating_sub(shown) {
+        0 => first,
+        more => format!("{first}{separator}and {more} {what}"),
+    }
+}
+
 /// What one condition is to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {

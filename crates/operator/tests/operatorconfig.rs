@@ -214,3 +214,16 @@ fn upstreams_finalizer_does_not_hold_the_config() {
     );
     assert_eq!(api.get("SriovOperatorConfig", "default"), None);
 }
+
+#[test]
+fn the_operators_manifest_tolerates_what_a_drain_believes_that_it_tolerates() {
+    let text = include_str!("../../../deploy/install.yaml");
+    let manifest =
+        text.split("\n---\n").find(|part| part.contains("\nkind: Deployment\n")).unwrap();
+    let manifest: Value = serde_saphyr::from_str(manifest).unwrap();
+    let tolerations = manifest.pointer("/spec/template/spec/tolerations").unwrap();
+    let keys: Vec<&str> =
+        tolerations.as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, planner::drain::OPERATOR_TOLERATES);
+    assert!(tolerations.as_array().unwrap().iter().all(|one| one["effect"] == "NoSchedule"));
+}

@@ -627,7 +627,7 @@ fn is_are(names: &[String]) -> String {
 pub(crate) const SHOWN: usize = 5;
 
 /// Names joined for a sentence: the first few, then how many more.
-pub(crate) fn list(names: &[String]) -> String {
+pub fn list(names: &[String]) -> String {
     match names {
         [] => "nothing".to_owned(),
         names => first_of(&names[..names.len().min(SHOWN)], names.len()),

@@ -139,6 +139,15 @@ fn is_skipped(facts: &DrainFacts, single: bool) -> bool {
     }
 }
 
+/// The taints (all of effect NoSchedule) that the operator's Deployment in `deploy/install.yaml` tolerates.
+pub const OPERATOR_TOLERATES: [&str; 3] =
+    [api::label::CONTROL_PLANE, api::label::MASTER, api::names::NOT_READY];
+
+/// True for a taint because of which the scheduler would not put the operator's pod on a node.
+pub fn keeps_operator_away(key: &str, effect: &str) -> bool {
+    effect == "NoExecute" || (effect == "NoSchedule" && !OPERATOR_TOLERATES.contains(&key))
+}
+
 /// True for a pod with a device, or a claim to one, while any could still be given to the next pod.
 fn waits_for_fence(facts: &DrainFacts, pod: &DrainPod) -> bool {
     let fenced = facts.fence.as_ref().is_some_and(|fence| fence.fenced);

@@ -590,7 +590,5 @@ fn is_control_plane(node: &FleetNode) -> bool {
 
 /// True for a node with a control-plane role.
 pub fn has_control_plane_role(labels: &BTreeMap<String, String>) -> bool {
-    // The older label is still what some distributions set.
-    labels.contains_key(api::label::CONTROL_PLANE)
-        || labels.contains_key("node-role.kubernetes.io/master")
+    labels.contains_key(api::label::CONTROL_PLANE) || labels.contains_key(api::label::MASTER)
 }

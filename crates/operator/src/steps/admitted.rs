@@ -3,7 +3,7 @@
 //!
 //! The kubelet fails such a pod for good, and its controller makes another one. Here it is said and counted.
 
-use crate::conditions::{Status, Verdict};
+use crate::conditions::{self, Status, Verdict};
 use crate::kinds;
 use crate::objects::{Place, Pod};
 use crate::world::World;
@@ -43,14 +43,13 @@ pub(crate) fn condition(
     let one = |(pod, sentence): &(&Pod, &str)| {
         format!("{}: {sentence}; {}", Place::of(&pod.metadata), way_out(pod))
     };
-    let mut named: Vec<String> = refused.iter().take(NAMED).map(one).collect();
-    let more = refused.len().saturating_sub(NAMED);
-    named.extend((more > 0).then(|| format!("and {more} more")));
+    let named =
+        conditions::some_of(&refused.iter().map(one).collect::<Vec<_>>(), NAMED, " | ", "more");
     let count = match refused.len() {
         1 => "1 pod was not admitted".to_owned(),
         count => format!("{count} pods were not admitted"),
     };
-    Some(verdict(Status::False, NOT_ADMITTED, format!("{count}: {}", named.join(" | "))))
+    Some(verdict(Status::False, NOT_ADMITTED, format!("{count}: {named}")))
 }
 
 fn way_out(pod: &Pod) -> String {

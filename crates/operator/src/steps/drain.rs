@@ -18,7 +18,7 @@ use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::ControlPlaneGrant;
 use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
-use api::{Timestamp, annotation, label, names};
+use api::{Timestamp, annotation, names};
 use planner::deadline::DrainPolicy;
 use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
 use planner::machine_config::Gate;
@@ -157,13 +157,11 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
     })
 }
 
-/// True for another node that could take the operator's pod, as its manifest in `deploy/` tolerates taints.
+/// True for another node that could take the operator's pod now.
 fn could_take_operator(node: &Node, but: &str) -> bool {
-    let tolerated = [label::CONTROL_PLANE, "node-role.kubernetes.io/master", names::NOT_READY];
     let keeps_away = |taint: &Value| {
-        let key = taint["key"].as_str().unwrap_or_default();
-        taint["effect"] == "NoExecute"
-            || (taint["effect"] == "NoSchedule" && !tolerated.contains(&key))
+        let text = |field: &str| taint[field].as_str().unwrap_or_default();
+        planner::drain::keeps_operator_away(text("key"), text("effect"))
     };
     node.metadata.name != but
         && node.ready
@@ -474,12 +472,8 @@ fn judge(seen: &Observed, plan: &Drain) -> Verdict {
     verdict(Status::False, "Draining", some_of(&all))
 }
 
-/// At most four sentences, then how many more: a node has hundreds of pods.
 fn some_of(all: &[String]) -> String {
-    match all.len() {
-        0..=4 => all.join("; "),
-        more => format!("{}; and {} more pods", all[..4].join("; "), more - 4),
-    }
+    conditions::some_of(all, 4, "; ", "more pods")
 }
 
 fn idle() -> Verdict {

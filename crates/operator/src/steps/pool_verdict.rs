@@ -2,7 +2,7 @@
 //!
 //! Sentences only; who is granted, skipped or halted is decided before.
 
-use crate::conditions::{Status, Verdict};
+use crate::conditions::{self, Status, Verdict};
 use crate::steps::drain::{DRAINED, is_blocked};
 use crate::world::World;
 use api::condition::Condition;
@@ -10,7 +10,7 @@ use api::label;
 use api::nodestate::SriovNetworkNodeState;
 use api::pool::SriovNetworkPoolConfig;
 use planner::Reason;
-use planner::blocker::Blocker;
+use planner::blocker::{self, Blocker};
 use planner::rollout::PoolRollout;
 
 /// Ready when every node is at its goal. Otherwise what holds the pool up most: first what a person must mend, then
@@ -38,7 +38,7 @@ pub(crate) fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRol
         (Some(condition), _) => ("DrainBlocked", condition.message.clone()),
         (None, Some((_, blocker))) => (blocker.reason().as_str(), blocker.to_string()),
         (None, None) if !draining.is_empty() => {
-            ("Progressing", format!("draining {}", list(&draining)))
+            ("Progressing", format!("draining {}", blocker::list(&draining)))
         }
         (None, None) => match next.waiting.first() {
             Some((_, blocker)) => (Blocker::reason(blocker).as_str(), blocker.to_string()),
@@ -144,18 +144,6 @@ fn no_nodes(world: &World, pool: &SriovNetworkPoolConfig) -> String {
     }
 }
 
-/// At most five names, then how many more.
-fn list(names: &[String]) -> String {
-    match names.len() {
-        0..=5 => names.join(", "),
-        more => format!("{} and {} more", names[..5].join(", "), more - 5),
-    }
-}
-
-/// At most three sentences, then how many more.
 fn some_of(texts: &[String]) -> String {
-    match texts.len() {
-        0..=3 => texts.join("; "),
-        more => format!("{}; and {} more", texts[..3].join("; "), more - 3),
-    }
+    conditions::some_of(texts, 3, "; ", "more")
 }
