@@ -5,6 +5,7 @@ use crate::lifeline::Lifeline;
 use crate::nodestate::RebootRecord;
 use crate::pci::PciAddress;
 use crate::primitives::{EswitchMode, LinkType, RdmaMode};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +36,19 @@ pub struct Inventory {
     pub lifelines_allowed: BTreeSet<PciAddress>,
     /// Legs of an active RoCE LAG, each with the bond that it is in.
     pub roce_lags: BTreeMap<PciAddress, String>,
+    /// Changes past their deadline that the kernel is still at.
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// A change that the kernel has not finished by its deadline. It cannot be stopped; nothing else is changed on its card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unfinished {
+    /// Function 0 of the card; None for a change of interfaces or of the RDMA subsystem.
+    pub card: Option<PciAddress>,
+    /// As in a refusal: `write 0 to /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs`.
+    pub tried: String,
+    pub since: Timestamp,
 }
 
 /// The RDMA subsystem as RDMA netlink and the host's files show it.

@@ -8,6 +8,7 @@ use crate::seam::{
     LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice, Refusal, Route,
     RouteChange, Woken,
 };
+use crate::unfinished::Unfinished;
 use api::{PciAddress, RdmaMode, Timestamp};
 use rustix::io::Errno;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -216,6 +217,11 @@ impl<H: Host> Host for Crashing<H> {
 
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal> {
         self.asked(|host| host.run(program, arguments, input))
+    }
+
+    fn unfinished(&self) -> Vec<Unfinished> {
+        // Asks our own memory, not the kernel.
+        self.inner.unfinished()
     }
 
     fn now(&self) -> Timestamp {

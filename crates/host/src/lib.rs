@@ -27,6 +27,7 @@ pub mod sim;
 #[cfg(test)]
 mod testing;
 pub mod tried;
+pub mod unfinished;
 pub mod vf_count;
 pub mod vf_profile;
 pub mod vf_settings;

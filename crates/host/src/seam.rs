@@ -3,11 +3,15 @@
 //! `linux` is the kernel, `sim` a machine of plain data, `crashing` counts primitives and dies at the k-th.
 //! Every call is synchronous and fails with the kernel's errno. The network namespace is in every call, never ambient.
 
+use crate::unfinished::Unfinished;
 use api::{EswitchMode, PciAddress, RdmaMode, Timestamp};
 pub use rustix::io::Errno;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
+
+/// How long a change of sysfs, an interface, devlink or RDMA is waited for. Cards with many VFs take tens of seconds.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A computer, as far as we touch one.
 pub trait Host: Send + Sync {
@@ -58,6 +62,10 @@ pub trait Host: Send + Sync {
     /// Runs a program in the host's root and waits for it. A program that is not installed is ENOENT.
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal>;
 
+    /// Changes past their deadline (ETIMEDOUT) that the kernel is still at. Until they end, what would change their card
+    /// or wait for them is refused at once (EALREADY).
+    fn unfinished(&self) -> Vec<Unfinished>;
+
     fn now(&self) -> Timestamp;
     /// Returns at the first interesting event, or when the timeout is over. The only thing that sleeps.
     fn wait(&self, interests: &[Interest], timeout: Duration) -> Woken;
@@ -97,6 +105,10 @@ impl std::error::Error for Refusal {}
 
 /// The errno as strerror(3) says it, in lower case.
 pub fn words(errno: Errno) -> String {
+    if errno == Errno::TIMEDOUT {
+        // The C library says "connection timed out", and there is none.
+        return "timed out".to_owned();
+    }
     let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()

@@ -66,8 +66,10 @@ pub fn set(
             autoprobe::hold(host, pf, false).map_err(refused)?;
         }
         let made = make(host, pf, wanted);
-        autoprobe::restore(host, pf).map_err(refused)?;
+        // While the kernel is still making them this is refused, and must be: VFs to come would be probed too early.
+        let restored = autoprobe::restore(host, pf);
         made?;
+        restored.map_err(refused)?;
     }
     Ok(Changed::Yes)
 }

@@ -143,10 +143,10 @@ fn a_lock_is_held_by_one_and_ends_with_its_guard() {
     let host = mounted(&directory);
     let held = host.lock("/run/ironrail/vf.lock", Duration::ZERO).unwrap();
     let before = Instant::now();
-    expect!["lock /run/ironrail/vf.lock: connection timed out"]
+    expect!["lock /run/ironrail/vf.lock: timed out"]
         .assert_eq(&said(host.lock("/run/ironrail/vf.lock", Duration::ZERO)));
     assert!(before.elapsed() < LATE);
-    expect!["lock /run/ironrail/vf.lock: connection timed out"]
+    expect!["lock /run/ironrail/vf.lock: timed out"]
         .assert_eq(&said(host.lock("/run/ironrail/vf.lock", SOON)));
     assert!(before.elapsed() >= SOON);
     std::thread::scope(|scope| {

@@ -73,8 +73,13 @@ pub fn outcome(
 
 fn look_again(report: &Report, now: Timestamp) -> Option<Timestamp> {
     let ends_unseen = |blocker: &Blocker| {
-        [Reason::DeviceHeld, Reason::WaitingForWithdrawal, Reason::WaitingForAllocatable]
-            .contains(&blocker.reason())
+        let unseen = [
+            Reason::DeviceHeld,
+            Reason::WaitingForWithdrawal,
+            Reason::WaitingForAllocatable,
+            Reason::KernelBusy,
+        ];
+        unseen.contains(&blocker.reason())
     };
     let busy = report.first_tell || report.progress.blockers.iter().any(ends_unseen);
     let pause = if busy { BUSY } else { QUIET };

@@ -6,6 +6,7 @@
 use crate::commit::{self, Report};
 use crate::failures::{Failed, Failures};
 use crate::holders::Confirmed;
+use crate::lanes::{self, bars};
 use crate::offer::{self, Against, Withdrawn};
 use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
@@ -48,6 +49,8 @@ pub struct Daemon {
     sweeper: RefCell<Sweeper>,
     /// The offer behind whose fence PodResources was read. A daemon that forgets it reads once more.
     looked_behind: RefCell<Option<u64>>,
+    /// Whether cards are configured at once.
+    pub order: lanes::Order,
 }
 
 /// One step's work: what it goes by, the same from its first round to its last.
@@ -68,6 +71,7 @@ struct Work<'a> {
     /// What the API refused of the last step's writes.
     refused: Option<&'a str>,
     prefix: &'a str,
+    order: lanes::Order,
     now: Timestamp,
 }
 
@@ -81,6 +85,7 @@ impl Daemon {
             confirmed: RefCell::default(),
             sweeper: RefCell::default(),
             looked_behind: RefCell::default(),
+            order: lanes::Order::default(),
         }
     }
 
@@ -153,6 +158,7 @@ impl Daemon {
             notices: RefCell::default(),
             refused: world.refused.as_deref(),
             prefix: &self.prefix,
+            order: self.order,
             now,
         };
         let generation = state.metadata.generation;
@@ -241,7 +247,7 @@ impl Work<'_> {
 
     /// Does what may be done, and notes what people are to know of it.
     fn run(&self, steps: &[&Step], inventory: &Inventory, failed: &mut Failed) {
-        let done = run(self.host, steps, failed);
+        let done = lanes::run(self.host, steps, self.order, failed);
         let desired = &self.desired;
         let notices = done.iter().filter_map(|step| lifeline::notice(step, inventory, desired));
         self.notices.borrow_mut().extend(notices);
@@ -389,9 +395,14 @@ impl Work<'_> {
     }
 }
 
-/// Puts back what an operation that was killed half-way holds. Nobody else is at work now.
+/// Puts back what an operation that was killed half-way holds. Nobody else is at work now but the kernel: on a card where
+/// it is unfinished VFs may still come, and they are not to be probed.
 fn put_right(host: &dyn Host) -> Result<(), Refusal> {
-    autoprobe::held(host)?.iter().try_for_each(|pf| autoprobe::restore(host, pf))
+    let busy: BTreeSet<Lane> =
+        host.unfinished().iter().filter_map(|late| late.card).map(Lane::Card).collect();
+    let held = autoprobe::held(host)?;
+    let free = held.iter().filter(|pf| !busy.contains(&Lane::of(pf)));
+    free.into_iter().try_for_each(|pf| autoprobe::restore(host, pf))
 }
 
 fn against(plan: &Plan) -> Against {
@@ -412,36 +423,6 @@ fn withdrawn(plan: &Plan) -> Withdrawn {
         step.map_or("the node is drained for a reboot".to_owned(), |step| step.because.clone())
     };
     plan.withdraw.iter().map(|pci| (*pci, because(pci))).collect()
-}
-
-/// A lane keeps back its own steps; the node's own keep back all, since what comes after them relies on them.
-fn bars<'a>(mut lanes: impl Iterator<Item = &'a Lane>, step: &Step) -> bool {
-    lanes.any(|lane| *lane == step.lane || *lane == Lane::Node)
-}
-
-/// Runs the steps of a plan, lane by lane: a failure ends its lane, and so does what asks for a fresh look. Answers what
-/// was done.
-fn run<'a>(host: &dyn Host, steps: &[&'a Step], failed: &mut Failed) -> Vec<&'a Step> {
-    let (mut stale, mut done) = (BTreeSet::new(), Vec::new());
-    for step in steps {
-        if bars(stale.iter(), step) || bars(failed.keys(), step) {
-            continue;
-        }
-        match apply::step(host, step) {
-            Ok(()) => {
-                tracing::info!(because = step.because, "{}", step.action);
-                done.push(*step);
-            }
-            Err(error) => {
-                tracing::warn!(because = step.because, "{error}");
-                failed.insert(step.lane, error);
-            }
-        }
-        if step.action.needs_fresh_eyes() {
-            stale.insert(step.lane);
-        }
-    }
-    done
 }
 
 /// The error names the action that stopped it.

@@ -877,6 +877,61 @@ fn a_card_that_makes_fewer_vfs_is_named_in_the_status() {
 }
 
 #[test]
+fn a_card_at_which_the_kernel_hangs_is_waited_for_and_then_goes_on() {
+    let mut life = settled("", 2).with(Fault::VfRemovalBlocks);
+    life.wants("", 4);
+    life.settle();
+    life.told.push("a minute goes by".to_owned());
+    life.host.wait(&[], Duration::from_secs(60));
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status InProgress, rdma shared, 2 vfs, WaitingForWithdrawal
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        plugin: offer 2 [withdrawn withdrawn]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status InProgress, rdma shared, 2 vfs, KernelBusy
+        a minute goes by
+        status InProgress, rdma shared, 4 vfs, WaitingForWithdrawal
+        plugin: offer 4 [withdrawn withdrawn withdrawn withdrawn]
+        status Succeeded, rdma shared, 4 vfs
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        plugin: offer 5 [ready ready ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"4"}
+    "#]]);
+    life.assert_quiet();
+}
+
+#[test]
+fn a_card_at_which_the_kernel_hangs_for_long_is_told_as_a_failure() {
+    let mut life = settled("", 2).with(Fault::VfRemovalBlocks);
+    life.wants("", 4);
+    for _ in 0..4 {
+        life.turn(&life.host.clone());
+    }
+    // The kernel never comes back: it is always further from its end than the clock.
+    for _ in 0..2 {
+        let mut machine = life.host.machine();
+        for pending in &mut machine.pending {
+            pending.at += Duration::from_secs(3600);
+        }
+        machine.clock += Duration::from_secs(300);
+        drop(machine);
+        life.turn(&life.host.clone());
+    }
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status InProgress, rdma shared, 2 vfs, WaitingForWithdrawal
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        plugin: offer 2 [withdrawn withdrawn]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status InProgress, rdma shared, 2 vfs, KernelBusy
+        status Failed, rdma shared, 2 vfs, KernelBusy, error: the kernel has been at "write 0 to /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs" since 2023-11-14T22:13:55Z and cannot be stopped; nothing else is changed there until it is done: end what uses a device of the card (see /dev/infiniband, rdma resource show), or reboot the node
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: the kernel has been at "write 0 to /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs" since 2023-11-14T22:13:55Z and cannot be stopped; nothing else is changed there until it is done: end what uses a device of the card (see /dev/infiniband, rdma resource show), or reboot the node
+    "#]]);
+}
+
+#[test]
 fn an_offer_that_was_cut_off_is_written_again_before_anything_is_touched() {
     let mut life = settled("", 2);
     life.host.replace(api::files::OFFER, b"{\"version\":1,\"boo", 0o600).unwrap();

@@ -18,6 +18,7 @@ pub mod give;
 pub mod holders;
 mod http;
 pub mod install;
+pub mod lanes;
 pub mod ledger;
 pub mod observe;
 pub mod offer;

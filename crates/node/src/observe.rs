@@ -46,6 +46,8 @@ pub fn observe(host: &dyn Host, holders: Vec<Holder>) -> Result<Inventory, Obser
         configured,
         firmware: BTreeMap::new(),
         locked_down: firmware::locked_down(host).map_err(failed("kernel lockdown"))?,
+        // Asked last: what was seen before may be from the middle of it.
+        unfinished: host.unfinished(),
     })
 }
 
@@ -176,8 +178,15 @@ impl<'a> View<'a> {
         uplink: &Link,
         beside: &[Link],
     ) -> Vec<VirtualFunction> {
-        let count = self.number(pf, "sriov_numvfs").unwrap_or_default();
+        let count = self.number(pf, "sriov_numvfs").unwrap_or_else(|| self.linked(pf));
         (0..count).filter_map(|index| self.virtual_function(pf, index, uplink, beside)).collect()
+    }
+
+    /// One more than the highest VF on the bus: while the kernel is at a change it does not tell the count.
+    fn linked(&self, pf: &PciAddress) -> u32 {
+        let names = self.host.list(&pf.directory()).unwrap_or_default();
+        let indexes = names.iter().filter_map(|name| name.strip_prefix("virtfn")?.parse().ok());
+        indexes.max().map_or(0, |highest: u32| highest + 1)
     }
 
     fn virtual_function(

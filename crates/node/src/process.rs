@@ -4,6 +4,7 @@
 //! is a crash, `stop` an orderly end.
 
 use crate::daemon::Daemon;
+use crate::lanes::Order;
 use crate::plugin::Delivery;
 use crate::wake::Pace;
 use crate::{boot, device_plugin, drive, install};
@@ -199,6 +200,11 @@ impl Work {
         let node = node.context("cannot tell which node this is: set NODE_NAME or --node-name")?;
         let namespace = environment("NAMESPACE").unwrap_or_else(|| api::names::NAMESPACE.into());
         let mut daemon = Daemon::new(&node, &namespace);
+        // Where time is played a run must be the same each time.
+        daemon.order = match self.pace {
+            Pace::Events => Order::SideBySide,
+            Pace::Every(_) => Order::OneByOne,
+        };
         if let Some(prefix) = environment("RESOURCE_PREFIX") {
             daemon.prefix = prefix;
         }

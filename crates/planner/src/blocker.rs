@@ -7,7 +7,7 @@ use crate::action::RebootReason;
 use crate::lifeline::Refused;
 use crate::reason::Reason;
 use api::nodestate::BlockerStatus;
-use api::{PciAddress, RdmaMode};
+use api::{PciAddress, RdmaMode, Timestamp};
 use std::fmt;
 use std::time::Duration;
 
@@ -126,6 +126,12 @@ pub enum Blocker {
     /// The device plugin has not acknowledged yet that these devices are withdrawn.
     WaitingForWithdrawal {
         devices: Vec<PciAddress>,
+    },
+    /// The kernel has not come back from a change of a card. `stuck`: for so long that a person should look.
+    KernelBusy {
+        tried: String,
+        since: Timestamp,
+        stuck: bool,
     },
     /// The daemon has not said yet that nobody can be given the devices of this node any more.
     WaitingForFence {
@@ -306,6 +312,7 @@ impl Blocker {
             Self::WaitingForDrain { .. } | Self::DrainTooSmall => Reason::WaitingForDrain,
             Self::WaitingForWithdrawal { .. } => Reason::WaitingForWithdrawal,
             Self::WaitingForAllocatable { .. } => Reason::WaitingForAllocatable,
+            Self::KernelBusy { .. } => Reason::KernelBusy,
             Self::WaitingForFence { .. } => Reason::WaitingForFence,
             Self::FenceMissing { .. } => Reason::FenceMissing,
             Self::NoPlaceForOperator { .. } => Reason::NoPlaceForOperator,
@@ -334,6 +341,9 @@ impl Blocker {
 
     /// True when it ends without a person: the plan goes on by itself. False means that somebody must act.
     pub fn ends_by_itself(&self) -> bool {
+        if let Self::KernelBusy { stuck, .. } = self {
+            return !stuck;
+        }
         matches!(
             self.reason(),
             Reason::DeviceHeld
@@ -459,6 +469,10 @@ impl fmt::Display for Blocker {
                 let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
                 write!(f, "waiting until Node.status.allocatable shows that {} withdrawn", is_are(&names))
             }
+            Self::KernelBusy { tried, since, .. } => write!(
+                f,
+                "the kernel has been at \"{tried}\" since {since:.0} and cannot be stopped; nothing else is changed there until it is done: end what uses a device of the card (see /dev/infiniband, rdma resource show), or reboot the node"
+            ),
             Self::WaitingForFence { node } => write!(
                 f,
                 "the pods with devices stay until the daemon of {node} says that nobody can be given one any more"

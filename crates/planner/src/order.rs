@@ -14,6 +14,7 @@ use api::inventory::Inventory;
 use api::nodestate::RebootRecord;
 use api::{PciAddress, Timestamp, annotation};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What a node asks of the operator: the value of the annotation `…/state`, and its mirror.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,7 +137,10 @@ impl Plan {
     }
 }
 
-/// Plans one node. `now` serves the reboot ledger only.
+/// After this long a person is told that the kernel does not come back. Cards with hundreds of VFs take minutes.
+const STUCK: Duration = Duration::from_secs(300);
+
+/// Plans one node. `now` serves the reboot ledger, and to say what takes too long.
 pub fn plan(
     desired: &Desired,
     inventory: &Inventory,
@@ -180,9 +184,19 @@ pub fn plan(
         .chain(firmware.blockers)
         .chain(more_blockers)
         .for_each(|blocker| gate.block(blocker));
+    unfinished(inventory, now).for_each(|blocker| gate.block(blocker));
     let mut plan = gate.finish(waits);
     plan.ledger = records;
     plan
+}
+
+/// What the kernel is still at, also where nothing more is wanted of the card: its state is not what it seems.
+fn unfinished(inventory: &Inventory, now: Timestamp) -> impl Iterator<Item = Blocker> {
+    inventory.unfinished.iter().map(move |late| Blocker::KernelBusy {
+        tried: late.tried.clone(),
+        since: late.since,
+        stuck: now.duration_since(late.since).unsigned_abs() >= STUCK,
+    })
 }
 
 /// What is effective of the goal of a reboot that took place.
@@ -202,6 +216,8 @@ struct Gate<'a> {
     holders: BTreeMap<PciAddress, Vec<String>>,
     devices: BTreeSet<PciAddress>,
     node_lane_waits: bool,
+    /// Cards on which the kernel is still at a change.
+    busy: BTreeSet<Lane>,
     wants: DrainRequest,
     plan: Plan,
 }
@@ -226,6 +242,12 @@ impl<'a> Gate<'a> {
             holders,
             devices,
             node_lane_waits: false,
+            busy: inventory
+                .unfinished
+                .iter()
+                .filter_map(|late| late.card)
+                .map(Lane::Card)
+                .collect(),
             wants: DrainRequest::Idle,
             plan,
         }
@@ -287,7 +309,8 @@ impl<'a> Gate<'a> {
             let drain = (!drained).then_some(Blocker::WaitingForDrain { reboot: false });
             held.into_iter().chain(drain).for_each(|blocker| self.block(blocker));
         }
-        let mut waits = self.node_lane_waits;
+        let lane_is_busy = steps.first().is_some_and(|step| self.busy.contains(&step.lane));
+        let mut waits = self.node_lane_waits || lane_is_busy;
         for step in steps {
             waits = waits || self.must_wait(&step);
             match waits {

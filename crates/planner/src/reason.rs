@@ -18,6 +18,7 @@ pub enum Reason {
     WaitingForReboot,
     ControlPlaneBusy,
     PodTerminating,
+    KernelBusy,
     WaitingForCanary,
     MachineConfigUpdating,
     // Waiting for a person.
@@ -86,6 +87,7 @@ impl Reason {
             Self::WaitingForReboot => "WaitingForReboot",
             Self::ControlPlaneBusy => "ControlPlaneBusy",
             Self::PodTerminating => "PodTerminating",
+            Self::KernelBusy => "KernelBusy",
             Self::WaitingForCanary => "WaitingForCanary",
             Self::MachineConfigUpdating => "MachineConfigUpdating",
             Self::MachineConfigUnknown => "MachineConfigUnknown",

@@ -135,6 +135,44 @@ fn a_card_without_holders_is_changed_while_the_other_waits_for_its_drain() {
 }
 
 #[test]
+fn a_card_at_which_the_kernel_is_still_at_work_waits_and_the_other_goes_on() {
+    let mut machine = machine();
+    let begun = |seconds: i64| Timestamp::from_second(1_800_000_000 - seconds).unwrap();
+    machine.inventory.unfinished.push(api::inventory::Unfinished {
+        card: Some("0000:3b:00.0".parse().unwrap()),
+        tried: "write 0 to /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs".to_owned(),
+        since: begun(299),
+    });
+    check(
+        &machine,
+        &wanted(None, &["3b", "5e"]),
+        Turn::NotYet,
+        expect![[r#"
+        worker-0:
+          now 1. set vf count 0000:5e:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
+          now 2. set vf mac 0000:5e:00.0 vf 0 02:28:81:ad:b1:1e  because the PF holds no MAC for it
+          now 3. bind 0000:5e:00.0 vf 0 to its default driver  because policy train asks for netdevice
+          now 4. set vf mac 0000:5e:00.0 vf 1 02:28:81:ad:b2:d1  because the PF holds no MAC for it
+          now 5. bind 0000:5e:00.0 vf 1 to its default driver  because policy train asks for netdevice
+          later 1. set vf count 0000:3b:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
+          later 2. set vf mac 0000:3b:00.0 vf 0 02:2a:67:27:21:8f  because the PF holds no MAC for it
+          later 3. bind 0000:3b:00.0 vf 0 to its default driver  because policy train asks for netdevice
+          later 4. set vf mac 0000:3b:00.0 vf 1 02:2a:67:27:1f:dc  because the PF holds no MAC for it
+          later 5. bind 0000:3b:00.0 vf 1 to its default driver  because policy train asks for netdevice
+          waits: the kernel has been at "write 0 to /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs" since 2027-01-15T07:55:01Z and cannot be stopped; nothing else is changed there until it is done: end what uses a device of the card (see /dev/infiniband, rdma resource show), or reboot the node
+    "#]],
+    );
+    let permission = machine.permission(Turn::NotYet);
+    let ends_by_itself = |machine: &Machine| {
+        let plan = planner::plan(&wanted(None, &[]), &machine.inventory, &permission, machine.now);
+        plan.blockers.iter().map(planner::Blocker::ends_by_itself).collect::<Vec<_>>()
+    };
+    assert_eq!(ends_by_itself(&machine), [true]);
+    machine.inventory.unfinished[0].since = begun(300);
+    assert_eq!(ends_by_itself(&machine), [false]);
+}
+
+#[test]
 fn a_drain_for_devices_is_given_back_before_a_reboot_is_asked_for() {
     // Upstream's C4: the operator would take the finished drain for the one that a reboot needs.
     let machine = machine();

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod deadline;
 mod files;
 mod namespace;
 mod network;
@@ -15,15 +16,18 @@ mod socket;
 mod wait;
 
 use crate::seam::{
-    Address, AddressChange, DevlinkChange, DevlinkDevice, Host, Interest, Link, LinkChange,
-    LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice, Refusal, Route,
-    RouteChange, Woken,
+    Address, AddressChange, DEADLINE, DevlinkChange, DevlinkDevice, Host, Interest, Link,
+    LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice,
+    Refusal, Route, RouteChange, Woken,
 };
 use crate::tried;
+use crate::unfinished::{self, Unfinished};
 use api::{PciAddress, RdmaMode, Timestamp};
+use deadline::Deadlines;
 use files::Root;
 use namespace::Spaces;
 use rustix::io::Errno;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a call failed: the errno, and what the kernel added in words.
@@ -48,9 +52,10 @@ impl Failure {
 /// The computer that this process runs on.
 #[derive(Debug)]
 pub struct LinuxHost {
-    root: Root,
-    spaces: Spaces,
+    root: Arc<Root>,
+    spaces: Arc<Spaces>,
     waiter: wait::Waiter,
+    deadlines: Deadlines,
 }
 
 impl LinuxHost {
@@ -64,7 +69,38 @@ impl LinuxHost {
         let opened = Root::open(root);
         let opened =
             opened.map_err(|errno| Refusal::new(format!("open the root {root}"), errno))?;
-        Ok(Self { root: opened, spaces: Spaces::new(home), waiter: wait::Waiter::new() })
+        Ok(Self {
+            root: Arc::new(opened),
+            spaces: Arc::new(Spaces::new(home)),
+            waiter: wait::Waiter::new(),
+            deadlines: Deadlines::new(DEADLINE),
+        })
+    }
+
+    /// The same host with another deadline for each change.
+    pub fn patient_for(mut self, patience: Duration) -> Self {
+        self.deadlines.patience = patience;
+        self
+    }
+
+    /// Function 0 of the card that the function is on; a VF is on the card of its PF.
+    fn card_of(&self, function: &PciAddress) -> PciAddress {
+        let physical = self.root.link_target(&function.file("physfn")).ok();
+        let physical = physical.and_then(|link| link.rsplit('/').next()?.parse().ok());
+        unfinished::card(&physical.unwrap_or(*function))
+    }
+
+    /// Runs a change in a namespace, with a deadline.
+    fn change_within<T: Send + 'static>(
+        &self,
+        card: Option<PciAddress>,
+        tried: &str,
+        space: &Namespace,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (root, spaces, space) =
+            (Arc::clone(&self.root), Arc::clone(&self.spaces), space.clone());
+        self.deadlines.change(card, tried, self.now(), move || spaces.within(&root, &space, work))
     }
 
     /// Runs `work` in a namespace, on a thread that ends with it.
@@ -79,12 +115,24 @@ impl LinuxHost {
 
 impl Host for LinuxHost {
     fn read(&self, path: &str) -> Result<Vec<u8>, Refusal> {
+        if let Some(function) = unfinished::function_of(path, "")
+            && unfinished::is_barred(path)
+            && let Some(by) = self.deadlines.on(Some(self.card_of(&function)))
+        {
+            return Err(unfinished::barred(tried::read(path), &by));
+        }
         self.root.read(path).map_err(|errno| Refusal::new(tried::read(path), errno))
     }
 
     fn write(&self, path: &str, content: &str) -> Result<(), Refusal> {
-        let written = self.root.write(path, content);
-        written.map_err(|errno| Refusal::new(tried::write(path, content), errno))
+        let tried = tried::write(path, content);
+        let Some(function) = unfinished::function_of(path, content) else {
+            let written = self.root.write(path, content);
+            return written.map_err(|errno| Refusal::new(tried, errno));
+        };
+        let (root, path, content) = (Arc::clone(&self.root), path.to_owned(), content.to_owned());
+        let work = move || Ok(root.write(&path, &content)?);
+        self.deadlines.change(Some(self.card_of(&function)), &tried, self.now(), work)
     }
 
     fn list(&self, path: &str) -> Result<Vec<String>, Refusal> {
@@ -114,6 +162,12 @@ impl Host for LinuxHost {
     }
 
     fn links(&self, space: &Namespace, query: &LinkQuery) -> Result<Vec<Link>, Refusal> {
+        if !self.deadlines.unfinished().is_empty() {
+            // What hangs may hold the lock of all interfaces.
+            let query = query.clone();
+            return self
+                .change_within(None, &tried::links(space), space, move || network::links(&query));
+        }
         let found = self.within(space, || network::links(query));
         found.map_err(|failure| failure.tried(tried::links(space)))
     }
@@ -123,11 +177,12 @@ impl Host for LinuxHost {
             LinkChange::Move { to, .. } => Some(to),
             _ => None,
         };
-        let changed = self.spaces.open_target(&self.root, target).map_err(Failure::from);
-        let changed = changed.and_then(|target| {
-            self.within(space, || network::change_link(change, target.as_ref()))
-        });
-        changed.map_err(|failure| failure.tried(tried::change_link(space, change)))
+        let tried = tried::change_link(space, change);
+        let target = self.spaces.open_target(&self.root, target);
+        let target = target.map_err(|errno| Refusal::new(tried.clone(), errno))?;
+        let change = change.clone();
+        let work = move || network::change_link(&change, target.as_ref());
+        self.change_within(None, &tried, space, work)
     }
 
     fn addresses(&self, space: &Namespace, link: Option<u32>) -> Result<Vec<Address>, Refusal> {
@@ -187,16 +242,19 @@ impl Host for LinuxHost {
     }
 
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal> {
+        // Devlink answers behind the lock that a change of the VFs holds.
+        if let Some(by) = self.deadlines.on(Some(self.card_of(device))) {
+            return Err(unfinished::barred(format!("ask devlink about {device}"), &by));
+        }
         let found = self.within(&Namespace::Host, || network::devlink(device));
         found.map_err(|failure| failure.tried(format!("ask devlink about {device}")))
     }
 
     fn change_devlink(&self, device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal> {
-        let changed = self.within(&Namespace::Host, || network::change_devlink(device, change));
-        changed.map_err(|failure| {
-            let said = tried::describe_devlink_change(change);
-            failure.tried(format!("{said} on {device} by devlink"))
-        })
+        let tried = format!("{} on {device} by devlink", tried::describe_devlink_change(change));
+        let (device, change) = (*device, change.clone());
+        let work = move || network::change_devlink(&device, &change);
+        self.change_within(Some(self.card_of(&device)), &tried, &Namespace::Host, work)
     }
 
     fn rdma_mode(&self) -> Result<RdmaMode, Refusal> {
@@ -218,15 +276,14 @@ impl Host for LinuxHost {
             RdmaChange::Move { to, .. } => Some(to),
             _ => None,
         };
+        let said = tried::describe_rdma_change(change);
+        let tried = format!("{said} from {}", tried::in_words(space));
         let target =
             self.root.has_rdma().and_then(|()| self.spaces.open_target(&self.root, target));
-        let changed = target.map_err(Failure::from).and_then(|target| {
-            self.within(space, || network::change_rdma(change, target.as_ref()))
-        });
-        changed.map_err(|failure| {
-            let said = tried::describe_rdma_change(change);
-            failure.tried(format!("{said} from {}", tried::in_words(space)))
-        })
+        let target = target.map_err(|errno| Refusal::new(tried.clone(), errno))?;
+        let change = change.clone();
+        let work = move || network::change_rdma(&change, target.as_ref());
+        self.change_within(None, &tried, space, work)
     }
 
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal> {
@@ -238,6 +295,10 @@ impl Host for LinuxHost {
         // The one clock of the product's hands; everything above takes the time as an argument.
         #[allow(clippy::disallowed_methods)]
         Timestamp::now()
+    }
+
+    fn unfinished(&self) -> Vec<Unfinished> {
+        self.deadlines.unfinished()
     }
 
     fn wait(&self, interests: &[Interest], timeout: Duration) -> Woken {

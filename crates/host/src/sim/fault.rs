@@ -29,7 +29,8 @@ pub enum Fault {
     VfCountBusy,
     /// `sriov_numvfs` refuses new VFs with ENOMEM: the firmware reserved no address space.
     NoRoomForVfs,
-    /// Taking VFs away blocks the writer for a minute, as with an open queue pair on one of them (lab.md section 3).
+    /// Taking VFs away blocks the writer for two minutes, as an open queue pair on one of them does until its process ends
+    /// (lab.md section 3).
     VfRemovalBlocks,
     /// The driver rejects VFs when it probes them.
     VfProbeFails,

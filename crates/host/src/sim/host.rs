@@ -10,6 +10,7 @@ use crate::seam::{
     Refusal, Route, RouteChange, Woken, words,
 };
 use crate::tried;
+use crate::unfinished::{self, Unfinished};
 use api::{PciAddress, RdmaMode, Timestamp};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,6 +181,13 @@ impl SimHost {
         outcome.map_err(|errno| Refusal::new(tried, errno))
     }
 
+    /// Refuses what `linux` would not begin while a change of the same card is unfinished.
+    fn bar(&self, path: &str, content: &str, tried: impl Fn() -> String) -> Result<(), Refusal> {
+        let function = unfinished::function_of(path, content);
+        let by = function.and_then(|function| self.machine().unfinished_on(&function));
+        by.map_or(Ok(()), |by| Err(unfinished::barred(tried(), &by)))
+    }
+
     fn pod_file(&self, path: &str) -> Option<Result<Vec<u8>, Errno>> {
         let View::Pod { files, .. } = &self.view else { return None };
         let path = files::plain(path);
@@ -210,6 +218,9 @@ impl SimHost {
 
 impl Host for SimHost {
     fn read(&self, path: &str) -> Result<Vec<u8>, Refusal> {
+        if unfinished::is_barred(path) {
+            self.bar(path, "", || tried::read(path))?;
+        }
         let content = match self.pod_file(path) {
             Some(content) => content,
             None => self.machine().read_path(self.own_namespace(), path),
@@ -226,8 +237,13 @@ impl Host for SimHost {
             // A container's sysfs and procfs are mounted read-only.
             return Err(Refusal::new(tried::write(path, content), Errno::ROFS));
         }
-        self.change(tried::write(path, content), entry, |machine| {
+        self.bar(path, content, || tried::write(path, content))?;
+        let written = self.change(tried::write(path, content), entry, |machine| {
             machine.write_path(space, path, content)
+        });
+        written.map_err(|refusal| match refusal.errno {
+            Errno::TIMEDOUT => unfinished::past_deadline(refusal.tried),
+            _ => refusal,
         })
     }
 
@@ -427,6 +443,9 @@ impl Host for SimHost {
     }
 
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal> {
+        if let Some(by) = self.machine().unfinished_on(device) {
+            return Err(unfinished::barred(format!("ask devlink about {device}"), &by));
+        }
         let found = self.machine().query_devlink(device);
         found.map_err(|errno| Refusal::new(format!("ask devlink about {device}"), errno))
     }
@@ -434,6 +453,9 @@ impl Host for SimHost {
     fn change_devlink(&self, device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal> {
         let said = tried::describe_devlink_change(change);
         let tried = format!("{said} on {device} by devlink");
+        if let Some(by) = self.machine().unfinished_on(device) {
+            return Err(unfinished::barred(tried, &by));
+        }
         self.change(tried, format!("devlink {device}: {said}"), |machine| {
             machine.change_devlink(device, change)
         })
@@ -490,6 +512,10 @@ impl Host for SimHost {
         let noted = outcome.as_ref().map(|_| ()).map_err(|errno| *errno);
         self.note(line.clone(), &noted);
         outcome.map_err(|errno| Refusal::new(line, errno))
+    }
+
+    fn unfinished(&self) -> Vec<Unfinished> {
+        self.machine().unfinished()
     }
 
     fn now(&self) -> Timestamp {

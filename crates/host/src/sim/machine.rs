@@ -78,6 +78,8 @@ pub struct Pending {
 pub enum PendingEvent {
     /// VFs of this PF come to the bus.
     VfsAppear { physical: PciAddress },
+    /// The VFs of this PF go at last. Whoever asked for it gave up waiting, at `since` plus the seam's deadline.
+    VfsGo { physical: PciAddress, since: Timestamp },
 }
 
 /// One PCI function.

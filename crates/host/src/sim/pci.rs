@@ -6,9 +6,15 @@ use super::machine::{
     Function, FunctionKind, HOST_NAMESPACE, Machine, NetDevice, Pending, PendingEvent, VfState,
     VirtualPart,
 };
+use crate::seam::DEADLINE;
+use crate::tried;
+use crate::unfinished::{self, Unfinished};
 use api::PciAddress;
 use rustix::io::Errno;
 use std::time::Duration;
+
+/// How long a fault keeps VFs from going.
+const BLOCKS: Duration = Duration::from_secs(120);
 
 impl Machine {
     /// A write to `sriov_numvfs` (drivers/pci/iov.c, sriov_numvfs_store).
@@ -33,11 +39,9 @@ impl Machine {
         }
         if wanted == 0 {
             if self.has(Fault::VfRemovalBlocks) {
-                self.advance(Duration::from_secs(60));
+                return self.block_removal(pci);
             }
-            self.remove_vfs(pci);
-            self.reinit_for_vfs(pci, row);
-            self.settle_lags();
+            self.disable_vfs(pci);
             return Ok(());
         }
         if current != 0 {
@@ -61,6 +65,50 @@ impl Machine {
         }
         self.settle_lags();
         Ok(())
+    }
+
+    /// The write of 0 VFs without the refusals before it.
+    pub(super) fn disable_vfs(&mut self, pci: &PciAddress) {
+        let bound = self.functions.get(pci).and_then(|function| function.driver.clone());
+        self.remove_vfs(pci);
+        if let Some(row) = bound.as_deref().and_then(driver) {
+            self.reinit_for_vfs(pci, row);
+        }
+        self.settle_lags();
+    }
+
+    /// The kernel waits for who uses a VF; the caller waits until its deadline (spec/lab.md, section 3).
+    fn block_removal(&mut self, physical: &PciAddress) -> Result<(), Errno> {
+        let since = self.clock;
+        let at = since.saturating_add(BLOCKS).unwrap_or(since);
+        let event = PendingEvent::VfsGo { physical: *physical, since };
+        self.pending.push(Pending { at, event });
+        self.advance(DEADLINE);
+        Err(Errno::TIMEDOUT)
+    }
+
+    /// What is past the deadline of whoever asked for it.
+    pub(super) fn unfinished(&self) -> Vec<Unfinished> {
+        let late = self.pending.iter().filter_map(|pending| match &pending.event {
+            PendingEvent::VfsGo { physical, since } => Some((physical, *since)),
+            PendingEvent::VfsAppear { .. } => None,
+        });
+        let unfinished = late.map(|(physical, since)| Unfinished {
+            card: Some(unfinished::card(physical)),
+            tried: tried::write(&physical.file("sriov_numvfs"), "0"),
+            since,
+        });
+        unfinished.collect()
+    }
+
+    /// What is unfinished on the card of this function.
+    pub(super) fn unfinished_on(&self, function: &PciAddress) -> Option<Unfinished> {
+        let physical = match self.functions.get(function).map(|function| &function.kind) {
+            Some(FunctionKind::Virtual(part)) => part.physical,
+            _ => *function,
+        };
+        let card = unfinished::card(&physical);
+        self.unfinished().into_iter().find(|late| late.card == Some(card))
     }
 
     /// drivers/net/ethernet/intel/igb/igb_main.c, igb_sriov_reinit: the PF's interface is closed and opened, both when VFs

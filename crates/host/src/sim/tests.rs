@@ -7,6 +7,7 @@ use crate::seam::{
 };
 use api::{RdmaMode, Timestamp};
 use expect_test::{Expect, expect};
+use rustix::io::Errno;
 use std::time::Duration;
 
 const PF: &str = "/sys/bus/pci/devices/0000:03:00.0";
@@ -579,12 +580,24 @@ fn late_vfs_come_with_the_clock() {
 }
 
 #[test]
-fn a_change_that_blocks_is_charged_to_who_asked_for_it() {
+fn a_change_that_blocks_is_given_up_and_ends_by_itself() {
     let host = SimHost::new(worker().with(Fault::VfRemovalBlocks));
-    host.write(&format!("{PF}/sriov_numvfs"), "1").unwrap();
-    host.write(&format!("{PF}/sriov_numvfs"), "0").unwrap();
+    let file = format!("{PF}/sriov_numvfs");
+    host.write(&file, "1").unwrap();
+    expect!["write 0 to /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs: timed out (after 60 s the kernel is still at it and cannot be stopped; a process or a connection uses a device of the card: end it (see /dev/infiniband, rdma resource show), or reboot the node)"]
+        .assert_eq(&host.write(&file, "0").unwrap_err().to_string());
     assert_eq!(host.take_waited(), Duration::from_secs(60));
     assert_eq!(host.process().take_waited(), Duration::ZERO);
+    assert_eq!(host.unfinished().len(), 1);
+    // Nothing of the card is begun meanwhile; the VF is still there.
+    for refused in [host.write(&file, "4").map(|()| vec![]), host.read(&file)] {
+        assert_eq!(refused.unwrap_err().errno, Errno::ALREADY);
+    }
+    assert!(host.metadata(&format!("{PF}/virtfn0")).is_ok());
+    host.wait(&[], Duration::from_secs(100));
+    assert_eq!(host.take_waited(), Duration::from_secs(60));
+    assert!(host.unfinished().is_empty());
+    assert_eq!(host.read(&file).unwrap(), b"0\n");
 }
 
 #[test]
@@ -618,7 +631,7 @@ fn a_lock_is_one_holders_and_goes_with_it() {
     let host = SimHost::new(worker());
     let held = host.lock("/run/ironrail/vf/a.lock", Duration::ZERO).unwrap();
     let refused = host.lock("/run/ironrail/vf/a.lock", Duration::from_secs(60)).unwrap_err();
-    assert_eq!(refused.to_string(), "lock /run/ironrail/vf/a.lock: connection timed out");
+    assert_eq!(refused.to_string(), "lock /run/ironrail/vf/a.lock: timed out");
     assert_eq!(host.take_waited(), Duration::from_secs(60));
     drop(held);
     assert!(host.lock("/run/ironrail/vf/a.lock", Duration::ZERO).is_ok());
