@@ -4,7 +4,11 @@
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// The longest case takes a minute on a busy computer.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What a case saw that proves its sentence, or the difference.
 pub type Outcome = Result<String, String>;
@@ -38,12 +42,14 @@ impl Report {
             return;
         }
         let started = Instant::now();
+        let watch = watch(name);
         let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             Err(text
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_default())
         });
+        drop(watch);
         let seconds = started.elapsed().as_secs_f32();
         match outcome {
             Ok(seen) => {
@@ -64,6 +70,57 @@ impl Report {
     pub fn end(self) {
         println!("part: {} passed, {} failed", self.passed, self.failed);
     }
+}
+
+/// Ends the machine when a case does not end, and says where the kernel holds each task. Until then the case holds what is
+/// returned.
+fn watch(name: &str) -> Sender<()> {
+    let (case, ended) = channel();
+    let name = name.to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            println!(
+                "FAILED {name} (not within {PATIENCE:?}); the machine ends, and its tasks were in"
+            );
+            println!("{}", tasks());
+            // A task that the kernel holds cannot be killed, and neither can its process end.
+            let _ = std::fs::write("/proc/sysrq-trigger", "b");
+        }
+    });
+    case
+}
+
+/// Each thread that is ours or does not sleep as it should: its name, its state, and the kernel's functions that it is in.
+fn tasks() -> String {
+    let own = std::process::id().to_string();
+    let mut told = String::new();
+    let below = |path: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect()
+    };
+    for process in below("/proc") {
+        for task in below(&format!("/proc/{process}/task")) {
+            let read = |file: &str| {
+                let path = format!("/proc/{process}/task/{task}/{file}");
+                std::fs::read_to_string(path).unwrap_or_default()
+            };
+            let stat = read("stat");
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            if process == own || !matches!(state, Some('S' | 'I')) {
+                let stack = read("stack");
+                let functions = stack.lines().map(|line| line.trim_start_matches("[<0>] "));
+                let functions = functions.collect::<Vec<_>>().join(" < ");
+                let name = read("comm");
+                let state = state.unwrap_or('?');
+                told.push_str(&format!(
+                    "    {process}/{task} {} {state} {functions}\n",
+                    name.trim()
+                ));
+            }
+        }
+    }
+    told
 }
 
 /// Nothing, where the two are equal; else the sentence that tells them apart.
