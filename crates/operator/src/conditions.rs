@@ -13,6 +13,9 @@ pub fn some_of(texts: &[String], shown: usize, separator: &str, what: &str) -> S
     }
 }
 
+/// The reason of what is not there yet and needs nobody.
+pub const PROGRESSING: &str = "Progressing";
+
 /// What one condition is to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -79,15 +82,34 @@ pub fn set(
     changed
 }
 
-/// The event that tells of a verdict.
+/// The event that tells of a verdict: a warning unless all is well or on its way.
 pub fn event(regarding: ObjectKey, uid: &str, verdict: &Verdict, now: Timestamp) -> Write {
     Write::Event(Event {
         regarding,
         uid: uid.to_owned(),
-        warning: verdict.status != Status::True,
+        warning: verdict.status != Status::True && verdict.reason != PROGRESSING,
         reason: verdict.reason.to_owned(),
         message: verdict.message.clone(),
         component: api::names::OPERATOR,
         at: now,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_its_way_warns_nobody() {
+        let warns = |verdict: &Verdict| {
+            let object = ObjectKey::new("v1", "Node", "", "worker-0");
+            match event(object, "", verdict, Timestamp::UNIX_EPOCH) {
+                Write::Event(event) => event.warning,
+                other => panic!("an event was asked for: {other:?}"),
+            }
+        };
+        assert!(!warns(&Verdict::ready("NodesReady", "3 of 3 nodes are at their goal")));
+        assert!(!warns(&Verdict::not_ready(PROGRESSING, "2 of 3 nodes are at their goal")));
+        assert!(warns(&Verdict::not_ready("NothingSelected", "no node matches")));
+    }
 }

@@ -585,7 +585,7 @@ fn the_guide_works_by_hand_and_is_taken_back(cluster: &Cluster) {
     blocks.zip(names).for_each(|(block, name)| drop(cluster.file(name, block)));
     let says = |line: &str, part: &str| {
         let text = cluster.kubectl(line);
-        assert!(text.contains(part), "$ kubectl {line}\n{text}");
+        assert!(text.contains(part) && !text.ends_with("[1]\n"), "$ kubectl {line}\n{text}");
     };
     says("label node --all rdma-capable=true", "node/worker-0 labeled");
     says("get nodes --show-labels", "rdma-capable=true");

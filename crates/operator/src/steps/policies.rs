@@ -3,7 +3,7 @@
 //! What a policy does is in the node states; here people read how it went. Also what is wrong between objects.
 
 use super::{facts, is_at_goal, managed_nodes};
-use crate::conditions::{self, Verdict};
+use crate::conditions::{self, PROGRESSING, Verdict};
 use crate::queue::NetworkKind;
 use crate::steps::networks;
 use crate::world::World;
@@ -96,7 +96,7 @@ fn judge(seen: &Observed) -> Verdict {
         None => Verdict::not_ready("Skipped", "a policy of the name default is not acted on"),
         Some(_) if nodes == 0 => Verdict::not_ready("NothingSelected", message),
         Some(_) if seen.ready == nodes => Verdict::ready("NodesReady", message),
-        Some(_) => Verdict::not_ready("Progressing", message),
+        Some(_) => Verdict::not_ready(PROGRESSING, message),
     }
 }
 

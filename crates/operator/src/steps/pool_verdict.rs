@@ -2,7 +2,7 @@
 //!
 //! Sentences only; who is granted, skipped or halted is decided before.
 
-use crate::conditions::{self, Status, Verdict};
+use crate::conditions::{self, PROGRESSING, Status, Verdict};
 use crate::steps::drain::{DRAINED, is_blocked};
 use crate::world::World;
 use api::condition::Condition;
@@ -38,11 +38,11 @@ pub(crate) fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRol
         (Some(condition), _) => ("DrainBlocked", condition.message.clone()),
         (None, Some((_, blocker))) => (blocker.reason().as_str(), blocker.to_string()),
         (None, None) if !draining.is_empty() => {
-            ("Progressing", format!("draining {}", blocker::list(&draining)))
+            (PROGRESSING, format!("draining {}", blocker::list(&draining)))
         }
         (None, None) => match next.waiting.first() {
             Some((_, blocker)) => (Blocker::reason(blocker).as_str(), blocker.to_string()),
-            None => ("Progressing", troubled(world, pool)),
+            None => (PROGRESSING, troubled(world, pool)),
         },
     };
     let message = [progress, rest].into_iter().filter(|part| !part.is_empty());

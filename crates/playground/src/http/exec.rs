@@ -17,6 +17,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a client may take to close its end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// A command for a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exec {
@@ -178,6 +181,10 @@ async fn run(pods: Arc<dyn PodShell>, exec: Exec, mut socket: WebSocket) {
     // Without a code kubectl takes the end of the connection for a failure.
     let normal = CloseFrame { code: close_code::NORMAL, reason: "".into() };
     let _ = socket.send(Message::Close(Some(normal))).await;
+    // What the client has still sent (`-i` closes its standard input) must be read: a connection that is closed over
+    // unread bytes is reset, and the reset overtakes the answer.
+    let _ = tokio::time::timeout(GOODBYE, async { while let Some(Ok(_)) = socket.recv().await {} })
+        .await;
 }
 
 fn closing(exit: i32) -> Value {
