@@ -29,6 +29,8 @@ pub const MODPROBE_HEADER: &str = "# This file is managed by sriov-network-opera
 pub const MODPROBE_OF_CONTAINER: &str = "/etc/modprobe.d/ib_core.conf";
 /// Upstream's PF store: one JSON file per PF that the operator configured.
 pub const PF_STORE: &str = "/etc/sriov-operator/pci";
+/// Static GUIDs for InfiniBand VFs, written by an administrator in upstream's format.
+pub const GUIDS: &str = "/etc/sriov-operator/infiniband/guids";
 /// CDI specs of our devices.
 pub const CDI: &str = "/var/run/cdi";
 pub const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins";

@@ -36,6 +36,8 @@ pub struct Inventory {
     pub lifelines_allowed: BTreeSet<PciAddress>,
     /// Legs of an active RoCE LAG, each with the bond that it is in.
     pub roce_lags: BTreeMap<PciAddress, String>,
+    /// The host's file of static GUIDs (`files::GUIDS`), as it stands there.
+    pub static_guids: Option<String>,
     /// Changes past their deadline that the kernel is still at.
     pub unfinished: Vec<Unfinished>,
 }
@@ -138,8 +140,22 @@ pub struct PhysicalFunction {
     pub vf_device: Option<String>,
     /// None where the platform tells none (the kernel's -1).
     pub numa_node: Option<u32>,
+    /// The way through the machine, from the root complex on: `pci0000:3a/0000:3a:00.0/0000:3b:00.0`.
+    #[serde(default)]
+    pub pci_path: String,
+    #[serde(default)]
+    pub iommu_group: Option<u32>,
     /// Name of the PF's own RDMA device.
     pub rdma_device: Option<String>,
+    /// Node GUID of that device, as sysfs writes it.
+    #[serde(default)]
+    pub node_guid: Option<String>,
+    /// State of its first port: `ACTIVE`.
+    #[serde(default)]
+    pub port_state: Option<String>,
+    /// What devlink says of SR-IOV in the firmware; None where the driver lists no such parameters.
+    #[serde(default)]
+    pub firmware: Option<FirmwareSriov>,
     pub net_filter: String,
     /// In order of index.
     pub vfs: Vec<VirtualFunction>,
@@ -164,6 +180,11 @@ pub struct VirtualFunction {
     pub rdma_device: Option<String>,
     /// Node GUID of that device: `0000:0000:0000:0000` is none.
     pub guid: Option<String>,
+    /// Node GUID that the PF holds for the VF (IFLA_VF_IB_NODE_GUID); None for zeros.
+    #[serde(default)]
+    pub admin_guid: Option<String>,
     pub representor: Option<String>,
+    #[serde(default)]
+    pub iommu_group: Option<u32>,
     pub vdpa: Option<String>,
 }

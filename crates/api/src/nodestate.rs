@@ -253,6 +253,37 @@ pub struct InterfaceStatus {
     /// Ours: the bond, where the PF is a leg of an active RoCE LAG.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub roce_lag: String,
+    /// Ours: where the function is in the machine, from the root complex on: `pci0000:3a/0000:3a:00.0/0000:3b:00.0`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pci_path: String,
+    /// Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<i64>,
+    /// Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iommu_group: Option<i64>,
+    /// Ours: name of the RDMA device, where the host's namespace sees one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rdma_device: String,
+    /// Ours: node GUID of that device, as sysfs writes it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node_guid: String,
+    /// Ours: state of its first port, as `rdma link` prints it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub port_state: String,
+    /// Ours: SR-IOV in the card's firmware, where it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwareStatus>,
+}
+
+/// SR-IOV in a card's firmware: as this boot has it, and as the next one will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FirmwareStatus {
+    pub sriov_enabled: bool,
+    pub sriov_enabled_next: bool,
+    pub total_vfs: i64,
+    pub total_vfs_next: i64,
 }
 
 /// One VF as the daemon sees it.
@@ -286,4 +317,10 @@ pub struct VfStatus {
     pub representor_name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub guid: String,
+    /// Ours: name of the RDMA device, where the host's namespace sees one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rdma_device: String,
+    /// Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iommu_group: Option<i64>,
 }

@@ -27,16 +27,9 @@ pub enum FirmwareError {
 
 /// What the firmware says. Never fails: what cannot be read is a fact too.
 pub fn read(host: &dyn Host, pf: &PciAddress) -> FirmwareFacts {
-    let devlink = host.devlink(pf).unwrap_or_default();
-    if let Some((enabled, vfs)) = permanent(&devlink) {
-        // devlink tells the value of the next boot alone; that of this boot is what the card shows.
-        let shown = number(host, &pf.file("sriov_totalvfs")).unwrap_or_default();
-        return FirmwareFacts::Known(FirmwareSriov {
-            source: FirmwareSource::Devlink,
-            enabled: Setting { current: shown > 0, next: enabled },
-            vfs: Setting { current: shown, next: vfs },
-            dpu_mode: false,
-        });
+    let shown = number(host, &pf.file("sriov_totalvfs")).unwrap_or_default();
+    if let Some(listed) = in_devlink(&host.devlink(pf).unwrap_or_default(), shown) {
+        return FirmwareFacts::Known(listed);
     }
     let said = match mstconfig(host, &["-e", "-d", &pf.to_string(), "q"]) {
         Ok(said) => said,
@@ -44,6 +37,17 @@ pub fn read(host: &dyn Host, pf: &PciAddress) -> FirmwareFacts {
         Err(Answer::No(why)) => return FirmwareFacts::Unreadable(why),
     };
     table(&said).map_or_else(FirmwareFacts::Unreadable, FirmwareFacts::Known)
+}
+
+/// What devlink lists of it. That is the value of the next boot alone; that of this boot is what the card shows.
+pub fn in_devlink(devlink: &DevlinkDevice, shown: u32) -> Option<FirmwareSriov> {
+    let (enabled, vfs) = permanent(devlink)?;
+    Some(FirmwareSriov {
+        source: FirmwareSource::Devlink,
+        enabled: Setting { current: shown > 0, next: enabled },
+        vfs: Setting { current: shown, next: vfs },
+        dpu_mode: false,
+    })
 }
 
 /// True when the kernel keeps programs from the card's memory (`[integrity]` or `[confidentiality]`).

@@ -876,6 +876,78 @@ fn a_card_that_makes_fewer_vfs_is_named_in_the_status() {
     "#]]);
 }
 
+/// A worker with one InfiniBand card and nothing else that has VFs.
+fn infiniband() -> Life {
+    let clock = Timestamp::from_second(1_700_000_000).unwrap();
+    let mut machine = Machine::new(NODE, Flavour::Rhel, clock);
+    machine.add_connectx7(0x03, 0, true);
+    machine.boot();
+    Life::new(machine)
+}
+
+/// The node GUIDs of the VFs, as the kernel shows them.
+fn guids(life: &Life) -> Vec<String> {
+    let inventory = observe::observe(&life.host, vec![]).unwrap();
+    let vfs = inventory.physical_functions.into_iter().flat_map(|pf| pf.vfs);
+    vfs.map(|vf| vf.guid.unwrap_or_default()).collect()
+}
+
+#[test]
+fn guids_are_the_same_after_a_boot_or_those_of_the_administrators_file() {
+    let mut life = infiniband();
+    life.wants("", 2);
+    life.settle();
+    let before = guids(&life);
+    assert!(before.len() == 2 && before[0] != before[1], "{before:?}");
+    life.host.machine().boot();
+    life.stop_plugin();
+    life.plugin = true;
+    life.settle();
+    assert_eq!(guids(&life), before);
+
+    let mut life = infiniband();
+    let file = r#"[{"pciAddress":"0000:03:00.0","guidsRange":{"start":"00:11:22:33:44:55:66:01","end":"00:11:22:33:44:55:66:02"}}]"#;
+    life.host.replace(api::files::GUIDS, file.as_bytes(), 0o644).unwrap();
+    life.wants("", 2);
+    life.settle();
+    assert_eq!(guids(&life), ["0011:2233:4455:6601", "0011:2233:4455:6602"]);
+    life.assert_quiet();
+}
+
+#[test]
+fn a_file_with_too_few_guids_is_named_before_anything_is_changed() {
+    let mut life = infiniband();
+    let file = r#"[{"pciAddress":"0000:03:00.0","guids":["00:11:22:33:44:55:66:01"]}]"#;
+    life.host.replace(api::files::GUIDS, file.as_bytes(), 0o644).unwrap();
+    life.wants("", 2);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 2 vfs
+        status Failed, rdma shared, 0 vfs, InvalidGuidFile, error: the VFs of 0000:03:00.0 get no GUIDs from /etc/sriov-operator/infiniband/guids: it has 1 GUIDs for this PF, and none for VF 1; mend the file, or remove it to have GUIDs derived
+        event SyncStatusChanged: Status changed from:  to: Failed. Last Error: the VFs of 0000:03:00.0 get no GUIDs from /etc/sriov-operator/infiniband/guids: it has 1 GUIDs for this PF, and none for VF 1; mend the file, or remove it to have GUIDs derived
+        plugin: offer 1 []
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+    "#]]);
+    assert_eq!(life.machine_says().1, 0);
+}
+
+#[test]
+fn a_guid_that_reads_back_as_zeros_is_a_failure_and_is_not_tried_for_ever() {
+    let mut life = infiniband().with(Fault::GuidStaysZero);
+    life.wants("", 1);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 1 vfs
+        status InProgress, rdma shared, 0 vfs
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        status Failed, rdma shared, 1 vfs, GuidNotTaken, error: VF 0 of 0000:03:00.0 came up without a GUID although the PF holds 8a2e:e52a:a053:9454 for it; see the kernel's log of its driver, and unbind and bind the VF when it is mended
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: VF 0 of 0000:03:00.0 came up without a GUID although the PF holds 8a2e:e52a:a053:9454 for it; see the kernel's log of its driver, and unbind and bind the VF when it is mended
+        plugin: offer 1 [broken]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+    "#]]);
+    life.assert_quiet();
+}
+
 #[test]
 fn a_card_at_which_the_kernel_hangs_is_waited_for_and_then_goes_on() {
     let mut life = settled("", 2).with(Fault::VfRemovalBlocks);

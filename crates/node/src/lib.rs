@@ -27,7 +27,7 @@ pub mod pod_resources;
 pub mod process;
 pub mod programs;
 pub mod proto;
-mod sandboxes;
+pub mod sandboxes;
 pub mod see;
 pub mod status;
 pub mod sweep;

@@ -8,7 +8,7 @@ use api::custody::Holder;
 use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
 use api::nodestate::Interface;
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, files};
-use host::seam::{Link, LinkQuery, RdmaDevice};
+use host::seam::{Link, LinkQuery, RdmaDevice, VfLink};
 use host::{Host, Namespace, Refusal, firmware, kernel_argument, lifeline, rdma_mode};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,7 @@ pub fn observe(host: &dyn Host, holders: Vec<Holder>) -> Result<Inventory, Obser
         configured,
         firmware: BTreeMap::new(),
         locked_down: firmware::locked_down(host).map_err(failed("kernel lockdown"))?,
+        static_guids: static_guids(host)?,
         // Asked last: what was seen before may be from the middle of it.
         unfinished: host.unfinished(),
     })
@@ -82,6 +83,17 @@ fn configured(host: &dyn Host) -> Result<Vec<PciAddress>, ObserveError> {
         other => other.map_err(failed("the store of configured PFs"))?,
     };
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// The administrator's GUIDs for VFs; no file is the rule.
+fn static_guids(host: &dyn Host) -> Result<Option<String>, ObserveError> {
+    match host.read(files::GUIDS) {
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(None),
+        other => {
+            let bytes = other.map_err(failed("the static GUIDs"))?;
+            Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        }
+    }
 }
 
 /// PFs that were marked as ours with `allowLifeline`. A mark that cannot be read, or is upstream's, allows nothing.
@@ -150,6 +162,9 @@ impl<'a> View<'a> {
         let beside = self.links.get(&pci.to_string()).map(Vec::as_slice).unwrap_or_default();
         let link = uplink(beside).cloned().unwrap_or_default();
         let devlink = self.host.devlink(&pci).unwrap_or_default();
+        let rdma_device = self.rdma_device(&pci);
+        let rdma = rdma_device.as_ref().and_then(|name| self.rdma.get(name));
+        let vf_device = total_vfs.map(|_| self.hex(&pci, "sriov_vf_device"));
         Some(PhysicalFunction {
             pci,
             mac: hardware_address(&link.address),
@@ -161,11 +176,16 @@ impl<'a> View<'a> {
             link_type: link_type(&link),
             eswitch: devlink.eswitch.unwrap_or(EswitchMode::Legacy),
             total_vfs,
-            vf_device: total_vfs.map(|_| self.hex(&pci, "sriov_vf_device")),
             numa_node: self.number(&pci, "numa_node"),
-            rdma_device: self.rdma_device(&pci),
+            pci_path: self.pci_path(&pci),
+            iommu_group: self.iommu_group(&pci),
+            node_guid: rdma.map(|device| guid_text(device.node_guid)),
+            port_state: rdma.and_then(|device| device.ports.first()).map(|port| port.state.clone()),
+            firmware: firmware::in_devlink(&devlink, total_vfs.unwrap_or_default()),
+            rdma_device,
             net_filter: String::new(),
-            vfs: self.virtual_functions(&pci, &link, beside),
+            vfs: self.virtual_functions(&pci, &link, beside, vf_device.as_deref()),
+            vf_device,
             name: link.name,
             alt_names: link.alt_names,
             vendor,
@@ -177,9 +197,18 @@ impl<'a> View<'a> {
         pf: &PciAddress,
         uplink: &Link,
         beside: &[Link],
+        device: Option<&str>,
     ) -> Vec<VirtualFunction> {
         let count = self.number(pf, "sriov_numvfs").unwrap_or_else(|| self.linked(pf));
-        (0..count).filter_map(|index| self.virtual_function(pf, index, uplink, beside)).collect()
+        let through_pf: BTreeMap<u32, &VfLink> =
+            uplink.vfs.iter().map(|vf| (vf.index, vf)).collect();
+        let one = |index| {
+            let mut vf =
+                self.virtual_function(pf, index, through_pf.get(&index).copied(), beside)?;
+            vf.device = device.unwrap_or_default().to_owned();
+            Some(vf)
+        };
+        (0..count).filter_map(one).collect()
     }
 
     /// One more than the highest VF on the bus: while the kernel is at a change it does not tell the count.
@@ -193,13 +222,12 @@ impl<'a> View<'a> {
         &self,
         pf: &PciAddress,
         index: u32,
-        uplink: &Link,
+        through_pf: Option<&VfLink>,
         beside: &[Link],
     ) -> Option<VirtualFunction> {
         let target = self.host.link_target(&pf.file(&format!("virtfn{index}"))).ok()?;
         let pci: PciAddress = last_part(&target).parse().ok()?;
         let link = self.links.get(&pci.to_string()).and_then(|links| links.first());
-        let through_pf = uplink.vfs.iter().find(|vf| vf.index == index);
         let rdma_device = self.rdma_device(&pci);
         let guid = rdma_device.as_ref().and_then(|name| self.rdma.get(name));
         Some(VirtualFunction {
@@ -212,8 +240,14 @@ impl<'a> View<'a> {
                 .filter(|vf| vf.mac.iter().any(|byte| *byte != 0))
                 .map(|vf| hardware_address(&vf.mac)),
             mtu: link.map(|link| link.mtu),
-            device: self.hex(&pci, "device"),
+            // All VFs of a PF have one id, which the PF's capability tells: no file of each is read for it.
+            device: String::new(),
+            iommu_group: self.iommu_group(&pci),
             guid: guid.map(|device| guid_text(device.node_guid)),
+            admin_guid: through_pf
+                .and_then(|vf| vf.node_guid)
+                .filter(|guid| *guid != 0)
+                .map(guid_text),
             rdma_device,
             representor: representor(beside, index),
             vdpa: None,
@@ -241,7 +275,20 @@ impl<'a> View<'a> {
         Some(last_part(&target).to_owned())
     }
 
+    /// The function's place in sysfs, from the root complex on.
+    fn pci_path(&self, pci: &PciAddress) -> String {
+        let target = self.host.link_target(&pci.directory()).unwrap_or_default();
+        target.split_once("devices/").map_or(String::new(), |(_, path)| path.to_owned())
+    }
+
+    fn iommu_group(&self, pci: &PciAddress) -> Option<u32> {
+        last_part(&self.host.link_target(&pci.file("iommu_group")).ok()?).parse().ok()
+    }
+
     fn rdma_device(&self, pci: &PciAddress) -> Option<String> {
+        if self.rdma.is_empty() {
+            return None;
+        }
         // Listed only where the host's namespace sees the device: not while a pod has it in exclusive mode.
         self.host.list(&pci.file("infiniband")).ok()?.into_iter().next()
     }

@@ -131,3 +131,64 @@ fn the_last_kernel_argument_counts() {
     assert_eq!(argument("ro ib_core.netns_mode=N"), Some(RdmaMode::Exclusive));
     assert_eq!(argument("ro xib_core.netns_mode=0"), None);
 }
+
+#[test]
+fn everything_that_a_node_state_says_of_a_card_is_found_on_an_infiniband_worker() {
+    let host = worker(|machine| {
+        *machine = Machine::new("worker-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+        machine.add_connectx7(0x3b, 1, true);
+        machine.boot();
+        machine.list_firmware_in_devlink(0x3b);
+    });
+    host.write("/sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs", "1").unwrap();
+    let inventory = observe(&host, Vec::new()).unwrap();
+    let state = api::nodestate::SriovNetworkNodeState::default();
+    let progress = crate::status::Progress::default();
+    let status = crate::status::status(&state, Some(&inventory), &progress, host.now());
+    expect![[r#"
+        [
+          {
+            "pciAddress": "0000:3b:00.0",
+            "name": "ibp59s0",
+            "mac": "00:00:10:86:fe:80:00:00:00:00:00:00:0c:42:a1:ff:fe:ea:01:b0",
+            "driver": "mlx5_core",
+            "vendor": "15b3",
+            "deviceID": "1021",
+            "mtu": 2044,
+            "numVfs": 1,
+            "linkSpeed": "400000 Mb/s",
+            "linkType": "IB",
+            "linkAdminState": "up",
+            "eSwitchMode": "legacy",
+            "totalvfs": 16,
+            "Vfs": [
+              {
+                "pciAddress": "0000:3b:00.1",
+                "vfID": 0,
+                "name": "ibp59s0v0",
+                "mac": "00:00:10:86:fe:80:00:00:00:00:00:00:c2:28:7e:ff:fe:c7:4f:2d",
+                "driver": "mlx5_core",
+                "vendor": "15b3",
+                "deviceID": "101e",
+                "mtu": 2044,
+                "guid": "0000:0000:0000:0000",
+                "rdmaDevice": "mlx5_1",
+                "iommuGroup": 47210
+              }
+            ],
+            "pciPath": "pci0000:80/0000:80:1b.0/0000:3b:00.0",
+            "numaNode": 1,
+            "iommuGroup": 472,
+            "rdmaDevice": "mlx5_0",
+            "nodeGuid": "0c42:a1ff:feea:01b0",
+            "portState": "ACTIVE",
+            "firmware": {
+              "sriovEnabled": true,
+              "sriovEnabledNext": true,
+              "totalVfs": 16,
+              "totalVfsNext": 16
+            }
+          }
+        ]"#]]
+    .assert_eq(&serde_json::to_string_pretty(&status.interfaces).unwrap());
+}

@@ -22,7 +22,9 @@ fn vf(index: u32, driver: &str) -> VirtualFunction {
         device: "101e".to_owned(),
         rdma_device: (driver == "mlx5_core").then(|| format!("mlx5_{}", index + 4)),
         guid: None,
+        admin_guid: None,
         representor: None,
+        iommu_group: None,
         vdpa: None,
     }
 }
@@ -44,7 +46,12 @@ fn node(vfs: Vec<VirtualFunction>) -> Inventory {
         total_vfs: Some(16),
         vf_device: None,
         numa_node: Some(0),
+        pci_path: String::new(),
+        iommu_group: None,
         rdma_device: Some("mlx5_0".to_owned()),
+        node_guid: None,
+        port_state: None,
+        firmware: None,
         net_filter: String::new(),
         vfs,
     };

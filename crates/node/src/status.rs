@@ -5,10 +5,10 @@
 
 use api::condition::Condition;
 use api::custody::Holder;
-use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
+use api::inventory::{FirmwareFacts, FirmwareSriov, Inventory, PhysicalFunction, VirtualFunction};
 use api::nodestate::{
-    BlockerStatus, HOLDERS_LISTED, InterfaceStatus, NodeStateStatus, SriovNetworkNodeState, System,
-    VfStatus,
+    BlockerStatus, FirmwareStatus, HOLDERS_LISTED, InterfaceStatus, NodeStateStatus,
+    SriovNetworkNodeState, System, VfStatus,
 };
 use api::{Timestamp, names};
 use planner::{Blocker, Problem, lifeline};
@@ -93,11 +93,17 @@ fn facts(state: &SriovNetworkNodeState, inventory: &Inventory) -> NodeStateStatu
     let interface = |function: &PhysicalFunction| {
         let order = state.spec.interfaces.iter().find(|order| order.pci_address == function.pci);
         let externally_managed = order.is_some_and(|order| order.externally_managed);
+        let asked = match inventory.firmware.get(&function.pci) {
+            Some(FirmwareFacts::Known(known)) => Some(firmware(known)),
+            _ => None,
+        };
         let bond = inventory.roce_lags.get(&function.pci).cloned();
         InterfaceStatus {
             externally_managed,
             lifelines: lifeline::of_card(function, inventory),
             roce_lag: bond.unwrap_or_default(),
+            // Asked of the program where devlink has no such parameters.
+            firmware: asked.or_else(|| function.firmware.as_ref().map(firmware)),
             ..interface(function, &inventory.holders)
         }
     };
@@ -139,6 +145,22 @@ fn interface(function: &PhysicalFunction, holders: &[Holder]) -> InterfaceStatus
         vfs: function.vfs.iter().map(|vf| virtual_function(function, vf, holders)).collect(),
         lifelines: Vec::new(),
         roce_lag: String::new(),
+        pci_path: function.pci_path.clone(),
+        numa_node: function.numa_node.map(i64::from),
+        iommu_group: function.iommu_group.map(i64::from),
+        rdma_device: function.rdma_device.clone().unwrap_or_default(),
+        node_guid: function.node_guid.clone().unwrap_or_default(),
+        port_state: function.port_state.clone().unwrap_or_default(),
+        firmware: None,
+    }
+}
+
+fn firmware(known: &FirmwareSriov) -> FirmwareStatus {
+    FirmwareStatus {
+        sriov_enabled: known.enabled.current,
+        sriov_enabled_next: known.enabled.next,
+        total_vfs: i64::from(known.vfs.current),
+        total_vfs_next: i64::from(known.vfs.next),
     }
 }
 
@@ -163,6 +185,8 @@ fn virtual_function(
         vdpa_type: vf.vdpa.clone().unwrap_or_default(),
         representor_name: vf.representor.clone().unwrap_or_default(),
         guid: vf.guid.clone().unwrap_or_default(),
+        rdma_device: vf.rdma_device.clone().unwrap_or_default(),
+        iommu_group: vf.iommu_group.map(i64::from),
     }
 }
 

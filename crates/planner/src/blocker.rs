@@ -127,6 +127,17 @@ pub enum Blocker {
     WaitingForWithdrawal {
         devices: Vec<PciAddress>,
     },
+    /// The host's file of static GUIDs gives none to a VF of this PF; `why` says what is wrong with it.
+    StaticGuids {
+        pf: PciAddress,
+        why: String,
+    },
+    /// The PF holds a GUID for the VF, and its RDMA device has none.
+    GuidNotTaken {
+        pf: PciAddress,
+        vf: u32,
+        guid: String,
+    },
     /// The kernel has not come back from a change of a card. `stuck`: for so long that a person should look.
     KernelBusy {
         tried: String,
@@ -312,6 +323,8 @@ impl Blocker {
             Self::WaitingForDrain { .. } | Self::DrainTooSmall => Reason::WaitingForDrain,
             Self::WaitingForWithdrawal { .. } => Reason::WaitingForWithdrawal,
             Self::WaitingForAllocatable { .. } => Reason::WaitingForAllocatable,
+            Self::StaticGuids { .. } => Reason::InvalidGuidFile,
+            Self::GuidNotTaken { .. } => Reason::GuidNotTaken,
             Self::KernelBusy { .. } => Reason::KernelBusy,
             Self::WaitingForFence { .. } => Reason::WaitingForFence,
             Self::FenceMissing { .. } => Reason::FenceMissing,
@@ -469,6 +482,15 @@ impl fmt::Display for Blocker {
                 let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
                 write!(f, "waiting until Node.status.allocatable shows that {} withdrawn", is_are(&names))
             }
+            Self::StaticGuids { pf, why } => write!(
+                f,
+                "the VFs of {pf} get no GUIDs from {}: {why}; mend the file, or remove it to have GUIDs derived",
+                api::files::GUIDS
+            ),
+            Self::GuidNotTaken { pf, vf, guid } => write!(
+                f,
+                "VF {vf} of {pf} came up without a GUID although the PF holds {guid} for it; see the kernel's log of its driver, and unbind and bind the VF when it is mended"
+            ),
             Self::KernelBusy { tried, since, .. } => write!(
                 f,
                 "the kernel has been at \"{tried}\" since {since:.0} and cannot be stopped; nothing else is changed there until it is done: end what uses a device of the card (see /dev/infiniband, rdma resource show), or reboot the node"

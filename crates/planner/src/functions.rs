@@ -6,13 +6,13 @@
 use crate::action::{Action, Disturbance, Lane, Step, VfDriver};
 use crate::blocker::Blocker;
 use crate::desired::{Desired, DesiredFunction, Group};
+pub use crate::guids::NO_GUID;
+use crate::guids::{Guids, fingerprint};
 use crate::lifeline;
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
 use api::{DeviceType, EswitchMode, LinkType, PciAddress};
 use std::collections::BTreeSet;
 
-/// The kernel's text for a GUID that was never set.
-pub const NO_GUID: &str = "0000:0000:0000:0000";
 /// The same for a MAC address.
 pub const NO_MAC: &str = "00:00:00:00:00:00";
 
@@ -28,10 +28,12 @@ pub(crate) fn plan(
     firmware: &BTreeSet<PciAddress>,
 ) -> (Vec<Step>, Vec<Blocker>) {
     let (mut steps, mut blockers) = removals(desired, inventory);
+    let guids = Guids::read(inventory.static_guids.as_deref());
     for wanted in desired.functions.iter().filter(|wanted| !firmware.contains(&wanted.pci)) {
         let found = inventory.physical_functions.iter().find(|pf| pf.pci == wanted.pci);
         match found.ok_or_else(|| missing(wanted)).and_then(|pf| {
-            let steps = configure(wanted, pf, inventory)?;
+            blockers.extend(zero_guids(wanted, pf));
+            let steps = configure(wanted, pf, inventory, &guids)?;
             lifeline::guard(pf, steps, inventory, Some(wanted))
         }) {
             Ok(more) => steps.extend(more),
@@ -82,13 +84,14 @@ fn configure(
     wanted: &DesiredFunction,
     pf: &PhysicalFunction,
     inventory: &Inventory,
+    guids: &Guids,
 ) -> Result<Vec<Step>, Blocker> {
     if let Some(what) = unsupported(wanted, pf) {
         return Err(Blocker::Unsupported { object: format!("{} ({})", pf.pci, wanted.name), what });
     }
     if wanted.externally_managed {
         check_external(wanted, pf)?;
-        return Ok(virtual_functions(wanted, pf, false));
+        return virtual_functions(wanted, pf, false, guids);
     }
     let ours = inventory.configured.contains(&pf.pci);
     if wanted.num_vfs == 0 {
@@ -116,7 +119,7 @@ fn configure(
     }
     steps.extend(count);
     steps.extend(pf_mtu(wanted, pf));
-    steps.extend(virtual_functions(wanted, pf, recreated));
+    steps.extend(virtual_functions(wanted, pf, recreated, guids)?);
     if !pf.admin_up && has_netdev(pf) {
         steps.push(quiet(
             &pf.pci,
@@ -195,29 +198,44 @@ fn virtual_functions(
     wanted: &DesiredFunction,
     pf: &PhysicalFunction,
     recreated: bool,
-) -> Vec<Step> {
-    (0..wanted.num_vfs)
-        .flat_map(|index| {
-            let existing = pf.vfs.iter().find(|vf| vf.index == index).filter(|_| !recreated);
-            let lane = Lane::of(&pf.pci);
-            let touches: BTreeSet<PciAddress> = existing.iter().map(|vf| vf.pci).collect();
-            let disturbs = match existing.and_then(|vf| vf.driver.as_ref()) {
-                // A VF without driver serves nobody yet.
-                None => Disturbance::Nothing,
-                Some(_) => Disturbance::VfHolder,
-            };
-            let group = wanted.group_of(index);
-            let link_type = wanted.link_type.or(pf.link_type);
-            let needs = Needs { pf, index, existing, group, link_type }.list();
-            needs.into_iter().map(move |(action, because)| Step {
-                action,
-                disturbs,
-                touches: touches.clone(),
-                because,
-                lane,
-            })
-        })
-        .collect()
+    guids: &Guids,
+) -> Result<Vec<Step>, Blocker> {
+    let mut steps = vec![];
+    for index in 0..wanted.num_vfs {
+        let existing = pf.vfs.iter().find(|vf| vf.index == index).filter(|_| !recreated);
+        let lane = Lane::of(&pf.pci);
+        let touches: BTreeSet<PciAddress> = existing.iter().map(|vf| vf.pci).collect();
+        let disturbs = match existing.and_then(|vf| vf.driver.as_ref()) {
+            // A VF without driver serves nobody yet.
+            None => Disturbance::Nothing,
+            Some(_) => Disturbance::VfHolder,
+        };
+        let group = wanted.group_of(index);
+        let link_type = wanted.link_type.or(pf.link_type);
+        let needs = Needs { pf, index, existing, group, link_type, guids }.list();
+        let needs = needs.map_err(|why| Blocker::StaticGuids { pf: pf.pci, why })?;
+        steps.extend(needs.into_iter().map(|(action, because)| Step {
+            action,
+            disturbs,
+            touches: touches.clone(),
+            because,
+            lane,
+        }));
+    }
+    Ok(steps)
+}
+
+/// InfiniBand VFs whose RDMA device came up without a GUID although the PF holds one: another start would not help.
+fn zero_guids(wanted: &DesiredFunction, pf: &PhysicalFunction) -> Vec<Blocker> {
+    let infiniband = wanted.link_type.or(pf.link_type) == Some(LinkType::Infiniband);
+    let is_zero = |vf: &&VirtualFunction| {
+        infiniband && vf.guid.as_deref() == Some(NO_GUID) && wanted.group_of(vf.index).is_some()
+    };
+    let refused = |vf: &VirtualFunction| {
+        let guid = vf.admin_guid.clone()?;
+        Some(Blocker::GuidNotTaken { pf: pf.pci, vf: vf.index, guid })
+    };
+    pf.vfs.iter().filter(is_zero).filter_map(refused).collect()
 }
 
 /// One VF and what is wanted of it. `existing` is `None` for a VF that an earlier step of the plan makes: it will
@@ -228,17 +246,19 @@ struct Needs<'a> {
     existing: Option<&'a VirtualFunction>,
     group: Option<&'a Group>,
     link_type: Option<LinkType>,
+    guids: &'a Guids,
 }
 
 impl Needs<'_> {
-    fn list(&self) -> Vec<(Action, String)> {
+    /// An error says why no GUID can be given.
+    fn list(&self) -> Result<Vec<(Action, String)>, String> {
         let (pf, vf) = (self.pf.pci, self.index);
         let driver = self.existing.and_then(|vf| vf.driver.as_deref());
         let Some(group) = self.group else {
             // VFs outside all groups are left alone, but one that we made is not left without a driver.
             let because = "it belongs to no policy and has no driver".to_owned();
             let bind = Action::BindVf { pf, vf, driver: VfDriver::Default };
-            return if driver.is_none() { vec![(bind, because)] } else { vec![] };
+            return Ok(if driver.is_none() { vec![(bind, because)] } else { vec![] });
         };
         let wanted = driver_for(group.device_type);
         let rebind = driver.is_some() && self.guid_is_missing(group);
@@ -250,7 +270,7 @@ impl Needs<'_> {
             needs.push((Action::UnbindVf { pf, vf }, because.to_owned()));
         }
         if starts_anew {
-            needs.extend(self.identity());
+            needs.extend(self.identity()?);
             let because = match (rebind, driver) {
                 (true, _) => "it was unbound for its GUID".to_owned(),
                 (false, None) => format!("policy {} asks for {}", group.policy, group.device_type),
@@ -262,38 +282,40 @@ impl Needs<'_> {
             needs.push((Action::BindVf { pf, vf, driver: wanted }, because));
         }
         needs.extend(self.mtu(group, starts_anew));
-        needs
+        Ok(needs)
     }
 
     /// MAC on Ethernet, GUID on InfiniBand, held by the PF: without one the VF would get another at every boot.
     ///
     /// Set only while the VF has no driver or is about to lose it; a VF at work keeps what it has.
-    fn identity(&self) -> Option<(Action, String)> {
+    fn identity(&self) -> Result<Option<(Action, String)>, String> {
         let (pf, vf) = (self.pf.pci, self.index);
         if !has_netdev(self.pf) {
-            return None;
+            return Ok(None);
         }
         if self.link_type == Some(LinkType::Infiniband) {
             let known = self.existing.and_then(|vf| vf.guid.as_deref());
-            let guid = derived_guid(&self.pf.mac, vf);
-            return known
-                .is_none_or(|known| known == NO_GUID)
-                .then(|| (Action::SetVfGuid { pf, vf, guid }, "it has no GUID".to_owned()));
+            if known.is_some_and(|known| known != NO_GUID) {
+                return Ok(None);
+            }
+            let guid = self.guids.of(self.pf, vf)?;
+            return Ok(Some((Action::SetVfGuid { pf, vf, guid }, "it has no GUID".to_owned())));
         }
         if self.existing.is_some_and(|vf| vf.admin_mac.is_some()) {
-            return None;
+            return Ok(None);
         }
         let own = self.existing.and_then(|vf| vf.mac.clone()).filter(|mac| mac != NO_MAC);
         let mac = own.unwrap_or_else(|| derived_mac(&self.pf.mac, vf));
-        Some((Action::SetVfMac { pf, vf, mac }, "the PF holds no MAC for it".to_owned()))
+        Ok(Some((Action::SetVfMac { pf, vf, mac }, "the PF holds no MAC for it".to_owned())))
     }
 
-    /// An RDMA device that came up without a GUID needs its driver started again. On Ethernet only once, after the PF
-    /// was given a MAC for it: a driver that does not take it then will not take it the second time either.
+    /// An RDMA device that came up without a GUID needs its driver started again. Only once, after the PF was given a MAC
+    /// or GUID for it: a driver that does not take it then will not take it the second time either.
     fn guid_is_missing(&self, group: &Group) -> bool {
         let infiniband = self.link_type == Some(LinkType::Infiniband);
         let zero = |vf: &&VirtualFunction| {
-            vf.guid.as_deref() == Some(NO_GUID) && (infiniband || vf.admin_mac.is_none())
+            let held = if infiniband { &vf.admin_guid } else { &vf.admin_mac };
+            vf.guid.as_deref() == Some(NO_GUID) && held.is_none()
         };
         self.existing.filter(zero).is_some()
             && (group.rdma || infiniband)
@@ -376,27 +398,4 @@ pub fn derived_mac(pf_mac: &str, vf: u32) -> String {
     let bytes = fingerprint(pf_mac, vf).to_be_bytes();
     let tail: Vec<String> = bytes[3..8].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("02:{}", tail.join(":"))
-}
-
-/// A locally administered GUID of the VF, as the kernel prints one; the same after every boot.
-pub fn derived_guid(pf_mac: &str, vf: u32) -> String {
-    let bytes = fingerprint(pf_mac, vf).to_be_bytes();
-    let words: Vec<u16> =
-        bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-    // The universal/local bit of an EUI-64 is the second lowest of its first byte; the multicast bit stays off.
-    format!(
-        "{:04x}:{:04x}:{:04x}:{:04x}",
-        (words[0] & 0xfcff) | 0x0200,
-        words[1],
-        words[2],
-        words[3]
-    )
-}
-
-/// FNV-1a, 64 bits: short, without a dependency, and the same for ever, which a hasher of std does not promise.
-fn fingerprint(pf_mac: &str, vf: u32) -> u64 {
-    let bytes = pf_mac.bytes().chain(vf.to_be_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

@@ -14,6 +14,7 @@ pub mod drain;
 pub mod explain;
 mod firmware;
 pub mod functions;
+mod guids;
 pub mod inject;
 mod json;
 pub mod ledger;

@@ -54,7 +54,12 @@ pub fn pf(pci: &str, name: &str, vendor: &str, device: &str) -> PhysicalFunction
         total_vfs: Some(16),
         vf_device: Some("1018".to_owned()),
         numa_node: Some(0),
+        pci_path: String::new(),
+        iommu_group: None,
         rdma_device: Some("mlx5_0".to_owned()),
+        node_guid: None,
+        port_state: None,
+        firmware: None,
         net_filter: String::new(),
         vfs: vec![],
     }
@@ -79,7 +84,9 @@ pub fn new_vf(pf: &PhysicalFunction, index: u32) -> VirtualFunction {
         device: "1018".to_owned(),
         rdma_device: None,
         guid: None,
+        admin_guid: None,
         representor: None,
+        iommu_group: None,
         vdpa: None,
     }
 }
@@ -277,6 +284,13 @@ pub fn status(pf: &PhysicalFunction) -> InterfaceStatus {
         vfs: vec![],
         lifelines: vec![],
         roce_lag: String::new(),
+        pci_path: String::new(),
+        numa_node: None,
+        iommu_group: None,
+        rdma_device: String::new(),
+        node_guid: String::new(),
+        port_state: String::new(),
+        firmware: None,
     }
 }
 

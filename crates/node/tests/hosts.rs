@@ -1,0 +1,208 @@
+//! Hosts as they are: the files by which operating systems differ, written out from their published layouts, and what
+//! ironrail makes of them. Each file below `hosts/` is one system; the real `host::linux` looks at it from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and trees are files"
+)]
+
+use api::inventory::{Inventory, RdmaSubsystem};
+use api::nodestate::{NodeStateSpec, System};
+use api::{RdmaMode, Timestamp};
+use expect_test::{Expect, expect};
+use host::linux::LinuxHost;
+use host::{Host, kernel_argument, rdma_mode};
+use node::{boot, install, sandboxes};
+use planner::action::Action;
+use planner::{Blocker, Desired, DrainRequest, Permission, Turn};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::TempDir;
+
+struct Tree {
+    directory: TempDir,
+    host: LinuxHost,
+    /// Where this system's container runtime looks for plugins.
+    cni: String,
+}
+
+/// Lays a system out on disk. A line without a known first word belongs to the file above it.
+fn tree(name: &str) -> Tree {
+    let directory = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(format!("{}/tests/hosts/{name}.txt", env!("CARGO_MANIFEST_DIR")))
+        .unwrap();
+    let inside = |path: &str| directory.path().join(path.trim_start_matches('/'));
+    let write = |path: &str, content: &str| {
+        fs::create_dir_all(inside(path).parent().unwrap()).unwrap();
+        fs::write(inside(path), content).unwrap();
+    };
+    let (mut cni, mut open) = (String::new(), None);
+    for line in text.lines() {
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("cni", path) => cni = path.to_owned(),
+            ("file", path) => {
+                write(path, "");
+                open = Some(path);
+            }
+            ("program", path) => {
+                write(path, "");
+                fs::set_permissions(inside(path), fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            ("directory", path) => fs::create_dir_all(inside(path)).unwrap(),
+            ("process", process) => {
+                let words: Vec<&str> = process.split(' ').collect();
+                write(&format!("/proc/{}/comm", words[0]), &format!("{}\n", words[1]));
+                write(&format!("/proc/{}/cmdline", words[0]), &words[2..].join("\0"));
+            }
+            _ => {
+                let path = inside(open.unwrap());
+                let before = fs::read_to_string(&path).unwrap();
+                fs::write(&path, format!("{before}{line}\n")).unwrap();
+            }
+        }
+    }
+    let host = LinuxHost::new(directory.path().to_str().unwrap()).unwrap();
+    Tree { directory, host, cni }
+}
+
+/// The mode of the guide asked for on this system, once its drain is done: which levers it has, or what it waits for.
+fn levers(host: &dyn Host) -> String {
+    let inventory = Inventory {
+        boot_id: "boot".to_owned(),
+        rdma: RdmaSubsystem {
+            mode: Some(RdmaMode::Shared),
+            other_namespaces: 3,
+            kernel_argument_tool: kernel_argument::tool(host).map(|tool| tool.name().to_owned()),
+            modprobe_writable: rdma_mode::option_writable(host),
+            ..RdmaSubsystem::default()
+        },
+        ..Inventory::default()
+    };
+    let system = System { rdma_mode: Some(RdmaMode::Exclusive) };
+    let desired = Desired::parse(&NodeStateSpec { system, ..NodeStateSpec::default() });
+    let permission =
+        Permission { turn: Turn::Drained(DrainRequest::Reboot), ..Permission::default() };
+    let plan = planner::plan(&desired, &inventory, &permission, Timestamp::UNIX_EPOCH);
+    let pulled = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::Reboot { causes, .. } => Some(causes.iter().flat_map(|cause| cause.levers.clone())),
+        _ => None,
+    });
+    let pulled: Vec<String> = pulled.flatten().collect();
+    let waits: Vec<String> = plan.blockers.iter().map(Blocker::to_string).collect();
+    format!("levers: {}\nwaits: {}\n", pulled.join(", "), waits.join("; "))
+}
+
+fn plugins(tree: &Tree) -> String {
+    install::install(&tree.host, &tree.cni, b"program").unwrap();
+    let there = tree.directory.path().join(tree.cni.trim_start_matches('/'));
+    let mode = |name: &str| fs::metadata(there.join(name)).unwrap().permissions().mode() & 0o777;
+    let found = tree.host.list(&tree.cni).unwrap();
+    let found: Vec<String> = found.iter().map(|name| format!("{name} {:o}", mode(name))).collect();
+    format!("plugins in {}: {}\n", tree.cni, found.join(", "))
+}
+
+fn boot_phases(tree: &Tree) -> String {
+    let systemd = tree.host.metadata(api::files::RUN_SYSTEMD).is_ok();
+    match systemd {
+        true => "boot phases: by systemd\n".to_owned(),
+        false => {
+            let refused = boot::install(&tree.host, "/usr/local/bin", b"program").unwrap_err();
+            // Refused before anything is written.
+            assert!(!Path::new(&tree.directory.path().join("usr/local/bin")).exists());
+            format!("boot phases: {refused}\n")
+        }
+    }
+}
+
+fn check(name: &str, expected: Expect) {
+    let tree = tree(name);
+    let endpoint = sandboxes::configured(&tree.host).unwrap_or_default();
+    let runtime = format!("container runtime: {endpoint}\n");
+    expected.assert_eq(&(levers(&tree.host) + &runtime + &boot_phases(&tree) + &plugins(&tree)));
+}
+
+#[test]
+fn ubuntu() {
+    check(
+        "ubuntu-24.04",
+        expect![[r#"
+        levers: modprobe.d, kernel argument by update-grub
+        waits: 
+        container runtime: unix:///var/run/containerd/containerd.sock
+        boot phases: by systemd
+        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+    "#]],
+    );
+}
+
+#[test]
+fn red_hat_enterprise_linux() {
+    check(
+        "rhel-9",
+        expect![[r#"
+        levers: modprobe.d, kernel argument by grubby
+        waits: 
+        container runtime: unix:///var/run/crio/crio.sock
+        boot phases: by systemd
+        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+    "#]],
+    );
+}
+
+#[test]
+fn red_hat_coreos_has_no_use_for_the_grubby_that_it_brings() {
+    check(
+        "rhcos-4.16",
+        expect![[r#"
+        levers: modprobe.d, kernel argument by rpm-ostree
+        waits: 
+        container runtime: /var/run/crio/crio.sock
+        boot phases: by systemd
+        plugins in /var/lib/cni/bin: ib-sriov 755, rdma 755, sriov 755
+    "#]],
+    );
+}
+
+#[test]
+fn flatcar_has_modprobe_options_and_no_tool_for_its_command_line() {
+    check(
+        "flatcar-3975",
+        expect![[r#"
+        levers: modprobe.d
+        waits: 
+        container runtime: unix:///run/containerd/containerd.sock
+        boot phases: by systemd
+        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+    "#]],
+    );
+}
+
+#[test]
+fn sle_micro_has_a_read_only_root_and_a_writable_etc() {
+    check(
+        "sle-micro-6",
+        expect![[r#"
+        levers: modprobe.d
+        waits: 
+        container runtime: unix:///run/k3s/containerd/containerd.sock
+        boot phases: by systemd
+        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+    "#]],
+    );
+}
+
+#[test]
+fn talos_has_no_lever_and_says_what_to_put_into_its_own_configuration() {
+    check(
+        "talos-1.8",
+        expect![[r#"
+        levers: 
+        waits: cannot set RDMA mode exclusive: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put ib_core.netns_mode=0 into its own configuration
+        container runtime: /run/containerd/containerd.sock
+        boot phases: cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started
+        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+    "#]],
+    );
+}
