@@ -8,6 +8,7 @@ use api::names;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::SriovOperatorConfig;
 use api::wire::{Answer, ObjectKey};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,11 +137,8 @@ impl NodeWorld {
     }
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(object: Option<&Value>) -> Result<Option<T>, String> {
-    object
-        .map(|object| serde_json::from_value(object.clone()))
-        .transpose()
-        .map_err(|e| e.to_string())
+fn parsed<T: DeserializeOwned>(object: Option<&Value>) -> Result<Option<T>, String> {
+    object.map(T::deserialize).transpose().map_err(|e| e.to_string())
 }
 
 impl OwnNode {

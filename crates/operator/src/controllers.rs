@@ -235,7 +235,7 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             keys.push(Key::OperatorConfig);
             keys.push(Key::Pool(PoolKey::NoPool));
             if let Some(config) = &world.config {
-                keys.extend(drains(&config.status.grants));
+                keys.extend(drains(world, &config.status.grants, intent));
                 let control_plane = config.status.control_plane.iter();
                 keys.extend(control_plane.map(|grant| Key::Drain(grant.node.clone())));
             }
@@ -249,7 +249,7 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             keys.push(Key::Pool(PoolKey::Named(name.clone())));
             match world.pools.get(&name) {
                 Some(pool) => {
-                    keys.extend(drains(&pool.status.grants));
+                    keys.extend(drains(world, &pool.status.grants, intent));
                     // The cluster-wide grant of control-plane nodes follows those of the pools.
                     if pool.status.grants.iter().any(|grant| is_control_plane(world, grant)) {
                         keys.push(Key::Pool(PoolKey::NoPool));
@@ -331,8 +331,14 @@ fn is_control_plane(world: &World, grant: &Grant) -> bool {
     node.is_some_and(|node| planner::rollout::has_control_plane_role(&node.metadata.labels))
 }
 
-fn drains(grants: &[Grant]) -> impl Iterator<Item = Key> {
-    grants.iter().map(|grant| Key::Drain(grant.node.clone()))
+/// The drains of nodes whose grant changed, and of all that hold one where what was asked for changed.
+fn drains<'a>(
+    world: &'a World,
+    grants: &'a [Grant],
+    intent: bool,
+) -> impl Iterator<Item = Key> + 'a {
+    let all = grants.iter().filter(move |_| intent).map(|grant| &grant.node);
+    all.chain(&world.regranted).map(|node| Key::Drain(node.clone()))
 }
 
 fn draining(world: &World) -> impl Iterator<Item = Key> {

@@ -104,7 +104,7 @@ pub struct DaemonSet {
 
 /// The metadata of any object, without what nobody here reads.
 pub fn metadata(object: &Value) -> Result<Metadata, String> {
-    let part = object.get("metadata").cloned().unwrap_or_default();
+    let part = object.get("metadata").unwrap_or(&Value::Null);
     Metadata::deserialize(part).map_err(|error| format!("metadata cannot be read: {error}"))
 }
 

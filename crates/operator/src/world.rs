@@ -10,6 +10,7 @@ use crate::objects::{
 };
 use crate::queue::Key;
 use crate::settings::Settings;
+use api::Timestamp;
 use api::condition::Condition;
 use api::crd::{Metadata, Object};
 use api::names;
@@ -104,6 +105,9 @@ pub struct World {
     pub findings: Option<BTreeMap<String, Vec<planner::Problem>>>,
     /// What the writes of the last step of a key answered, where that was not simply yes.
     pub answers: BTreeMap<Key, Vec<Answered>>,
+    /// Nodes whose grant came, went or changed, or that are skipped now or no more, by the last event or list: of hundreds
+    /// with a grant only these have to be looked at.
+    pub regranted: BTreeSet<String>,
     /// Uids of objects that were deleted, where we write such objects: the answer to a write may come after its
     /// object's deletion was seen, and must not bring it back.
     gone: BTreeMap<ObjectKey, String>,
@@ -152,12 +156,39 @@ impl World {
         if kind.scope == Scope::OursSeenEverywhere && key.namespace != self.settings.namespace {
             return self.misplace(key, event);
         }
+        let granted = self.granted(&key);
+        let noticed = self.change(&key, event);
+        self.regranted = match (granted, self.granted(&key)) {
+            (before, after) if before == after => BTreeSet::new(),
+            (before, after) => {
+                before.symmetric_difference(&after).map(|(node, _)| node.clone()).collect()
+            }
+        };
+        noticed
+    }
+
+    /// The nodes that hold a grant of a pool or of the config, with its time, and those that the pool skips.
+    fn granted(&self, key: &ObjectKey) -> BTreeSet<(String, Option<Timestamp>)> {
+        let status = self.pools.get(&key.name).map(|pool| &pool.status);
+        let config = self.config.as_ref().map(|config| &config.status);
+        let grants = match key.kind.as_str() {
+            names::POOL => status.map(|status| &status.grants),
+            names::OPERATOR_CONFIG => config.map(|status| &status.grants),
+            _ => return BTreeSet::new(),
+        };
+        let skipped = status.filter(|_| key.kind == names::POOL).map(|status| &status.skipped);
+        let skipped = skipped.into_iter().flatten().map(|skipped| (skipped.node.clone(), None));
+        let granted = grants.into_iter().flatten();
+        granted.map(|grant| (grant.node.clone(), Some(grant.since))).chain(skipped).collect()
+    }
+
+    fn change(&mut self, key: &ObjectKey, event: &WatchEvent) -> Noticed {
         match event.change {
             Change::Added | Change::Modified => {
-                let before = self.shape(&key);
-                let problem = self.problems.remove(&key);
-                if let Err(message) = self.insert(&key, &event.object) {
-                    self.forget(&key);
+                let before = self.shape(key);
+                let problem = self.problems.remove(key);
+                if let Err(message) = self.insert(key, &event.object) {
+                    self.forget(key);
                     let metadata = metadata(&event.object).unwrap_or_else(|_| Metadata {
                         name: key.name.clone(),
                         namespace: key.namespace.clone(),
@@ -167,14 +198,14 @@ impl World {
                     let problem = Problem { metadata, conditions, message };
                     self.problems.insert(key.clone(), problem);
                 }
-                if self.problems.get(&key) != problem.as_ref() {
+                if self.problems.get(key) != problem.as_ref() {
                     return Noticed::Intent;
                 }
-                noticed(before, self.shape(&key))
+                noticed(before, self.shape(key))
             }
             Change::Deleted => {
-                let problem = self.problems.remove(&key).is_some();
-                match self.forget(&key) || problem {
+                let problem = self.problems.remove(key).is_some();
+                match self.forget(key) || problem {
                     true => Noticed::Intent,
                     false => Noticed::Nothing,
                 }
@@ -230,11 +261,15 @@ impl World {
         self.listed.insert(kind.kind);
         self.absent.remove(kind.kind);
         // A list is the truth whatever we hold: versions go back when a cluster is restored from a backup.
+        let mut regranted = BTreeSet::new();
         let take = |event: WatchEvent| {
             let noticed = self.take(ObjectKey::of(&event.object), &event);
+            regranted.append(&mut self.regranted);
             (event, noticed)
         };
-        events.into_iter().map(take).collect()
+        let taken = events.into_iter().map(take).collect();
+        self.regranted = regranted;
+        taken
     }
 
     /// Notes that the cluster has no such kind; that counts as an empty list.
@@ -468,10 +503,12 @@ impl World {
     /// True when we hold a newer state of the same object: the answer to a write comes before its watch event, and
     /// the events before that one would take us back. Versions that are no numbers are taken as they come.
     fn has_newer(&self, key: &ObjectKey, object: &Value) -> bool {
-        let (Some(held), Ok(seen)) = (self.metadata(key), metadata(object)) else { return false };
-        let number = |metadata: &Metadata| metadata.resource_version.parse::<u64>().ok();
-        held.uid == seen.uid
-            && matches!((number(held), number(&seen)), (Some(held), Some(seen)) if held >= seen)
+        let Some(held) = self.metadata(key) else { return false };
+        let text = |field: &str| object.pointer(field).and_then(Value::as_str).unwrap_or_default();
+        let number = |version: &str| version.parse::<u64>().ok();
+        let versions = (number(&held.resource_version), number(text("/metadata/resourceVersion")));
+        held.uid == text("/metadata/uid")
+            && matches!(versions, (Some(held), Some(seen)) if held >= seen)
     }
 
     /// The keys of all known objects of a kind.

@@ -45,6 +45,8 @@ fn the_trace_of_a_seed_shows_its_faults_and_is_the_same_each_time() {
 fn what_cannot_be_read_is_refused_by_name() {
     for (arguments, why) in [
         (&["--seeds", "many"][..], "simulate: --seeds \"many\" is not a number\n"),
+        (&["--seeds", "0"], "simulate: --seeds 0 proves nothing; ask for one at least\n"),
+        (&["--rollout", "0"], "simulate: --rollout 0 has no node to roll out over\n"),
         (&["--seed"], "simulate: --seed needs a value\n"),
         (&["--fast"], "simulate: \"--fast\" is not an option; see cargo xtask simulate --help\n"),
         (&["--keep", "1,x"], "simulate: --keep: \"x\" is not a number\n"),

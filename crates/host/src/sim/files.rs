@@ -76,20 +76,18 @@ impl Machine {
             });
         }
         let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
-        let base = BASE.iter().map(|base| (*base).to_owned());
-        let all = self.files.keys().chain(&self.directories).chain(self.namespace_paths.keys());
-        let names: BTreeSet<String> = all
-            .cloned()
-            .chain(base)
-            .filter_map(|entry| {
-                entry
-                    .strip_prefix(&prefix)
-                    .and_then(|rest| rest.split('/').next())
-                    .map(str::to_owned)
-            })
+        let from = || prefix.clone()..;
+        let files = self.files.range(from()).map(|(path, _)| path.as_str());
+        let directories = self.directories.range(from()).map(String::as_str);
+        let namespaces = self.namespace_paths.range(from()).map(|(path, _)| path.as_str());
+        let inside = |entry: &&str| entry.starts_with(&prefix);
+        let all = files.take_while(inside).chain(directories.take_while(inside));
+        let all = all.chain(namespaces.take_while(inside)).chain(BASE.into_iter().filter(inside));
+        let names: BTreeSet<&str> = all
+            .filter_map(|entry| entry[prefix.len()..].split('/').next())
             .filter(|name| !name.is_empty())
             .collect();
-        Ok(names.into_iter().collect())
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     pub(super) fn replace_file(&mut self, path: &str, content: &[u8]) -> Result<(), Errno> {
@@ -141,19 +139,20 @@ impl Machine {
     }
 
     pub(super) fn is_directory(&self, path: &str) -> bool {
-        let below = |entry: &str| {
-            path == "/" || entry.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
-        };
-        BASE.iter().any(|base| *base == path || below(base))
+        if path == "/" {
+            return true;
+        }
+        let prefix = format!("{path}/");
+        let below = |entry: Option<&String>| entry.is_some_and(|entry| entry.starts_with(&prefix));
+        BASE.iter().any(|base| *base == path || base.starts_with(&prefix))
             || self.directories.contains(path)
-            || self.files.keys().any(|entry| below(entry))
-            || self.namespace_paths.keys().any(|entry| below(entry))
+            || below(self.files.range(prefix.clone()..).next().map(|(path, _)| path))
+            || below(self.namespace_paths.range(prefix.clone()..).next().map(|(path, _)| path))
     }
 
     fn under_a_file(&self, path: &str) -> bool {
-        self.files
-            .keys()
-            .any(|file| path.strip_prefix(file.as_str()).is_some_and(|rest| rest.starts_with('/')))
+        let slashes = path.match_indices('/').map(|(at, _)| at);
+        slashes.filter(|at| *at > 0).any(|at| self.files.contains_key(&path[..at]))
     }
 
     fn missing(&self, path: &str) -> Errno {

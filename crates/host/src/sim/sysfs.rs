@@ -129,7 +129,26 @@ impl Machine {
         self.resolve(space, path, true).map(|(plain, _)| plain)
     }
 
+    /// What lies directly in the directory of a PCI function. Most of what is ever read does, so it is found without a
+    /// walk; None for any other path.
+    fn attribute(&self, space: u64, path: &str) -> Option<Option<Node>> {
+        let (pci, name) = path.strip_prefix("/sys/bus/pci/devices/")?.split_once('/')?;
+        let is_entry = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
+        // Behind a bridge stand other functions.
+        if !is_entry || name.parse::<PciAddress>().is_ok() {
+            return None;
+        }
+        let pci: PciAddress = pci.parse().ok()?;
+        let depth = self.functions.get(&pci)?.bridges.len() + 2;
+        Some(self.function_node(space, &pci, depth, &[name]))
+    }
+
     pub(super) fn read_path(&self, space: u64, path: &str) -> Result<Vec<u8>, Errno> {
+        match self.attribute(space, path) {
+            Some(None) => return Err(Errno::NOENT),
+            Some(Some(Node::File(content))) => return content.map(String::into_bytes),
+            _ => {}
+        }
         match self.resolve(space, path, true)? {
             (plain, None) => {
                 if self.namespace_paths.contains_key(&plain) {
@@ -148,6 +167,11 @@ impl Machine {
     }
 
     pub(super) fn list_path(&self, space: u64, path: &str) -> Result<Vec<String>, Errno> {
+        match self.attribute(space, path) {
+            Some(None) => return Err(Errno::NOENT),
+            Some(Some(Node::Directory(names))) => return Ok(names),
+            _ => {}
+        }
         match self.resolve(space, path, true)? {
             (plain, None) if plain == "/" => {
                 let mut names = self.list_directory("/")?;
@@ -162,6 +186,11 @@ impl Machine {
     }
 
     pub(super) fn link_target_of(&self, space: u64, path: &str) -> Result<String, Errno> {
+        match self.attribute(space, path) {
+            Some(None) => return Err(Errno::NOENT),
+            Some(Some(Node::Link(target))) => return Ok(target),
+            _ => {}
+        }
         match self.resolve(space, path, false)? {
             (_, Some(Node::Link(target))) => Ok(target),
             (_, Some(Node::Namespace(inode))) => Ok(format!("net:[{inode}]")),

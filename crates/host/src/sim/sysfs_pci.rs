@@ -112,7 +112,7 @@ impl Machine {
     }
 
     /// One entry in a function's directory, `depth` directories below `/sys/devices`.
-    fn function_node(
+    pub(super) fn function_node(
         &self,
         space: u64,
         pci: &PciAddress,

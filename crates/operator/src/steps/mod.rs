@@ -51,9 +51,21 @@ pub(crate) fn drain_state(node: &Node, state: &SriovNetworkNodeState) -> DrainSt
 
 /// The grant that a node holds, in whichever pool it was given.
 pub(crate) fn grant_of<'a>(world: &'a World, node: &str) -> Option<&'a Grant> {
+    all_grants(world).find(|grant| grant.node == node)
+}
+
+/// The grant of each node that holds one, for whoever looks at all nodes.
+pub(crate) fn grants(world: &World) -> BTreeMap<&str, &Grant> {
+    let mut grants = BTreeMap::new();
+    for grant in all_grants(world) {
+        grants.entry(grant.node.as_str()).or_insert(grant);
+    }
+    grants
+}
+
+fn all_grants(world: &World) -> impl Iterator<Item = &Grant> {
     let pools = world.pools.values().flat_map(|pool| &pool.status.grants);
-    let others = world.config.iter().flat_map(|config| &config.status.grants);
-    pools.chain(others).find(|grant| grant.node == node)
+    pools.chain(world.config.iter().flat_map(|config| &config.status.grants))
 }
 
 /// True when a drain was started under this very grant, or the grant was closed unused. From then on it starts no

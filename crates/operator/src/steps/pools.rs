@@ -11,7 +11,7 @@ use crate::steps::drain::{DRAINED, is_blocked};
 use crate::steps::pool_verdict::{degraded, judge};
 use crate::world::{Problem, World};
 use api::nodestate::SriovNetworkNodeState;
-use api::pool::{PoolStatus, SriovNetworkPoolConfig};
+use api::pool::{Grant, PoolStatus, SriovNetworkPoolConfig};
 use api::wire::{Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use planner::pools::Limit;
@@ -21,10 +21,11 @@ use serde_json::json;
 
 /// The whole cluster, since one node's labels can be in two pools and control planes go one at a time.
 fn observe(world: &World) -> Fleet {
-    let nodes = world
-        .nodes
-        .iter()
-        .map(|(name, node)| (name.clone(), fleet_node(world, node, world.node_states.get(name))));
+    let grants = super::grants(world);
+    let nodes = world.nodes.iter().map(|(name, node)| {
+        let grant = grants.get(name.as_str()).copied();
+        (name.clone(), fleet_node(world, node, world.node_states.get(name), grant))
+    });
     Fleet {
         pools: world.pools.values().cloned().collect(),
         grants_without_pool: match &world.config {
@@ -36,7 +37,12 @@ fn observe(world: &World) -> Fleet {
     }
 }
 
-fn fleet_node(world: &World, node: &Node, state: Option<&SriovNetworkNodeState>) -> FleetNode {
+fn fleet_node(
+    world: &World,
+    node: &Node,
+    state: Option<&SriovNetworkNodeState>,
+    grant: Option<&Grant>,
+) -> FleetNode {
     let name = &node.metadata.name;
     let mut seen = FleetNode {
         labels: node.metadata.labels.clone(),
@@ -62,7 +68,6 @@ fn fleet_node(world: &World, node: &Node, state: Option<&SriovNetworkNodeState>)
     seen.external_drainer = super::drain::has_external_drainer(state);
     seen.at_goal = super::is_at_goal(state);
     seen.ordered_mode = state.spec.system.rdma_mode;
-    let grant = super::grant_of(world, name);
     seen.grant_used = grant.is_some_and(|grant| is_used(state, grant));
     match grant {
         // A grant that started no drain yet, as far as this cache knows, is not over: the drain step closes it first.

@@ -67,6 +67,11 @@ impl Cluster {
         }
     }
 
+    /// The pods that are bound to a node, as of the last tick.
+    pub fn pods_on(&self, node: &str) -> &[Arc<Value>] {
+        self.news.pods_on(node)
+    }
+
     /// One pass over everything. True when something was written or switched; look again at the given time.
     pub fn tick(
         &mut self,

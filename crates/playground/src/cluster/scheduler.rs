@@ -117,14 +117,17 @@ pub fn objections(pod: &Value, node: &Value, used: &BTreeMap<String, i64>) -> Ve
 
 /// Node selector and required node affinity.
 pub fn matches_node(pod: &Value, node: &Value) -> bool {
-    let labels = texts(node, "/metadata/labels");
-    let selector = texts(pod, "/spec/nodeSelector");
     let terms = items(
         pod,
         "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
     );
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && (terms.is_empty() || terms.iter().any(|term| objects::selects(term, &labels)))
+    let labels = node.pointer("/metadata/labels").unwrap_or(&Value::Null);
+    let selector = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
+    selector.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
+        && (terms.is_empty() || {
+            let labels = texts(node, "/metadata/labels");
+            terms.iter().any(|term| objects::selects(term, &labels))
+        })
 }
 
 /// True when one of the pod's tolerations covers the taint.

@@ -14,18 +14,33 @@ pub fn step(view: &(impl Objects + ?Sized), now: Timestamp) -> Outcome {
     let pods = view.list("v1", "Pod");
     let nodes = view.list("v1", "Node");
     let sets = view.list("apps/v1", "ReplicaSet");
+    let owned = by_controller(&pods);
+    let none = Vec::new();
+    let own = |set: &Value| owned.get(objects::uid(set)).unwrap_or(&none);
     let mut writes = Vec::new();
     for deployment in view.list("apps/v1", "Deployment").iter().filter(|d| !objects::is_deleting(d))
     {
         writes.extend(deploy(deployment, &sets, now));
     }
     for set in sets.iter().filter(|s| !objects::is_deleting(s)) {
-        writes.extend(replicate(set, &pods));
+        writes.extend(replicate(set, own(set)));
     }
     for set in view.list("apps/v1", "DaemonSet").iter().filter(|d| !objects::is_deleting(d)) {
-        writes.extend(spread(set, &pods, &nodes));
+        writes.extend(spread(set, own(set), &nodes));
     }
     Outcome { writes, look_again: None }
+}
+
+/// The pods of each controller, by its uid.
+fn by_controller(pods: &[Arc<Value>]) -> BTreeMap<&str, Vec<&Arc<Value>>> {
+    let mut owned: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
+    for pod in pods {
+        let owners = items(pod, "/metadata/ownerReferences").iter();
+        for owner in owners.filter(|owner| owner["controller"] == true) {
+            owned.entry(text(owner, "/uid")).or_default().push(pod);
+        }
+    }
+    owned
 }
 
 /// A short name for a pod template: a changed template is a new revision.
@@ -103,9 +118,7 @@ fn new_replica_set(deployment: &Value, revision: &str, replicas: i64) -> Write {
     }
 }
 
-fn replicate(set: &Value, pods: &[Arc<Value>]) -> Vec<Write> {
-    let own: Vec<_> =
-        pods.iter().filter(|p| objects::is_controlled_by(p, objects::uid(set))).collect();
+fn replicate(set: &Value, own: &[&Arc<Value>]) -> Vec<Write> {
     let alive: Vec<_> =
         own.iter().filter(|p| !objects::is_deleting(p) && !objects::is_finished(p)).collect();
     let wanted = number(set, "/spec/replicas");
@@ -129,14 +142,12 @@ fn replicate(set: &Value, pods: &[Arc<Value>]) -> Vec<Write> {
 }
 
 /// One pod of the set on each node that it selects.
-fn spread(set: &Value, pods: &[Arc<Value>], nodes: &[Arc<Value>]) -> Vec<Write> {
+fn spread(set: &Value, own: &[&Arc<Value>], nodes: &[Arc<Value>]) -> Vec<Write> {
     let revision = revision(set);
     let probe = json!({ "spec": set["spec"]["template"]["spec"] });
     let wanted: Vec<&str> = nodes.iter().filter(|n| belongs(&probe, n)).map(|n| name(n)).collect();
-    let own: Vec<_> =
-        pods.iter().filter(|p| objects::is_controlled_by(p, objects::uid(set))).collect();
     let mut by_node: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
-    for pod in &own {
+    for pod in own {
         by_node.entry(text(pod, "/spec/nodeName")).or_default().push(pod);
     }
     let mut writes = Vec::new();
@@ -149,8 +160,7 @@ fn spread(set: &Value, pods: &[Arc<Value>], nodes: &[Arc<Value>]) -> Vec<Write> 
             writes.push(new_pod(set, labels, Some(node)));
         }
         for pod in here {
-            let fresh =
-                texts(pod, "/metadata/labels").get("controller-revision-hash") == Some(&&*revision);
+            let fresh = text(pod, "/metadata/labels/controller-revision-hash") == revision;
             updated += i64::from(fresh);
             ready += i64::from(objects::condition(pod, "Ready") == "True");
             if (!fresh || objects::is_finished(pod)) && !objects::is_deleting(pod) {

@@ -61,13 +61,17 @@ impl End<'_> {
         }
         let pf = machine.functions.keys().find(|pci| pci.to_string() == "0000:03:00.0");
         let vfs = pf.map_or(0, |pf| machine.vfs_of(pf).len());
-        if let Some(wanted) = self.story.vfs.filter(|wanted| *wanted as usize != vfs) {
+        let wanted = self.story.vfs_of(name);
+        if let Some(wanted) = wanted.filter(|wanted| *wanted as usize != vfs) {
             return Some(format!("node {name} has {vfs} VFs and not {wanted}"));
         }
         let (_, healthy) =
             slot.kubelet.devices.capacity().remove("openshift.io/rdma").unwrap_or_default();
-        if let Some(wanted) = self.story.vfs.filter(|wanted| *wanted as usize != healthy) {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted as usize != healthy) {
             return Some(format!("node {name} offers {healthy} VFs and not {wanted}"));
+        }
+        if let Some(lives) = self.story.guarded(name) {
+            return lives.unsaid(state);
         }
         let status = text(state, "/status/syncStatus");
         (status != "Succeeded").then(|| format!("node {name} is {status:?}"))
@@ -85,6 +89,10 @@ impl End<'_> {
         let cordoned = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
         if cordoned && self.story.cordoned.as_deref() != Some(name) {
             return Some(format!("node {name} is left cordoned"));
+        }
+        // What is refused for the host's sake leaves the node not ready for pods that ask for it.
+        if self.story.guarded(name).is_some() {
+            return None;
         }
         let ours = |taint: &Value| text(taint, "/key").starts_with("ironrail.dev/");
         let taint = items(node, "/spec/taints").iter().any(ours);

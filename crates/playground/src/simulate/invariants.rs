@@ -81,7 +81,10 @@ impl Invariants {
         for node in touched {
             let Some(slot) = cluster.nodes.get(node) else { continue };
             self.reboots(node, slot, story)?;
-            self.emptied(node, slot, store)?;
+            self.emptied(node, slot, cluster, store)?;
+            if let Some(lives) = story.lives.as_ref().filter(|lives| lives.node == *node) {
+                lives.unharmed(&slot.kubelet.host.machine())?;
+            }
             if slot.is_up() {
                 self.devices(node, slot)?;
                 self.capacity(node, slot, story)?;
@@ -191,7 +194,13 @@ impl Invariants {
     }
 
     /// The pods of a node that is rebooted on purpose were evicted before; a single node has no other place for them.
-    fn emptied(&mut self, name: &str, slot: &NodeSlot, store: &Store) -> Result<(), String> {
+    fn emptied(
+        &mut self,
+        name: &str,
+        slot: &NodeSlot,
+        cluster: &Cluster,
+        store: &Store,
+    ) -> Result<(), String> {
         let before = self.reboots.insert(name.to_owned(), slot.reboots).unwrap_or_default();
         if before == slot.reboots || self.nodes == 1 {
             return Ok(());
@@ -201,11 +210,10 @@ impl Invariants {
             owners.iter().any(|owner| text(owner, "/kind") == "DaemonSet")
                 || text(pod, "/metadata/name").starts_with(INTRUDER)
         };
-        let left = store.objects("v1", "Pod").find(|pod| {
-            text(pod, "/spec/nodeName") == name
-                && text(pod, "/status/phase") == "Running"
-                && !objects::is_deleting(pod)
-                && !stays(pod)
+        let pods = cluster.pods_on(name).iter();
+        let mut pods = pods.filter_map(|pod| store.object(&ObjectKey::of(pod)));
+        let left = pods.find(|pod| {
+            text(pod, "/status/phase") == "Running" && !objects::is_deleting(pod) && !stays(pod)
         });
         match left {
             Some(pod) => Err(format!("node {name} is rebooted under pod {}", objects::name(pod))),

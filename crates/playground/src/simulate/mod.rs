@@ -8,6 +8,7 @@ mod ending;
 mod fate;
 mod faults;
 mod invariants;
+mod lifelines;
 mod mutation;
 mod process;
 mod queue;

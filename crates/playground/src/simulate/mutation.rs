@@ -13,6 +13,7 @@ use host::sim::Machine;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutation {
@@ -38,10 +39,12 @@ pub enum Mutation {
     WritesUnread,
     /// The container runtime is believed to know every sandbox that there ever was: what an unclean DEL left stays (pain 4).
     NobodySweeps,
+    /// No card is taken for one by which the host lives (pain 22).
+    CutsLifelines,
 }
 
 /// Every mutation with its name.
-const NAMES: [(Mutation, &str); 11] = [
+const NAMES: [(Mutation, &str); 12] = [
     (Mutation::NoLedger, "no ledger"),
     (Mutation::UnlimitedWhenUnset, "unlimited when unset"),
     (Mutation::CommandLineMode, "command line instead of effective mode"),
@@ -53,6 +56,7 @@ const NAMES: [(Mutation, &str); 11] = [
     (Mutation::HeldDevicesVanish, "held devices vanish"),
     (Mutation::WritesUnread, "writes what is so already"),
     (Mutation::NobodySweeps, "nobody sweeps"),
+    (Mutation::CutsLifelines, "cuts lifelines"),
 ];
 
 impl Mutation {
@@ -70,7 +74,7 @@ impl Mutation {
         match news {
             News::Listed(objects) => objects.iter_mut().for_each(|object| self.show(boot, object)),
             News::Events(events) => {
-                let objects = events.iter_mut().filter_map(|event| event.get_mut("object"));
+                let objects = events.iter_mut().map(|event| Arc::make_mut(&mut event.object));
                 objects.for_each(|object| self.show(boot, object));
             }
         }
@@ -116,6 +120,11 @@ impl Mutation {
                 if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
                     status.remove("interfaces");
                 }
+            }
+            Self::CutsLifelines if !operator && is_state(object) => {
+                let interfaces = object.pointer_mut("/spec/interfaces");
+                let interfaces = interfaces.and_then(Value::as_array_mut).into_iter().flatten();
+                interfaces.for_each(|interface| interface["allowLifeline"] = true.into());
             }
             _ => {}
         }

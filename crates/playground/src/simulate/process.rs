@@ -1,6 +1,6 @@
 //! Our processes inside the simulation: the same steps as in production, with the store called directly.
 
-use crate::store::{Store, User, Watch};
+use crate::store::{Store, User, Watch, WatchEvent};
 use api::Timestamp;
 use api::wire::{Method, Request, Response};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub struct Informer {
 #[derive(Debug, Clone)]
 pub enum News {
     Listed(Vec<Value>),
-    Events(Vec<Value>),
+    Events(Vec<WatchEvent>),
 }
 
 impl Informer {
@@ -50,7 +50,6 @@ impl Informer {
         if let Some(watch) = &mut self.watch {
             let events = store.poll(watch);
             if !watch.has_ended() {
-                let events: Vec<Value> = events.iter().map(|event| event.to_value()).collect();
                 return (!events.is_empty()).then_some(News::Events(events));
             }
         }

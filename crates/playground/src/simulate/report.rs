@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 /// Fewer seeds say nothing about a fault that comes once in a hundred.
 pub const ENOUGH: usize = 100;
+/// In so many seeds each fault has to make a difference at least once.
+const MANY: usize = 1000;
 
 /// The classes of cluster sizes that are told apart.
 const SIZES: [(usize, usize, &str); 4] =
@@ -69,7 +71,8 @@ impl Report {
         text
     }
 
-    /// Faults that fired in too few seeds to prove anything, one sentence each. Only many seeds can tell.
+    /// Faults that fired in too few seeds to prove anything, or never mattered, one sentence each. Only many seeds can
+    /// tell.
     pub fn too_rare(&self) -> Vec<String> {
         let rare = |fault: &Fault| {
             let fired = self.faults.get(fault).map_or(0, |sum| sum.seeds.fired) as usize;
@@ -80,9 +83,18 @@ impl Report {
                 )
             })
         };
-        match self.seeds >= ENOUGH {
-            true => Fault::all().filter_map(|fault| rare(&fault)).collect(),
-            false => Vec::new(),
+        let idle = |fault: &Fault| {
+            let mattered = self.faults.get(fault).map_or(0, |sum| sum.seeds.mattered);
+            (mattered == 0)
+                .then(|| format!("fault {fault} mattered in none of {} seeds", self.seeds))
+        };
+        let mut wrong = Vec::new();
+        if self.seeds >= ENOUGH {
+            wrong.extend(Fault::all().filter_map(|fault| rare(&fault)));
         }
+        if self.seeds >= MANY {
+            wrong.extend(Fault::all().filter_map(|fault| idle(&fault)));
+        }
+        wrong
     }
 }

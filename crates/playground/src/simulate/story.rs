@@ -1,6 +1,7 @@
 //! What the user and fate do in one run: drawn from the seed before it begins, so that the same seed tells the same story.
 
 use super::faults::Fault;
+use super::lifelines::Lives;
 use api::wire::{Method, ObjectKey, PatchType, Request};
 use api::{RdmaMode, Timestamp, names};
 use fastrand::Rng;
@@ -67,6 +68,8 @@ pub struct Story {
     pub mode_changes: u32,
     /// The node whose card has room for 2 VFs only until its firmware is told otherwise, with one reboot.
     pub small_card: Option<String>,
+    /// The node that lives by the card that policies select.
+    pub lives: Option<Lives>,
     /// Seconds at which nodes get work.
     work: Vec<u64>,
 }
@@ -83,6 +86,7 @@ impl Story {
         story.guide(rng);
         story.fate(rng);
         story.troubles(rng);
+        story.lifeline(rng);
         story.acts.sort_by_key(|step| step.after);
         story
     }
@@ -112,6 +116,7 @@ impl Story {
             cordoned: None,
             mode_changes: 0,
             small_card: None,
+            lives: None,
             work: Vec::new(),
         }
     }
@@ -134,6 +139,9 @@ impl Story {
             }
             if self.small_card.as_ref() == Some(name) {
                 give_small_card(&mut machine);
+            }
+            if let Some(lives) = self.lives.as_ref().filter(|lives| lives.node == *name) {
+                lives.settle(&mut machine);
             }
             (name.clone(), machine)
         };
@@ -206,6 +214,38 @@ impl Story {
             }
             _ => {}
         }
+    }
+
+    /// One node lives by the card that policies select, and one of them asks for what would cut it off.
+    fn lifeline(&mut self, rng: &mut Rng) {
+        let (node, at) = (self.node(rng), rng.u64(5..900));
+        if rng.u32(..6) == 0 && self.small_card.as_ref() != Some(&node) {
+            let lives = Lives::draw(node, rng);
+            self.send(
+                at,
+                format!("policy with switchdev on {}", lives.node),
+                create(lives.policy()),
+            );
+            if lives.allowed {
+                for step in &mut self.acts {
+                    allow_lifeline(&mut step.what);
+                }
+            }
+            self.lives = Some(lives);
+        }
+    }
+
+    /// The VFs on `enp3s0f0` of a node in the end.
+    pub fn vfs_of(&self, node: &str) -> Option<u32> {
+        match &self.lives {
+            Some(lives) if lives.node == node => lives.vfs(self.vfs),
+            _ => self.vfs,
+        }
+    }
+
+    /// The node's lifeline, where nobody may cut it.
+    pub fn guarded(&self, node: &str) -> Option<&Lives> {
+        self.lives.as_ref().filter(|lives| lives.node == node && !lives.allowed)
     }
 
     /// What passes: each with a chance of its own, drawn whether it may strike or not.
@@ -399,6 +439,15 @@ fn policy(vfs: u32, taint: bool) -> Value {
             "nodeSelector": { "rdma-capable": "true" }, "taintUntilReady": taint,
         },
     })
+}
+
+/// Lets a policy that the user makes cut lifelines.
+fn allow_lifeline(what: &mut Act) {
+    if let Act::Send(Request { body, method: Method::Post, .. }) = what
+        && body["kind"] == names::POLICY
+    {
+        body["spec"]["allowLifeline"] = true.into();
+    }
 }
 
 fn network() -> Value {

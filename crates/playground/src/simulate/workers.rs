@@ -3,7 +3,7 @@
 use super::process::{Informer, News};
 use crate::cluster::devices::{Allocation, Device, DeviceLists, Given, allocation_of};
 use crate::cluster::kubelet::{Container, Kubelet};
-use crate::store::User;
+use crate::store::{EventType, User};
 use api::custody::{Holder, Offer};
 use api::wire::{Answer, ObjectKey, Write};
 use api::{Timestamp, files, names};
@@ -24,6 +24,7 @@ use operator::kinds::KINDS;
 use operator::settings::Settings;
 use operator::world::WatchEvent;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One running program.
@@ -208,9 +209,14 @@ impl OperatorProcess {
             News::Listed(objects) => self.operator.relisted(&KINDS[kind], objects, now),
             News::Events(events) => {
                 for event in events {
-                    if let Ok(event) = serde_json::from_value::<WatchEvent>(event) {
-                        self.operator.watched(&event, now);
-                    }
+                    let change = match event.event {
+                        EventType::Added => operator::world::Change::Added,
+                        EventType::Modified => operator::world::Change::Modified,
+                        EventType::Deleted => operator::world::Change::Deleted,
+                        EventType::Bookmark | EventType::Error => continue,
+                    };
+                    let object = Arc::unwrap_or_clone(event.object);
+                    self.operator.watched(&WatchEvent { change, object }, now);
                 }
             }
         }
@@ -282,11 +288,11 @@ impl Daemon {
             }
             News::Events(events) => {
                 for event in events {
-                    let object = event["object"].clone();
-                    let change = match event["type"].as_str() {
-                        Some("DELETED") => Change::Gone(ObjectKey::of(&object)),
-                        Some("ADDED" | "MODIFIED") => Change::Is(object),
-                        _ => continue,
+                    let object = Arc::unwrap_or_clone(event.object);
+                    let change = match event.event {
+                        EventType::Deleted => Change::Gone(ObjectKey::of(&object)),
+                        EventType::Added | EventType::Modified => Change::Is(object),
+                        EventType::Bookmark | EventType::Error => continue,
                     };
                     self.world.apply(&change);
                 }

@@ -183,7 +183,7 @@ impl Difference {
     /// Compares two objects, without what belongs to the server.
     pub fn between(old: &Value, new: &Value, shape: Shape) -> Self {
         let mut found = Self::default();
-        compare(&strip(old), &strip(new), shape, &mut Vec::new(), &mut found);
+        compare(old, new, shape, &mut Vec::new(), &mut found);
         // The root itself is nobody's.
         found.added.owned = false;
         found.removed.owned = false;
@@ -226,6 +226,27 @@ const UNOWNED: &[&str] = &[
     "deletionGracePeriodSeconds",
 ];
 
+/// True for the fields that `strip` takes away.
+fn is_nobodys(path: &[&str], field: &str) -> bool {
+    match path {
+        [] => matches!(field, "apiVersion" | "kind"),
+        ["metadata"] => UNOWNED.contains(&field),
+        _ => false,
+    }
+}
+
+/// The value of a field; metadata of which nothing is anybody's is as good as absent.
+fn owned_part<'a>(path: &[&str], field: &str, value: Option<&'a Value>) -> &'a Value {
+    let value = value.unwrap_or(&Value::Null);
+    let is_metadata = path.is_empty() && field == "metadata";
+    match value.as_object() {
+        Some(map) if is_metadata && map.keys().all(|f| UNOWNED.contains(&f.as_str())) => {
+            &Value::Null
+        }
+        _ => value,
+    }
+}
+
 /// Walks two values side by side. `Null` on one side stands for absent.
 fn compare<'a>(
     old: &'a Value,
@@ -266,10 +287,13 @@ fn compare_maps<'a>(
     found: &mut Difference,
 ) {
     let fields = |value: &'a Value| value.as_object().into_iter().flat_map(Map::keys);
-    for field in fields(old).chain(fields(new).filter(|field| old.get(*field).is_none())) {
-        let of = |value: &'a Value| value.get(field).unwrap_or(&Value::Null);
+    let all = fields(old).chain(fields(new).filter(|field| old.get(*field).is_none()));
+    let all: Vec<&'a String> = all.filter(|field| !is_nobodys(path, field)).collect();
+    for field in all {
+        let of = |value: &'a Value| owned_part(path, field, value.get(field));
+        let (old, new) = (of(old), of(new));
         path.push(field);
-        descend(format!("f:{field}"), of(old), of(new), shape, path, found);
+        descend(format!("f:{field}"), old, new, shape, path, found);
         path.pop();
     }
 }

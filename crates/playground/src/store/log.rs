@@ -3,6 +3,7 @@
 //! A watch is plain data: nothing is pushed, whoever holds one polls. The log is bounded, so a cursor can fall off its
 //! end; then the watcher hears 410 Gone, as with the real server, and must list again.
 
+use super::object;
 use super::refusal::Refusal;
 use super::registry::KindId;
 use super::selectors::Selector;
@@ -28,6 +29,8 @@ pub struct Change {
 #[derive(Debug, Clone)]
 pub struct Log {
     changes: BTreeMap<KindId, VecDeque<Change>>,
+    /// The revisions at which objects of a name changed: thousands of clients watch one object each.
+    named: BTreeMap<KindId, BTreeMap<String, VecDeque<u64>>>,
     /// Revisions up to this one may be forgotten, for each kind.
     forgotten: BTreeMap<KindId, u64>,
     compacted: u64,
@@ -38,6 +41,7 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             changes: BTreeMap::new(),
+            named: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             compacted: 0,
             limit: DEFAULT_LIMIT,
@@ -48,9 +52,16 @@ impl Default for Log {
 impl Log {
     pub fn append(&mut self, kind: KindId, change: Change) {
         let changes = self.changes.entry(kind).or_default();
+        let named = self.named.entry(kind).or_default();
+        let name = object::name(&change.object);
+        match named.get_mut(name) {
+            Some(revisions) => revisions.push_back(change.revision),
+            None => drop(named.insert(name.to_owned(), VecDeque::from([change.revision]))),
+        }
         changes.push_back(change);
         while changes.len() > self.limit {
             if let Some(oldest) = changes.pop_front() {
+                forget_named(named, &oldest);
                 self.forgotten.insert(kind, oldest.revision);
             }
         }
@@ -59,9 +70,10 @@ impl Log {
     /// Forgets every change up to and including `revision`, as etcd's compaction does.
     pub fn compact(&mut self, revision: u64) {
         self.compacted = self.compacted.max(revision);
-        for changes in self.changes.values_mut() {
+        for (kind, changes) in &mut self.changes {
             let keep = changes.partition_point(|change| change.revision <= revision);
-            changes.drain(..keep);
+            let named = self.named.entry(*kind).or_default();
+            changes.drain(..keep).for_each(|change| forget_named(named, &change));
         }
     }
 
@@ -98,11 +110,39 @@ impl Log {
         })
     }
 
+    /// The changes of a kind after `revision` to objects of one name.
+    pub fn since_of(
+        &self,
+        kind: KindId,
+        name: &str,
+        revision: u64,
+    ) -> impl Iterator<Item = &Change> {
+        let revisions = self.named.get(&kind).and_then(|named| named.get(name));
+        let start = revisions.map_or(0, |all| all.partition_point(|r| *r <= revision));
+        let revisions = revisions.into_iter().flat_map(move |all| all.range(start..));
+        let changes = self.changes.get(&kind);
+        revisions.filter_map(move |wanted| {
+            let changes = changes?;
+            changes.get(changes.binary_search_by_key(wanted, |change| change.revision).ok()?)
+        })
+    }
+
     /// The changes of a kind after `revision`.
     pub fn since(&self, kind: KindId, revision: u64) -> impl Iterator<Item = &Change> {
         let changes = self.changes.get(&kind);
         let start = changes.map_or(0, |all| all.partition_point(|c| c.revision <= revision));
         changes.into_iter().flat_map(move |all| all.range(start..))
+    }
+}
+
+/// The oldest change of all is the oldest of its name.
+fn forget_named(named: &mut BTreeMap<String, VecDeque<u64>>, oldest: &Change) {
+    let name = object::name(&oldest.object);
+    if let Some(revisions) = named.get_mut(name) {
+        revisions.pop_front();
+        if revisions.is_empty() {
+            named.remove(name);
+        }
     }
 }
 
@@ -167,7 +207,7 @@ pub struct Scope {
 
 impl Scope {
     pub fn matches(&self, object: &Value) -> bool {
-        (self.namespace.is_empty() || super::object::namespace(object) == self.namespace)
+        (self.namespace.is_empty() || object::namespace(object) == self.namespace)
             && self.selector.matches(object)
     }
 

@@ -35,7 +35,14 @@ impl Store {
         let (revision, start) = self.page_start(call)?;
         let mut items: Vec<&Arc<Value>> = Vec::new();
         let mut remaining = 0_usize;
-        for object in self.objects_from(call, start) {
+        let named = selector.name().filter(|_| !call.kind.namespaced || !namespace.is_empty());
+        let objects: Box<dyn Iterator<Item = &Arc<Value>>> = match named {
+            Some(name) if start.is_none() => {
+                Box::new(self.stored(call.id, namespace, name).into_iter())
+            }
+            _ => Box::new(self.objects_from(call, start)),
+        };
+        for object in objects {
             if !namespace.is_empty() && object::namespace(object) != namespace {
                 break;
             }

@@ -121,8 +121,13 @@ impl Store {
             watch.ended = true;
             return vec![WatchEvent::error(&Refusal::expired(watch.from, horizon))];
         }
-        let changes = self.log.since(watch.kind, watch.from);
-        let events = changes.filter_map(|change| watch.scope.event(change)).collect();
+        let event = |change| watch.scope.event(change);
+        let events = match watch.scope.selector.name() {
+            Some(name) => {
+                self.log.since_of(watch.kind, name, watch.from).filter_map(event).collect()
+            }
+            None => self.log.since(watch.kind, watch.from).filter_map(event).collect(),
+        };
         watch.from = watch.from.max(self.revision);
         events
     }

@@ -6,7 +6,7 @@ use super::ownership::{self, Ownership};
 use super::refusal::FieldError;
 use super::registry::Kind;
 use super::{Refusal, Response, Store, defaults, pruning, validation};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Metadata that only the server writes.
@@ -352,16 +352,10 @@ fn check_preconditions(call: &Call, old: &Value, new: &Value) -> Result<(), Refu
 fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value) {
     let kind = &call.kind;
     if call.is_status() {
-        let status = as_map(new).shift_remove("status");
         // Pods and nodes may change labels and annotations through their status: kubelets do so.
         let open_metadata = !kind.custom && kind.group.is_empty();
-        let meta = new.get("metadata").cloned();
-        *new = old.clone();
-        put(as_map(new), "status", status);
-        if open_metadata {
-            put(as_map(new), "metadata", meta);
-        }
-    } else if kind.has_status {
+        take_parts(old, new, |field| field == "status" || (open_metadata && field == "metadata"));
+    } else if kind.has_status && new.get("status") != old.get("status") {
         put(as_map(new), "status", old.get("status").cloned());
     }
     let metadata = metadata(new);
@@ -371,6 +365,21 @@ fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value) {
     }
     metadata.insert("resourceVersion".to_owned(), Value::from(object::resource_version(old)));
     metadata.shift_remove("selfLink");
+}
+
+/// Makes `new` the old object with those fields of `new` that are `taken`. The status is most of an object, so that what
+/// is replaced anyway is not copied first.
+fn take_parts(old: &Value, new: &mut Value, taken: impl Fn(&str) -> bool) {
+    let mut given = std::mem::take(as_map(new));
+    let mut merged = Map::new();
+    for (field, value) in old.as_object().into_iter().flatten() {
+        match taken(field) {
+            true => put(&mut merged, field, given.shift_remove(field)),
+            false => drop(merged.insert(field.clone(), value.clone())),
+        }
+    }
+    merged.extend(given.into_iter().filter(|(field, _)| taken(field)));
+    *new = Value::Object(merged);
 }
 
 /// Counts the changes of what a user wants: the spec, or for custom resources all but metadata and status.

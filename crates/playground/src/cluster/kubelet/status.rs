@@ -59,7 +59,8 @@ pub(super) fn status(
     if !init.is_empty() {
         status["initContainerStatuses"] = init.into();
     }
-    let mut conditioned = pod.clone();
+    let conditions = pod.pointer("/status/conditions").cloned().unwrap_or_default();
+    let mut conditioned = json!({ "status": { "conditions": conditions } });
     let initialised = run.initialised == items(pod, "/spec/initContainers").len();
     for (kind, holds, reason) in [
         ("PodScheduled", true, ""),
