@@ -16,7 +16,7 @@ pub struct Arguments {
     /// Crate whose benchmarks to run, or `rollout`; all that there are when absent
     package: Option<String>,
     /// Nodes of the rollout
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 300)]
     nodes: u32,
     /// Passed on to the benchmarks, after `--`
     #[arg(last = true)]

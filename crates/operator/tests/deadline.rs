@@ -87,15 +87,14 @@ fn a_drain_that_is_not_over_at_its_deadline_is_said_loudly_everywhere_and_waits(
     check(
         &driver.settle(&mut api),
         expect![[r#"
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        event Node worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        event Pod default/web-0 DrainDeadline: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        evict Pod default/web-0 -> The budget says no.
-        evict Pod default/web-0 -> The budget says no.
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions. | Degraded=True DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        evict Pod default/web-0 -> The budget says no."#]],
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            event Node worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            event Pod default/web-0 DrainDeadline: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            evict Pod default/web-0 -> The budget says no.
+            evict Pod default/web-0 -> The budget says no.
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions. | Degraded=True DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions."#]],
     );
     check(
         &state(&api),
@@ -336,10 +335,31 @@ fn the_operators_own_pod_moves_before_the_rest_of_its_node() {
     check(
         &evictions.cloned().collect::<Vec<_>>().join("\n"),
         expect![[r#"
-        evict Pod sriov-network-operator/operator-1
-        evict Pod sriov-network-operator/operator-1 -> Pod sriov-network-operator/operator-1 not found
-        evict Pod sriov-network-operator/operator-1 -> Pod sriov-network-operator/operator-1 not found"#]],
+            evict Pod sriov-network-operator/operator-1
+            evict Pod sriov-network-operator/operator-1 -> Pod sriov-network-operator/operator-1 not found"#]],
     );
+}
+
+#[test]
+fn the_last_node_that_could_take_the_operator_is_not_cordoned_while_it_moves() {
+    let (mut api, _) = guarded(json!({}));
+    api.refuse_evictions.clear();
+    let mut own = pod("operator-1", "worker-0", "");
+    own["metadata"]["namespace"] = "sriov-network-operator".into();
+    api.put(own);
+    let mut pool = api.get("SriovNetworkPoolConfig", "rdma").expect("the pool is there").clone();
+    pool["spec"]["maxUnavailable"] = "100%".into();
+    api.put(pool);
+    let named = operator::settings::Settings { pod_name: "operator-1".into(), ..settings() };
+    let mut first = Driver::new(&api, named);
+    for _ in 0..40 {
+        first.step(&mut api);
+    }
+    assert!(api.get("Pod", "operator-1").is_none(), "the operator's pod is moved");
+    let state = state(&api);
+    assert!(!state.contains("worker-1: Draining cordoned"), "{state}");
+    let sentence = "the drain of worker-1 waits: the operator's own pod sriov-network-operator/operator-1 leaves its node, and no node but worker-1 could take it";
+    assert!(first.trace.iter().any(|line| line.contains(sentence)), "{:#?}", first.trace);
 }
 
 #[test]

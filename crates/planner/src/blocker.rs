@@ -157,6 +157,11 @@ pub enum Blocker {
         node: String,
         pod: String,
     },
+    /// The operator's own pod leaves another node, and this is the only one that could take it.
+    LastPlaceForOperator {
+        node: String,
+        pod: String,
+    },
     /// The Node still counts these withdrawn devices: a pod that is scheduled for one now would be admitted and fail.
     WaitingForAllocatable {
         devices: Vec<PciAddress>,
@@ -328,7 +333,9 @@ impl Blocker {
             Self::KernelBusy { .. } => Reason::KernelBusy,
             Self::WaitingForFence { .. } => Reason::WaitingForFence,
             Self::FenceMissing { .. } => Reason::FenceMissing,
-            Self::NoPlaceForOperator { .. } => Reason::NoPlaceForOperator,
+            Self::NoPlaceForOperator { .. } | Self::LastPlaceForOperator { .. } => {
+                Reason::NoPlaceForOperator
+            }
             Self::WaitingForMode { .. } | Self::WaitingForBoot | Self::RebootUnderWay { .. } => {
                 Reason::WaitingForReboot
             }
@@ -502,6 +509,10 @@ impl fmt::Display for Blocker {
             Self::NoPlaceForOperator { node, pod } => write!(
                 f,
                 "the drain of {node} waits: the operator's own pod {pod} runs there, and no other node is Ready, schedulable and without a taint that keeps it away; uncordon one, or wait until one is back"
+            ),
+            Self::LastPlaceForOperator { node, pod } => write!(
+                f,
+                "the drain of {node} waits: the operator's own pod {pod} leaves its node, and no node but {node} could take it; it goes on when the operator runs again and another node is back"
             ),
             Self::FenceMissing { node } => write!(
                 f,

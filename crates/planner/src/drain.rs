@@ -53,6 +53,8 @@ pub struct DrainFacts {
     pub operator_pod: String,
     /// No other node could take that pod now.
     pub operator_has_no_place: bool,
+    /// The pod is on its way from another node, or will be: it ends, or we cordoned its node.
+    pub operator_moves: bool,
     /// All pods on the node.
     pub pods: Vec<DrainPod>,
     /// `NodeState.status.holders`.
@@ -106,6 +108,12 @@ pub fn plan(facts: &DrainFacts) -> Drain {
         return Drain::default();
     }
     let mut drain = Drain { cordon: !single && !facts.disabled, ..Drain::default() };
+    // With the last place cordoned too, nobody would be left who could uncordon any.
+    if drain.cordon && facts.operator_moves && facts.operator_has_no_place {
+        let (node, pod) = (facts.node.clone(), facts.operator_pod.clone());
+        let blockers = vec![Blocker::LastPlaceForOperator { node, pod }];
+        return Drain { blockers, ..Drain::default() };
+    }
     let mut pods: Vec<&DrainPod> = facts.pods.iter().filter(|pod| !pod.finished).collect();
     pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
     for pod in pods {

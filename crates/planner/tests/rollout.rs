@@ -398,6 +398,7 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
                 "of" => pod.owner = format!("ReplicaSet {}", words.next().unwrap()),
                 "operator" => facts.operator_pod = pod.key(),
                 "stranded" => facts.operator_has_no_place = true,
+                "moving" => facts.operator_moves = true,
                 "refused" => {
                     let sentence: Vec<&str> = words.by_ref().collect();
                     facts.refusals.insert(pod.uid.clone(), sentence.join(" "));
@@ -430,6 +431,30 @@ fn the_operator_stays_where_no_other_node_could_take_it_and_all_others_with_it()
             worker-0:
               cordon
               waits: the drain of worker-0 waits: the operator's own pod default/manager runs there, and no other node is Ready, schedulable and without a taint that keeps it away; uncordon one, or wait until one is back
+        "#]],
+    );
+}
+
+#[test]
+fn the_last_node_that_could_take_an_operator_on_its_way_is_not_cordoned() {
+    drain(
+        DrainRequest::Reboot,
+        2,
+        "manager operator moving stranded
+         web",
+        expect![[r#"
+            worker-0:
+              waits: the drain of worker-0 waits: the operator's own pod default/manager leaves its node, and no node but worker-0 could take it; it goes on when the operator runs again and another node is back
+        "#]],
+    );
+    drain(
+        DrainRequest::Reboot,
+        3,
+        "manager operator moving",
+        expect![[r#"
+            worker-0:
+              cordon
+              evict default/manager  because it is the operator, which moves before it drains the rest
         "#]],
     );
 }

@@ -118,6 +118,7 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         disabled,
         operator_pod: format!("{}/{}", world.settings.namespace, world.settings.pod_name),
         operator_has_no_place: !world.nodes.values().any(|node| could_take_operator(node, name)),
+        operator_moves: !node.unschedulable && operator_moves(world, name),
         pods: world.pods_on(name).map(drain_pod).collect(),
         holders: state.status.holders.clone(),
         fence: state.status.drain.clone(),
@@ -155,6 +156,17 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         admitted: admitted::condition(world, name, state),
         refused,
     })
+}
+
+/// True while the operator's pod ends on another node, or has, or will, since we drain that one.
+fn operator_moves(world: &World, to: &str) -> bool {
+    let settings = &world.settings;
+    let place = crate::objects::Place::new(&settings.namespace, &settings.pod_name);
+    // Outside of a cluster it has no pod, and no name for one.
+    let Some(pod) = world.pods.get(&place) else { return !settings.pod_name.is_empty() };
+    let node = world.nodes.get(&pod.node).map(|node| &node.metadata);
+    let drained = node.is_some_and(|m| m.annotations.contains_key(annotation::CORDONED_BY_US));
+    pod.node != to && (drained || pod.metadata.deletion_timestamp.is_some())
 }
 
 /// True for another node that could take the operator's pod now.

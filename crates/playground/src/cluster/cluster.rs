@@ -41,6 +41,20 @@ pub struct Cluster {
     /// The nodes that the last tick looked at.
     pub looked: BTreeSet<String>,
     news: News,
+    /// When those may look next that look at the whole cluster.
+    whole: Option<Timestamp>,
+}
+
+/// Clusters up to this size are looked at as a whole in each tick.
+const SMALL: usize = 50;
+
+/// How long those who look at the whole cluster wait for more to see: one look at a thousand nodes is as good as a
+/// thousand looks.
+fn patience(nodes: usize) -> Duration {
+    match nodes {
+        0..=SMALL => Duration::ZERO,
+        more => Duration::from_micros(500).saturating_mul(u32::try_from(more).unwrap_or(u32::MAX)),
+    }
 }
 
 impl Cluster {
@@ -80,9 +94,14 @@ impl Cluster {
         now: Timestamp,
     ) -> (bool, Option<Timestamp>) {
         self.looked.clear();
-        let mut busy = api.tidy();
+        let mut busy = false;
         let mut next = None;
         self.news.take_in(api);
+        let early = self.whole.filter(|at| *at > now);
+        if early.is_none() && api.tidy() {
+            busy = true;
+            self.news.take_in(api);
+        }
         if self.news.take_namespaces() {
             let outcome = accounts(api);
             busy |= carry_out(
@@ -92,7 +111,10 @@ impl Cluster {
                 &mut next,
             );
         }
-        if self.news.take_workloads() {
+        if let Some(at) = early {
+            next = Some(at);
+        } else if self.news.take_workloads() {
+            self.whole = Some(later(now, patience(self.nodes.len())));
             let outcome = workloads::step(api, now);
             busy |= carry_out(
                 api,
@@ -201,6 +223,10 @@ fn run_kubelet(
         }
     }
     slot.kubelet.step(api, pods, &mut Both(environment, name), now)
+}
+
+fn later(now: Timestamp, delay: Duration) -> Timestamp {
+    now.checked_add(delay).unwrap_or(Timestamp::MAX)
 }
 
 fn carry_out(

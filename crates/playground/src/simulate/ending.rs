@@ -10,6 +10,7 @@ use api::wire::ObjectKey;
 use api::{annotation, names};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Everything that the end is judged by.
 pub struct End<'a> {
@@ -23,6 +24,9 @@ pub struct End<'a> {
 
 impl End<'_> {
     pub fn check(&self) -> Result<(), String> {
+        if self.is_stranded() {
+            return Ok(());
+        }
         for (name, slot) in &self.cluster.nodes {
             if self.lost.contains(name) {
                 continue;
@@ -50,6 +54,21 @@ impl End<'_> {
             }
         }
         Ok(())
+    }
+
+    /// True where administrators keep every node and the operator's pod was lost: the pod says why it is Pending, and
+    /// no cordon of theirs is ours to undo.
+    fn is_stranded(&self) -> bool {
+        let kept = |node: &Arc<Value>| {
+            node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
+                && !texts(node, "/metadata/annotations").contains_key(annotation::CORDONED_BY_US)
+        };
+        let waits = |pod: &Arc<Value>| {
+            objects::namespace(pod) == names::NAMESPACE
+                && text(pod, "/spec/serviceAccountName") == "sriov-network-operator"
+                && objects::condition(pod, "PodScheduled") == "False"
+        };
+        self.store.objects("v1", "Node").all(kept) && self.store.objects("v1", "Pod").any(waits)
     }
 
     /// What of the goal is missing on a node.

@@ -337,7 +337,8 @@ impl Simulation {
         self.touched.append(&mut self.cluster.looked);
         self.see_crashed_plugins();
         if busy {
-            self.wake_cluster(self.now + Duration::from_millis(20));
+            let nodes = self.cluster.nodes.len() as u64;
+            self.wake_cluster(self.now + Duration::from_millis(20 + nodes / 20));
         }
         if let Some(next) = next {
             self.wake_cluster(next.max(self.now + Duration::from_millis(1)));
