@@ -6,6 +6,8 @@ pub const OFFER: &str = "/run/ironrail/offer.json";
 pub const CLAIMS: &str = "/run/ironrail/claims.json";
 /// Held by the device plugin for life: free means that none is running.
 pub const DEVICE_PLUGIN_LOCK: &str = "/run/ironrail/device-plugin.lock";
+/// The RDMA modules that are to be loaded again, while they are reloaded.
+pub const RELOAD: &str = "/run/ironrail/rdma-reload.json";
 /// Directory of one lock per VF, by PCI address; held by the daemon and by CNI ADD and DEL.
 pub const VF_LOCKS: &str = "/run/ironrail/vf";
 /// Durable state on the host.

@@ -71,8 +71,44 @@ pub struct RdmaSubsystem {
     pub modprobe_writable: bool,
     /// `ib_core` comes from a driver container, which reads one file of the host's `modprobe.d`.
     pub driver_container: bool,
+    /// The boot phase that sets the mode before any other network namespace exists is installed on the host.
+    pub boot_unit: bool,
+    /// What a reload of the modules would meet; looked at only where one may be wanted.
+    pub reload: Option<ReloadFacts>,
     /// Upstream's `modprobe.d` file was there when we first saw the host: arguments on its command line are upstream's.
     pub managed_before: bool,
+}
+
+/// What could be learnt of the modules and users of the RDMA subsystem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReloadFacts {
+    Known(RdmaModules),
+    /// It could not be seen; the sentence says why.
+    Unreadable(String),
+}
+
+/// What stands on `ib_core`, and who uses its devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RdmaModules {
+    /// `ib_core` and all that need it, directly or not (`/sys/module/*/holders`), in the order in which they can be removed.
+    /// Empty where `ib_core` is part of the kernel itself.
+    pub stack: Vec<RdmaModule>,
+    /// Modules that have resources on devices, by name, each with the devices (RDMA netlink).
+    pub kernel_users: BTreeMap<String, Vec<String>>,
+    /// RDMA devices that the host's namespace sees.
+    pub devices: Vec<String>,
+    /// Names of the IPoIB interfaces that have an address.
+    pub addressed_ipoib: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RdmaModule {
+    pub name: String,
+    /// `/sys/module/<name>/taint` has an O.
+    pub out_of_tree: bool,
 }
 
 /// What could be learnt from the firmware of a card.

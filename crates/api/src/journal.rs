@@ -2,11 +2,23 @@
 //! the first change and removed after the device has been seen at home.
 
 use crate::pci::PciAddress;
+use crate::primitives::RdmaMode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The version of records that this build writes; a newer one is not acted on.
 pub const VERSION: u32 = 1;
+
+/// A reload of the RDMA modules that has begun and not ended (`files::RELOAD`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reload {
+    pub version: u32,
+    /// The mode to load `ib_core` with, should it be gone.
+    pub mode: RdmaMode,
+    /// In the order of removal, `ib_core` last.
+    pub modules: Vec<String>,
+}
 
 /// One device in the hands of one pod, or on its way there or back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,8 @@ pub const NAMESPACE: &str = "sriov-network-operator";
 pub const DEFAULT_CONFIG: &str = "default";
 /// The resource prefix where `RESOURCE_PREFIX` says nothing else.
 pub const RESOURCE_PREFIX: &str = "openshift.io";
+/// In `SriovOperatorConfig.spec.featureGates`: the RDMA modules may be reloaded for a mode, where no reboot is needed then.
+pub const MODE_RELOAD_GATE: &str = "rdmaModeReload";
 
 /// Field manager of server-side apply, and component of events, on the cluster side.
 pub const OPERATOR: &str = "sriov-network-operator";

@@ -169,11 +169,14 @@ pub struct BlockerStatus {
     pub message: String,
 }
 
-/// One reboot that we asked for.
+/// The reason of a record in the ledger that is no reboot: the RDMA modules were reloaded.
+pub const RDMA_RELOAD: &str = "RdmaReload";
+
+/// One reboot that we asked for, or one reload of the RDMA modules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RebootRecord {
-    /// Why: `RdmaMode`, `Firmware`.
+    /// Why: `RdmaMode`, `Firmware`, or `RdmaReload`.
     pub reason: String,
     /// The goal that the reboot serves, as text: `exclusive`.
     pub goal: String,

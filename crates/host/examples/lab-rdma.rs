@@ -19,6 +19,8 @@ mod operations;
 mod pod;
 #[path = "../tests/contract/rdma.rs"]
 mod rdma;
+#[path = "lab/reload.rs"]
+mod reload;
 #[path = "lab/report.rs"]
 mod report;
 #[path = "../tests/contract/simulated.rs"]
@@ -51,6 +53,7 @@ fn main() {
     }
     live_switch(&host, api::RdmaMode::Exclusive).unwrap();
     traffic::run(&host, pf, other, &mut |name, run| report.case(name, run));
+    reload::run(&host, &pods, &mut |name, run| report.case(name, run));
     // What runs after us begins with a machine as after its boot.
     live_switch(&host, api::RdmaMode::Shared).unwrap();
     bench::unload(&host).unwrap();

@@ -5,8 +5,8 @@
 
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Host, Interest, Link, LinkChange,
-    LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice, Refusal, Route,
-    RouteChange, Woken,
+    LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice, RdmaUser,
+    Refusal, Route, RouteChange, Woken,
 };
 use crate::unfinished::Unfinished;
 use api::{PciAddress, RdmaMode, Timestamp};
@@ -213,6 +213,10 @@ impl<H: Host> Host for Crashing<H> {
 
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal> {
         self.asked(|host| host.change_rdma(space, change))
+    }
+
+    fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {
+        self.asked(|host| host.rdma_users(space))
     }
 
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal> {

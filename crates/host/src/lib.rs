@@ -21,6 +21,7 @@ pub mod netlink;
 mod properties;
 pub mod rdma_device;
 pub mod rdma_mode;
+pub mod rdma_reload;
 pub mod reboot;
 pub mod seam;
 pub mod sim;

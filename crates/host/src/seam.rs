@@ -58,6 +58,10 @@ pub trait Host: Send + Sync {
     /// RDMA devices that the namespace sees (RDMA_NLDEV_CMD_GET, dump), each with its ports.
     fn rdma_devices(&self, space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>;
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal>;
+    /// Who has protection domains, queue pairs or connections on the devices that the namespace sees
+    /// (RDMA_NLDEV_CMD_RES_PD_GET, RES_QP_GET and RES_CM_ID_GET, dumps), each once a device. The kernel's own users are told
+    /// to a process of the host's PID namespace only (drivers/infiniband/core/restrack.c, rdma_is_visible_in_pid_ns).
+    fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>;
 
     /// Runs a program in the host's root and waits for it. A program that is not installed is ENOENT.
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal>;
@@ -394,10 +398,29 @@ pub enum RdmaChange {
     },
 }
 
+/// Something of a device that somebody uses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RdmaUser {
+    /// Name of the device.
+    pub device: String,
+    pub owner: RdmaOwner,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RdmaOwner {
+    /// A module of the kernel, by its name: `ib_core`, `nvme_rdma`.
+    Kernel(String),
+    /// A process, by its number.
+    Process(u32),
+}
+
 /// The programs that have no kernel interface in their place. Closed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
     Modprobe,
+    /// Takes one module away and no other: `modprobe -r` also takes those that it no longer needs, such as the card's
+    /// Ethernet driver below its RDMA driver.
+    Rmmod,
     Systemctl,
     SystemdRun,
     Grubby,
@@ -419,6 +442,7 @@ impl Program {
     pub fn name(&self) -> &str {
         match self {
             Self::Modprobe => "modprobe",
+            Self::Rmmod => "rmmod",
             Self::Systemctl => "systemctl",
             Self::SystemdRun => "systemd-run",
             Self::Grubby => "grubby",

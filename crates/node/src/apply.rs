@@ -2,12 +2,13 @@
 //!
 //! Each VF that a step touches is locked meanwhile, so that the CNI neither attaches nor detaches it under our hands.
 
+use crate::boot;
 use api::nodestate::Interface;
 use api::{PciAddress, files};
 use host::kernel_argument::{self, Tool};
 use host::{
-    Host, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode, reboot, vf_count,
-    vf_settings,
+    Host, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode, rdma_reload,
+    reboot, vf_count, vf_settings,
 };
 use planner::action::{RebootCause, VfDriver};
 use planner::{Action, Step};
@@ -38,7 +39,9 @@ fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
             let tool = Tool::parse(tool).map_err(sentence)?;
             done(kernel_argument::set(host, tool, None))
         }
+        Action::ArmBootUnit { mode } => done(boot::arm(host, *mode)),
         Action::SwitchRdmaMode { mode } => done(rdma_mode::switch(host, *mode)),
+        Action::ReloadRdma { mode, modules } => done(rdma_reload::reload(host, *mode, modules)),
         Action::RaiseFirmware { pf, source, vfs } => done(firmware::raise(host, pf, *source, *vfs)),
         // The booking is the whole of it; a person does the rest.
         Action::LeaveReboot { .. } => Ok(()),

@@ -7,7 +7,7 @@ use crate::{apply, observe};
 use api::files::{OFFER, ORDER, RUN_SYSTEMD};
 use api::lifeline::Lifeline;
 use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
-use api::{PciAddress, Timestamp, names};
+use api::{PciAddress, RdmaMode, Timestamp, names};
 use host::seam::{Errno, Program};
 use host::{Host, Refusal, autoprobe};
 use planner::{Action, Desired, Lane, Permission, Step, Turn};
@@ -32,6 +32,9 @@ struct Saved {
     version: u32,
     generation: i64,
     spec: NodeStateSpec,
+    /// The mode that the next boot is to bring, where it is another one than the host has: the node's turn had come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    armed: Option<RdmaMode>,
     /// What the host lives by: before its network is up nothing shows it, and what is done to a card then may be what
     /// keeps its network from coming up.
     #[serde(default)]
@@ -40,26 +43,61 @@ struct Saved {
     roce_lags: BTreeMap<PciAddress, String>,
 }
 
-/// Saves the order for the next boot, where it differs from the one that is there.
+/// Saves the order for the next boot, where it differs from the one that is there. A mode that the node has not yet is
+/// left out until its turn has come (`arm`): a power cut must not change the mode outside of the rollout.
 pub fn save(host: &dyn Host, state: &SriovNetworkNodeState) -> Result<(), Refusal> {
     let generation = state.metadata.generation;
     let seen = &state.status.interfaces;
     let lives = seen.iter().filter(|found| !found.lifelines.is_empty());
     let joined = seen.iter().filter(|found| !found.roce_lag.is_empty());
+    let mut spec = state.spec.clone();
+    let (has, goal) =
+        (state.status.system.rdma_mode, spec.system.rdma_mode.or(state.status.initial_rdma_mode));
+    // What cannot be read is written anew.
+    let before = read(host).ok().flatten().and_then(|saved| saved.armed);
+    let armed = before.filter(|mode| has != goal && goal == Some(*mode));
+    spec.system.rdma_mode = armed.or(has);
     let saved = Saved {
         version: VERSION,
         generation,
-        spec: state.spec.clone(),
+        spec,
+        armed,
         lifelines: lives.map(|found| (found.pci_address, found.lifelines.clone())).collect(),
         roce_lags: joined.map(|found| (found.pci_address, found.roce_lag.clone())).collect(),
     };
+    write(host, &saved)
+}
+
+fn write(host: &dyn Host, saved: &Saved) -> Result<(), Refusal> {
     // Plain data with text keys always becomes JSON; an empty file would be refused by the reader.
-    let text = serde_json::to_vec(&saved).unwrap_or_default();
+    let text = serde_json::to_vec(saved).unwrap_or_default();
     match host.read(ORDER) {
         Ok(there) if there == text => Ok(()),
         _ => host.replace(ORDER, &text, 0o600),
     }
 }
+
+/// The lever: the next boot sets this mode, by RDMA netlink, before any other network namespace exists.
+pub fn arm(host: &dyn Host, mode: RdmaMode) -> Result<(), String> {
+    let Some(mut saved) = read(host)? else {
+        return Err(format!("cannot have the boot unit set RDMA mode {mode}: no order is saved"));
+    };
+    saved.spec.system.rdma_mode = Some(mode);
+    saved.armed = Some(mode);
+    write(host, &saved).map_err(|refusal| format!("cannot {refusal}"))
+}
+
+/// True when systemd starts the first phase at boot: `systemctl enable` has linked it.
+pub fn is_installed(host: &dyn Host) -> Result<bool, Refusal> {
+    let [(name, ..), _] = UNITS;
+    match host.list(WANTS) {
+        Ok(names) => Ok(names.iter().any(|one| one == name)),
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 
 fn read(host: &dyn Host) -> Result<Option<Saved>, String> {
     let bytes = match host.read(ORDER) {
@@ -151,7 +189,9 @@ fn is_for_boot(action: &Action) -> bool {
         | Action::RemoveModprobeOption
         | Action::SetKernelArgument { .. }
         | Action::RemoveKernelArgument { .. }
+        | Action::ArmBootUnit { .. }
         | Action::RaiseFirmware { .. }
+        | Action::ReloadRdma { .. }
         | Action::Reboot { .. }
         | Action::LeaveReboot { .. } => false,
         Action::SwitchRdmaMode { .. }

@@ -27,6 +27,7 @@ fn order(mode: &str, vfs: u32) -> SriovNetworkNodeState {
                 "vfRange": format!("0-{}", vfs - 1), "isRdma": true,
             }],
         }] },
+        "status": { "system": { "rdmaMode": mode }, "initialRdmaMode": "shared" },
     }))
     .unwrap()
 }
@@ -239,4 +240,83 @@ fn a_card_by_which_the_host_lived_is_not_cut_before_its_network_is_up() {
     save(&host, &state).unwrap();
     host.machine().boot();
     assert!(told(&host, Phase::Pre).contains("set eswitch mode 0000:03:00.0 switchdev"));
+}
+
+/// An order of a mode that the node has not.
+fn wish(mode: &str) -> SriovNetworkNodeState {
+    let mut state = order(mode, 2);
+    state.status.system.rdma_mode = Some(RdmaMode::Shared);
+    state
+}
+
+#[test]
+fn a_power_cut_before_the_nodes_turn_changes_no_mode() {
+    check(
+        machine(),
+        Some(wish("exclusive")),
+        expect![[r#"
+        remember 0000:03:00.0
+        set vf count 0000:03:00.0 2 without drivers
+        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+        bind 0000:03:00.0 vf 0 to its default driver
+        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        bind 0000:03:00.0 vf 1 to its default driver
+        mode shared, 2 vfs
+        then 
+        mode shared, 2 vfs
+    "#]],
+    );
+}
+
+#[test]
+fn once_the_turn_has_come_the_boot_unit_brings_the_mode_that_no_other_lever_brings() {
+    let host = SimHost::new(machine().with(Fault::IgnoresModprobeOption));
+    save(&host, &wish("exclusive")).unwrap();
+    arm(&host, RdmaMode::Exclusive).unwrap();
+    // The daemon's next step saves the same order again.
+    save(&host, &wish("exclusive")).unwrap();
+    host.machine().boot();
+    expect![[r#"
+        switch rdma mode to exclusive
+        remember 0000:03:00.0
+        set vf count 0000:03:00.0 2 without drivers
+        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+        bind 0000:03:00.0 vf 0 to its default driver
+        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        bind 0000:03:00.0 vf 1 to its default driver
+        mode exclusive, 2 vfs
+    "#]]
+    .assert_eq(&told(&host, Phase::Pre));
+    // Another wish is not what the turn was for.
+    let mut other = wish("shared");
+    other.status.system.rdma_mode = Some(RdmaMode::Exclusive);
+    save(&host, &other).unwrap();
+    host.machine().boot();
+    host.change_rdma(&host::Namespace::Host, &host::seam::RdmaChange::Mode(RdmaMode::Exclusive))
+        .unwrap();
+    expect![[r#"
+        set vf count 0000:03:00.0 2 without drivers
+        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+        bind 0000:03:00.0 vf 0 to its default driver
+        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        bind 0000:03:00.0 vf 1 to its default driver
+        mode exclusive, 2 vfs
+    "#]]
+    .assert_eq(&told(&host, Phase::Pre));
+}
+
+#[test]
+fn a_lever_without_a_saved_order_is_refused_by_name() {
+    let error = arm(&SimHost::new(machine()), RdmaMode::Exclusive).unwrap_err();
+    expect!["cannot have the boot unit set RDMA mode exclusive: no order is saved"]
+        .assert_eq(&error);
+}
+
+#[test]
+fn the_boot_unit_counts_as_a_lever_once_it_is_enabled() {
+    let host = SimHost::new(machine());
+    assert_eq!(is_installed(&host), Ok(false));
+    host.replace(&format!("{RUN_SYSTEMD}/x"), b"", 0o644).unwrap();
+    install(&host, "/opt/bin", b"program").unwrap();
+    assert_eq!(is_installed(&host), Ok(true));
 }

@@ -7,19 +7,18 @@ use crate::commit::{self, Report};
 use crate::failures::{Failed, Failures};
 use crate::holders::Confirmed;
 use crate::lanes::{self, bars};
-use crate::offer::{self, Against, Withdrawn};
+use crate::offer::{self, Against};
 use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
 use crate::sweep::{self, Evidence, Finding, Sweeper};
 use crate::world::NodeWorld;
-use crate::{apply, boot, custody, ledger};
+use crate::{apply, boot, custody, ledger, reload};
 use api::custody::Holder;
 use api::inventory::Inventory;
 use api::nodestate::{DrainStatus, HOLDERS_LISTED, RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
-use host::{Host, Refusal, autoprobe};
-use planner::action::RebootReason;
+use host::{Host, Refusal, autoprobe, rdma_reload};
 use planner::lifeline::{self, Notice};
 use planner::order::Leave;
 use planner::{Action, Blocker, Desired, Lane, Permission, Plan, Step, Turn, audit};
@@ -63,6 +62,8 @@ struct Work<'a> {
     turn: Turn,
     leave: Leave,
     no_firmware_writes: bool,
+    /// `featureGates.rdmaModeReload`.
+    mode_reload: bool,
     /// `Node.status.allocatable`; None where there is no Node.
     allocatable: Option<&'a BTreeMap<String, String>>,
     looked_behind: &'a RefCell<Option<u64>>,
@@ -152,6 +153,8 @@ impl Daemon {
                 by_person: world.config.spec.disable_reboot,
                 retry: world.retry_reboot().to_owned(),
             },
+            mode_reload: world.config.spec.feature_gates.get(names::MODE_RELOAD_GATE)
+                == Some(&true),
             no_firmware_writes: world.config.spec.disable_plugins.iter().any(|p| p == "mellanox"),
             allocatable: world.node.as_ref().map(|node| &node.allocatable),
             looked_behind: &self.looked_behind,
@@ -177,8 +180,8 @@ impl Daemon {
 
 impl Work<'_> {
     fn rounds(&self, failed: &mut Failed) -> Report {
-        if let Err(refusal) = put_right(self.host) {
-            return Report::blind(format!("cannot {refusal}"));
+        if let Err(why) = put_right(self.host) {
+            return Report::blind(why);
         }
         for _ in 0..ROUNDS {
             let confirmed = &mut self.confirmed.borrow_mut();
@@ -197,7 +200,13 @@ impl Work<'_> {
 
     fn see(&self, confirmed: &mut Confirmed) -> Result<Seen, String> {
         let (state, desired) = (self.state, &self.desired);
-        see(self.host, self.pods, confirmed, state, desired, self.allocatable, self.now)
+        let mut seen =
+            see(self.host, self.pods, confirmed, state, desired, self.allocatable, self.now)?;
+        if self.mode_reload {
+            let asked = desired.rdma_mode.or(seen.inventory.initial_rdma_mode);
+            reload::look(self.host, asked, &mut seen.inventory);
+        }
+        Ok(seen)
     }
 
     /// One plan, and what of it may run now. None: something was done, so look again.
@@ -207,6 +216,7 @@ impl Work<'_> {
             offered: seen.offered.clone(),
             counted: seen.counted.clone(),
             reboots: self.leave.clone(),
+            mode_reload: self.mode_reload,
             no_firmware_writes: self.no_firmware_writes,
         };
         let plan = planner::plan(&self.desired, &seen.inventory, &permission, self.now);
@@ -240,7 +250,14 @@ impl Work<'_> {
                 let booked = planner::ledger::book(&plan.ledger, what, boot, retry, self.now);
                 return Some(self.reboot(seen, &plan, booked, failed));
             }
-            (_, _) => self.run(&runnable, &seen.inventory, failed),
+            (_, _) => match planner::reload::of(runnable.iter().copied()) {
+                Some(what) => {
+                    let (boot, retry) = (&seen.inventory.boot_id, &self.leave.retry);
+                    let booked = planner::reload::book(&plan.ledger, what, boot, retry, self.now);
+                    reload::carry_out(self.host, &runnable, booked, failed);
+                }
+                None => self.run(&runnable, &seen.inventory, failed),
+            },
         }
         None
     }
@@ -285,7 +302,7 @@ impl Work<'_> {
             &self.desired,
             &seen.inventory,
             self.prefix,
-            &against(plan),
+            &Against { withdrawn: plan.withdrawn(), mode: plan.mode_missed() },
         );
         let differs = seen.offer.as_ref() != Some(&next);
         if differs {
@@ -397,32 +414,14 @@ impl Work<'_> {
 
 /// Puts back what an operation that was killed half-way holds. Nobody else is at work now but the kernel: on a card where
 /// it is unfinished VFs may still come, and they are not to be probed.
-fn put_right(host: &dyn Host) -> Result<(), Refusal> {
+fn put_right(host: &dyn Host) -> Result<(), String> {
+    let refused = |refusal: Refusal| format!("cannot {refusal}");
     let busy: BTreeSet<Lane> =
         host.unfinished().iter().filter_map(|late| late.card).map(Lane::Card).collect();
-    let held = autoprobe::held(host)?;
+    let held = autoprobe::held(host).map_err(refused)?;
     let free = held.iter().filter(|pf| !busy.contains(&Lane::of(pf)));
-    free.into_iter().try_for_each(|pf| autoprobe::restore(host, pf))
-}
-
-fn against(plan: &Plan) -> Against {
-    let mode = plan.blockers.iter().find_map(|blocker| match blocker {
-        Blocker::RebootDidNotHelp { reason: RebootReason::RdmaMode, expected, found, .. } => Some(
-            format!("the node was rebooted for RDMA mode {expected} and came back with {found}"),
-        ),
-        _ => None,
-    });
-    Against { withdrawn: withdrawn(plan), mode }
-}
-
-/// Why each device is withdrawn: because of the first step that touches it, or of the drain that is under way.
-fn withdrawn(plan: &Plan) -> Withdrawn {
-    let because = |pci: &PciAddress| {
-        let mut steps = plan.steps.iter().chain(&plan.later);
-        let step = steps.find(|step| step.touches.contains(pci));
-        step.map_or("the node is drained for a reboot".to_owned(), |step| step.because.clone())
-    };
-    plan.withdraw.iter().map(|pci| (*pci, because(pci))).collect()
+    free.into_iter().try_for_each(|pf| autoprobe::restore(host, pf)).map_err(refused)?;
+    rdma_reload::finish(host).map(drop).map_err(|error| error.to_string())
 }
 
 /// The error names the action that stopped it.

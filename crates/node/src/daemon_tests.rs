@@ -15,6 +15,9 @@ use host::sim::{Fault, Flavour, Machine, SimHost};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+#[path = "daemon_reload_tests.rs"]
+mod reload;
+
 const NODE: &str = "worker-0";
 const NAMESPACE: &str = "sriov-network-operator";
 /// Turns of all parties; a life that needs more does not end.

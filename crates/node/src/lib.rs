@@ -27,6 +27,7 @@ pub mod pod_resources;
 pub mod process;
 pub mod programs;
 pub mod proto;
+mod reload;
 pub mod sandboxes;
 pub mod see;
 pub mod status;

@@ -3,7 +3,7 @@
 //! Nothing is judged and nothing is changed here. A card is known by its PCI class and its SR-IOV capability, never by a
 //! list of models. A VF is read through its PF, so it is seen also while its netdev is inside a pod.
 
-use crate::ledger;
+use crate::{boot, ledger};
 use api::custody::Holder;
 use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
 use api::nodestate::Interface;
@@ -365,6 +365,8 @@ fn rdma_subsystem(host: &dyn Host) -> Result<RdmaSubsystem, ObserveError> {
         kernel_argument_tool: kernel_argument::tool(host).map(|tool| tool.name().to_owned()),
         modprobe_writable: rdma_mode::option_writable(host) && (ours || !in_container),
         driver_container: in_container,
+        boot_unit: boot::is_installed(host).map_err(failed("the boot units"))?,
+        reload: None,
         managed_before: ledger::managed_before(host).map_err(failed("the initial state"))?,
     })
 }

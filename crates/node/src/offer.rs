@@ -19,7 +19,7 @@ pub type Withdrawn = BTreeMap<PciAddress, String>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Against {
     pub withdrawn: Withdrawn,
-    /// The RDMA mode is another one than the node was booted for: nothing that is for RDMA is given.
+    /// As the planner says: nothing that is for RDMA is given.
     pub mode: Option<String>,
 }
 

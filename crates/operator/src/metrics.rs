@@ -8,7 +8,7 @@ use crate::steps::admitted::NOT_ADMITTED;
 use crate::steps::drain::{DRAINED, is_blocked};
 use crate::steps::{drain_state, grant_of};
 use crate::world::World;
-use api::nodestate::{RebootOutcome, SriovNetworkNodeState};
+use api::nodestate::{RDMA_RELOAD, RebootOutcome, SriovNetworkNodeState};
 use api::wire::{Answer, Write};
 use api::{Timestamp, annotation, names};
 use planner::pools::{Membership, membership};
@@ -176,7 +176,8 @@ fn drains(page: &mut Page, world: &World, metrics: &Metrics) {
 
 fn reboots(page: &mut Page, world: &World) {
     let mut reboots: BTreeMap<[&str; 2], u64> = BTreeMap::new();
-    for record in world.node_states.values().flat_map(|state| &state.status.reboots) {
+    let records = world.node_states.values().flat_map(|state| &state.status.reboots);
+    for record in records.filter(|record| record.reason != RDMA_RELOAD) {
         let outcome = match record.outcome {
             RebootOutcome::Pending => "pending",
             RebootOutcome::Helped => "helped",

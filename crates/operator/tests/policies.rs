@@ -112,6 +112,33 @@ fn the_guides_policy_becomes_what_upstream_makes_of_it() {
 }
 
 #[test]
+fn a_changed_policy_is_not_ready_by_what_a_node_says_of_its_order_before() {
+    let (mut api, mut driver) = cluster();
+    api.put(guide());
+    driver.settle(&mut api);
+    at_goal(&mut api);
+    driver.settle(&mut api);
+    // The order cannot be written yet, and the node is at the goal of the one before.
+    api.forbid.insert(NODE_STATE.to_owned(), "not now".to_owned());
+    api.edit(POLICY, "rdma-policy", |policy| policy["spec"]["numVfs"] = 8.into());
+    driver.settle(&mut api);
+    check(
+        said(&api, "rdma-policy"),
+        expect!["False Progressing: 0 of 1 matched nodes are at their goal"],
+    );
+    api.forbid.clear();
+    driver.wait(60);
+    driver.settle(&mut api);
+    at_goal(&mut api);
+    driver.settle(&mut api);
+    check(
+        said(&api, "rdma-policy"),
+        expect!["True NodesReady: 1 of 1 matched nodes are at their goal"],
+    );
+    quiet(&mut api, &mut driver);
+}
+
+#[test]
 fn a_policy_that_goes_takes_its_vfs_along() {
     let (mut api, mut driver) = cluster();
     api.put(guide());

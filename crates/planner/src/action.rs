@@ -21,8 +21,12 @@ pub enum Action {
     SetKernelArgument { tool: String, mode: RdmaMode },
     /// Takes both `ib_core.netns_mode` arguments off the kernel command line of the next boot.
     RemoveKernelArgument { tool: String },
+    /// Has the installed boot phase switch to this mode at the next boot, before any other network namespace exists.
+    ArmBootUnit { mode: RdmaMode },
     /// Switches the RDMA subsystem at once, by RDMA netlink (kernel: EBUSY while another network namespace exists).
     SwitchRdmaMode { mode: RdmaMode },
+    /// Unloads these modules in this order, `ib_core` last, and loads them again with `ib_core` in this mode.
+    ReloadRdma { mode: RdmaMode, modules: Vec<String> },
     /// Has the card's firmware show at least this many VFs from the next boot on, and SR-IOV on.
     RaiseFirmware { pf: PciAddress, source: FirmwareSource, vfs: u32 },
     /// Boots the host anew. `pending` is booked for each cause, on disk and in the status, before it is asked for.
@@ -148,6 +152,7 @@ impl Action {
             Self::SetKernelArgument { tool, .. } | Self::RemoveKernelArgument { tool } => {
                 Some(format!("kernel argument by {tool}"))
             }
+            Self::ArmBootUnit { .. } => Some("boot unit".to_owned()),
             Self::RaiseFirmware { source: FirmwareSource::Devlink, .. } => {
                 Some("firmware by devlink".to_owned())
             }
@@ -163,6 +168,7 @@ impl Action {
         matches!(
             self,
             Self::SwitchRdmaMode { .. }
+                | Self::ReloadRdma { .. }
                 | Self::Reboot { .. }
                 | Self::LeaveReboot { .. }
                 | Self::SetVfCount { .. }
@@ -200,7 +206,9 @@ impl fmt::Display for Action {
                 write!(f, "set kernel argument rdma {mode} by {tool}")
             }
             Self::RemoveKernelArgument { tool } => write!(f, "remove kernel argument by {tool}"),
+            Self::ArmBootUnit { mode } => write!(f, "have the boot unit set rdma {mode}"),
             Self::SwitchRdmaMode { mode } => write!(f, "switch rdma mode to {mode}"),
+            Self::ReloadRdma { mode, .. } => write!(f, "reload rdma modules for mode {mode}"),
             Self::Reboot { causes, attempt } => {
                 write!(f, "reboot for {}", in_words(causes))?;
                 match attempt {

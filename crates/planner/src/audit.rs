@@ -9,7 +9,7 @@ use crate::ledger::ATTEMPTS;
 use crate::order::{DrainRequest, Permission, Plan, Turn};
 use api::PciAddress;
 use api::inventory::Inventory;
-use api::nodestate::RebootOutcome;
+use api::nodestate::{RDMA_RELOAD, RebootOutcome, RebootRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is wrong with a plan, one sentence for each finding; empty for a sound plan.
@@ -52,7 +52,12 @@ fn disturbs_only_by_right(step: &Step, permission: &Permission, held: bool) -> O
         Turn::DrainDisabled => !held,
         Turn::NotYet | Turn::Draining(_) | Turn::Ending | Turn::Drained(_) => false,
     };
-    let disturbs_all = step.disturbs == Disturbance::Node || is_reboot(step);
+    let allowed = match (&step.action, permission.turn) {
+        (Action::ReloadRdma { .. }, Turn::Drained(_)) => true,
+        _ => allowed,
+    };
+    let reloads = matches!(step.action, Action::ReloadRdma { .. });
+    let disturbs_all = step.disturbs == Disturbance::Node || is_reboot(step) || reloads;
     (disturbs_all && !allowed)
         .then(|| format!("step \"{}\" disturbs the node and its turn has not come", step.action))
 }
@@ -73,6 +78,18 @@ fn reboots(inventory: &Inventory, permission: &Permission, plan: &Plan) -> Vec<S
         findings.push("steps behind a reboot could run before it".to_owned());
     }
     for step in all {
+        if let Action::ReloadRdma { mode, .. } = &step.action {
+            let again = |record: &&RebootRecord| {
+                record.reason == RDMA_RELOAD
+                    && record.goal == mode.to_string()
+                    && record.boot_id_before == inventory.boot_id
+                    && (permission.reboots.retry.is_empty()
+                        || record.retry == permission.reboots.retry)
+            };
+            if inventory.reboots.iter().rfind(again).is_some() {
+                findings.push(format!("a second reload for {mode} in one boot"));
+            }
+        }
         let Action::Reboot { causes, attempt } = &step.action else { continue };
         if permission.reboots.by_person {
             findings.push("a reboot that is left to a person".to_owned());
@@ -190,7 +207,9 @@ fn target(action: &Action) -> Option<(PciAddress, Option<u32>)> {
         | Action::RemoveModprobeOption
         | Action::SetKernelArgument { .. }
         | Action::RemoveKernelArgument { .. }
+        | Action::ArmBootUnit { .. }
         | Action::SwitchRdmaMode { .. }
+        | Action::ReloadRdma { .. }
         | Action::RaiseFirmware { .. }
         | Action::Reboot { .. }
         | Action::LeaveReboot { .. } => None,

@@ -205,6 +205,11 @@ pub enum Blocker {
     RdmaNotLoaded {
         mode: RdmaMode,
     },
+    /// The RDMA modules are not reloaded, although the gate allows it: a reboot is needed.
+    ReloadRefused {
+        mode: RdmaMode,
+        why: String,
+    },
     /// The reboot took place and did not bring the goal; it is not tried again for this goal.
     RebootDidNotHelp {
         reason: RebootReason,
@@ -347,6 +352,7 @@ impl Blocker {
             Self::NoLever { .. } => Reason::NoLever,
             Self::KernelArgumentContradicts { .. } => Reason::KernelArgumentContradicts,
             Self::RdmaNotLoaded { .. } => Reason::RdmaNotLoaded,
+            Self::ReloadRefused { .. } => Reason::ReloadRefused,
             Self::RebootDidNotHelp { .. } => Reason::RebootDidNotHelp,
             Self::RebootDidNotHappen { .. } => Reason::RebootDidNotHappen,
             Self::TooManyReboots { .. } => Reason::TooManyReboots,
@@ -376,6 +382,7 @@ impl Blocker {
                 | Reason::WaitingForAllocatable
                 | Reason::WaitingForFence
                 | Reason::WaitingForReboot
+                | Reason::ReloadRefused
                 | Reason::WaitingForCanary
                 | Reason::MachineConfigUpdating
                 | Reason::NoPlaceForOperator
@@ -558,6 +565,10 @@ impl fmt::Display for Blocker {
                 f,
                 "RDMA mode {mode} comes when the RDMA subsystem is loaded: this node has no ib_core yet"
             ),
+            Self::ReloadRefused { mode, why } => write!(
+                f,
+                "the RDMA modules are not reloaded for mode {mode}, so a reboot is needed for it: {why}"
+            ),
             Self::RebootDidNotHelp { reason, levers, expected, found } => write!(
                 f,
                 "a reboot did not bring {}: expected {expected}, found {found}, after {}; no further reboot for this: {}, then {RETRY}",
@@ -679,6 +690,13 @@ pub fn list(names: &[String]) -> String {
         [] => "nothing".to_owned(),
         names => first_of(&names[..names.len().min(SHOWN)], names.len()),
     }
+}
+
+/// Names of nodes for a sentence; one that follows itself is said once.
+pub(crate) fn on_nodes<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    names.dedup();
+    list(&names)
 }
 
 fn first_of(names: &[String], total: usize) -> String {

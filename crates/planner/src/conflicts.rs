@@ -3,7 +3,7 @@
 //! Nothing here stops anything: policies are merged and networks rendered all the same. Each problem names the object
 //! that has to be changed; many nodes with one problem are one sentence.
 
-use crate::blocker;
+use crate::blocker::{self, on_nodes};
 use crate::lifeline;
 use crate::merge::{self, ModeWish};
 use crate::policy::Policy;
@@ -48,7 +48,8 @@ pub fn find(cluster: &Cluster<'_>) -> Vec<Problem> {
     }
     problems.extend(nothing_selected(cluster, &matches));
     problems.extend(too_many_vfs(cluster, &matches));
-    problems.extend(lifeline::cluster::problems(cluster));
+    let facts = cluster.nodes.iter().map(|node| &node.facts);
+    problems.extend(lifeline::cluster::problems(facts, cluster.policies));
     problems.extend(rivals.problems(cluster));
     problems.extend(topology_differs(cluster));
     problems.extend(mixed_modes(cluster, &matches));
@@ -399,10 +400,4 @@ fn are(nodes: &[&NodeView<'_>]) -> String {
 
 fn has(count: usize) -> &'static str {
     if count == 1 { "has" } else { "have" }
-}
-
-pub(crate) fn on_nodes<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<String> = names.map(str::to_owned).collect();
-    names.dedup();
-    blocker::list(&names)
 }

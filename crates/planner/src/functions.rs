@@ -119,14 +119,13 @@ fn configure(
     }
     steps.extend(count);
     steps.extend(pf_mtu(wanted, pf));
-    steps.extend(virtual_functions(wanted, pf, recreated, guids)?);
+    // Before its VFs are probed: igbvf asks the PF for its address, and makes one up where the PF is down and silent
+    // (drivers/net/ethernet/intel/igbvf/netdev.c, igbvf_probe).
     if !pf.admin_up && has_netdev(pf) {
-        steps.push(quiet(
-            &pf.pci,
-            Action::SetPfUp { pf: pf.pci },
-            "the PF is administratively down",
-        ));
+        let because = "the PF is administratively down";
+        steps.push(quiet(&pf.pci, Action::SetPfUp { pf: pf.pci }, because));
     }
+    steps.extend(virtual_functions(wanted, pf, recreated, guids)?);
     Ok(steps)
 }
 

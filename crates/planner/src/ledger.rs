@@ -7,7 +7,7 @@ use crate::action::{RebootCause, RebootReason};
 use crate::blocker::Blocker;
 use crate::order::Leave;
 use api::Timestamp;
-use api::nodestate::{RebootOutcome, RebootRecord};
+use api::nodestate::{RDMA_RELOAD, RebootOutcome, RebootRecord};
 
 /// How often one reboot is asked for when the node does not go down.
 pub const ATTEMPTS: u32 = 3;
@@ -98,6 +98,17 @@ pub fn is_reopened(record: &RebootRecord, leave: &Leave) -> bool {
     !leave.retry.is_empty() && record.retry != leave.retry
 }
 
+/// True when it was asked for within the last 24 hours.
+pub(crate) fn is_of_this_day(record: &RebootRecord, now: Timestamp) -> bool {
+    now.as_second() - record.asked_at.as_second() < DAY_SECONDS
+}
+
+/// Without the oldest, so that file and status stay small.
+pub(crate) fn keep(mut ledger: Vec<RebootRecord>) -> Vec<RebootRecord> {
+    let surplus = ledger.len().saturating_sub(KEPT);
+    ledger.split_off(surplus)
+}
+
 /// Judges one question by records that were judged.
 pub fn verdict(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
     let Question { reason, goal, leave, .. } = *question;
@@ -152,7 +163,8 @@ fn first_attempt(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
     let happened_lately = |record: &&RebootRecord| {
         record.boot_id_before != question.boot_id
             && !matches!(record.outcome, RebootOutcome::Refused { .. })
-            && question.now.as_second() - record.asked_at.as_second() < DAY_SECONDS
+            && record.reason != RDMA_RELOAD
+            && is_of_this_day(record, question.now)
             // A person who sets the annotation has seen those before it.
             && !is_reopened(record, question.leave)
     };
@@ -201,8 +213,7 @@ pub fn book(
             outcome: RebootOutcome::Pending,
         });
     }
-    let surplus = ledger.len().saturating_sub(KEPT);
-    ledger.split_off(surplus)
+    keep(ledger)
 }
 
 /// The ledger after a lever was refused: its goal is closed, and the reboot goes on without it.

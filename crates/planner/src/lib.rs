@@ -27,6 +27,7 @@ pub mod pools;
 mod rdma;
 pub mod reason;
 mod reboots;
+pub mod reload;
 pub mod render;
 pub mod rollout;
 pub mod select;

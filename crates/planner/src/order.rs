@@ -2,14 +2,14 @@
 //!
 //! The order, once: (1) the RDMA mode, because a boot forgets VFs, so VFs made before it are made in vain; (2) PFs
 //! that nobody asks for, because removals free what additions need; (3) the wanted PFs in the order of the node state,
-//! each: mark as ours, eswitch mode while there are no VFs, VF count, PF MTU before VF MTU, VFs, link up.
+//! each: mark as ours, eswitch mode while there are no VFs, VF count, PF MTU before VF MTU, link up, VFs.
 //! Nothing held by a pod is changed without a drain, and nothing is changed that the device plugin may still give away.
 
-use crate::action::{Action, Disturbance, Lane, Step};
+use crate::action::{Action, Disturbance, Lane, RebootReason, Step};
 use crate::blocker::Blocker;
 use crate::desired::Desired;
 use crate::ledger::Found;
-use crate::{firmware, functions, ledger, rdma, reboots};
+use crate::{firmware, functions, ledger, rdma, reboots, reload};
 use api::inventory::Inventory;
 use api::nodestate::RebootRecord;
 use api::{PciAddress, Timestamp, annotation};
@@ -101,6 +101,8 @@ pub struct Permission {
     /// Withdrawn devices, acknowledged, that `Node.status.allocatable` still counts.
     pub counted: BTreeSet<PciAddress>,
     pub reboots: Leave,
+    /// `featureGates.rdmaModeReload`: after the drain the RDMA modules may be reloaded.
+    pub mode_reload: bool,
     /// `SriovOperatorConfig.spec.disablePlugins` has `mellanox`: no firmware is written.
     pub no_firmware_writes: bool,
 }
@@ -135,6 +137,28 @@ impl Plan {
     pub fn is_done(&self) -> bool {
         self.steps.is_empty() && self.later.is_empty() && self.blockers.is_empty()
     }
+
+    /// Why each device is withdrawn: because of the first step that touches it, or of the drain that is under way.
+    pub fn withdrawn(&self) -> BTreeMap<PciAddress, String> {
+        let because = |pci: &PciAddress| {
+            let mut steps = self.steps.iter().chain(&self.later);
+            let step = steps.find(|step| step.touches.contains(pci));
+            step.map_or("the node is drained for a reboot".to_owned(), |step| step.because.clone())
+        };
+        self.withdraw.iter().map(|pci| (*pci, because(pci))).collect()
+    }
+
+    /// Why no device that is for RDMA is ready: the node was rebooted for a mode and has another one.
+    pub fn mode_missed(&self) -> Option<String> {
+        self.blockers.iter().find_map(|blocker| match blocker {
+            Blocker::RebootDidNotHelp {
+                reason: RebootReason::RdmaMode, expected, found, ..
+            } => Some(format!(
+                "the node was rebooted for RDMA mode {expected} and came back with {found}"
+            )),
+            _ => None,
+        })
+    }
 }
 
 /// After this long a person is told that the kernel does not come back. Cards with hundreds of VFs take minutes.
@@ -148,14 +172,22 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let leave = &permission.reboots;
-    let records =
+    let mut records =
         ledger::judge(&inventory.reboots, &inventory.boot_id, |record| found(record, inventory));
-    let mode = rdma::plan(desired.rdma_mode, inventory, &records, leave, now);
+    reload::judge(&mut records, inventory);
     let firmware = firmware::plan(desired, inventory, permission, &records, now);
+    // One reboot for all: where one comes anyway, it brings the mode too.
+    let boots_anyway =
+        !firmware.wishes.is_empty() || firmware.blockers.iter().any(Blocker::waits_for_a_boot);
+    let may_reload = permission.mode_reload && !boots_anyway;
+    let mode = rdma::plan(desired.rdma_mode, inventory, &records, (leave, may_reload), now);
     let (on_functions, more_blockers) = functions::plan(desired, inventory, &firmware.handled);
     let mut gate = Gate::new(inventory, permission);
     let mode_stands = mode.steps.iter().all(|step| step.disturbs == Disturbance::Nothing);
-    mode.steps.into_iter().for_each(|step| gate.pass(step));
+    match mode.after_drain {
+        true => gate.pass_after_drain(mode.steps),
+        false => mode.steps.into_iter().for_each(|step| gate.pass(step)),
+    }
     // A second request while the first is under way would be lost; its reasons are seen again after the boot.
     let under_way = |blocker: &Blocker| matches!(blocker, Blocker::RebootUnderWay { .. });
     let mut wishes: Vec<reboots::Wish> = mode.reboot.into_iter().chain(firmware.wishes).collect();
@@ -282,6 +314,19 @@ impl<'a> Gate<'a> {
             true => self.plan.later.push(step),
             false => self.plan.steps.push(step),
         }
+    }
+
+    /// What is done in a turn only, whether a pod holds anything or not: the rollout's limits count for it.
+    fn pass_after_drain(&mut self, steps: Vec<Step>) {
+        if matches!(self.permission.turn, Turn::Drained(_) | Turn::DrainDisabled) {
+            return self.pass_lane(steps);
+        }
+        self.wants = self.wants.max(DrainRequest::Drain);
+        if self.permission.turn.has_come() {
+            self.plan.withdraw.extend(steps.iter().flat_map(|step| step.touches.iter().copied()));
+        }
+        self.block(Blocker::WaitingForDrain { reboot: false });
+        self.plan.later.extend(steps);
     }
 
     fn pass_lanes(&mut self, steps: Vec<Step>) {

@@ -1,15 +1,17 @@
 //! The RDMA mode of a node: the mode that RDMA netlink reports against the wanted one, and the rungs between them.
 //!
 //! Files and kernel arguments are levers, never proof. The rungs: nothing to do; a live switch while no other network
-//! namespace exists; one reboot with every lever of this host pulled. What may run now is decided in `order`.
+//! namespace exists; where the gate allows it, a reload of the modules after the drain; one reboot. With the last two every
+//! lever of this host is pulled. What may run now is decided in `order`.
 
 use crate::action::{Action, Disturbance, Lane, RebootCause, RebootReason, Step};
 use crate::blocker::Blocker;
 use crate::ledger::{self, Question, Verdict};
 use crate::order::Leave;
 use crate::reboots::Wish;
+use crate::reload;
 use api::inventory::Inventory;
-use api::nodestate::{RebootOutcome, RebootRecord};
+use api::nodestate::{RDMA_RELOAD, RebootOutcome, RebootRecord};
 use api::{PciAddress, RdmaMode, Timestamp};
 use std::collections::BTreeSet;
 
@@ -17,6 +19,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct ModePlan {
     pub steps: Vec<Step>,
+    /// The steps disturb the whole node's RDMA, so they wait for the node's turn.
+    pub after_drain: bool,
     /// The reboot rung.
     pub reboot: Option<Wish>,
     pub blockers: Vec<Blocker>,
@@ -59,7 +63,7 @@ pub(crate) fn plan(
     wanted: Option<RdmaMode>,
     inventory: &Inventory,
     records: &[RebootRecord],
-    leave: &Leave,
+    (leave, may_reload): (&Leave, bool),
     now: Timestamp,
 ) -> ModePlan {
     let Some(goal) = goal(wanted, inventory, records) else { return ModePlan::default() };
@@ -73,10 +77,22 @@ pub(crate) fn plan(
         return ModePlan { blockers: vec![blocker], ..ModePlan::default() };
     }
     let Some(found) = found else { return not_loaded(goal, inventory) };
-    match live_switch_is_possible(goal, inventory) {
-        true => live_switch(goal, found, inventory),
-        false => reboot(goal, found, inventory, (records, leave), now),
+    if live_switch_is_possible(goal, inventory) {
+        return live_switch(goal, found, inventory);
     }
+    // A reboot that was asked for already is waited for.
+    let asked = ledger::latest(records, RebootReason::RdmaMode, "")
+        .is_some_and(|record| record.outcome == RebootOutcome::Pending);
+    let refused = match may_reload && !asked {
+        true => match reload::modules(goal.mode(), inventory, records, leave, now) {
+            Ok(modules) => return reload(goal, found, inventory, modules),
+            Err(why) => Some(Blocker::ReloadRefused { mode: goal.mode(), why }),
+        },
+        false => None,
+    };
+    let mut plan = reboot(goal, found, inventory, (records, leave), now);
+    plan.blockers.extend(refused);
+    plan
 }
 
 /// The mode to reach, or none when nobody asks and what is there is not ours to undo.
@@ -88,13 +104,14 @@ fn goal(wanted: Option<RdmaMode>, inventory: &Inventory, records: &[RebootRecord
     changed_by_us(inventory, records).then_some(Goal::Restored(initial))
 }
 
-/// True when our file is in place, or the last reboot that we asked for made the mode that is effective now.
+/// True when our file is in place, or the last reboot or reload that we asked for made the mode that is effective now.
 fn changed_by_us(inventory: &Inventory, records: &[RebootRecord]) -> bool {
     let by_reboot = ledger::latest(records, RebootReason::RdmaMode, "").is_some_and(|record| {
         let reached = inventory.rdma.mode.is_some_and(|mode| mode.to_string() == record.goal);
         record.outcome == RebootOutcome::Pending || reached
     });
-    inventory.rdma.modprobe_option.is_some() || by_reboot
+    let by_reload = reload::made(records, inventory.rdma.mode);
+    inventory.rdma.modprobe_option.is_some() || by_reboot || by_reload
 }
 
 /// Without a loaded subsystem there is nothing to disturb: the option takes effect when it is loaded.
@@ -133,7 +150,7 @@ fn contradicting_argument(
 ) -> Option<RdmaMode> {
     let rdma = &inventory.rdma;
     let booked = |record: &RebootRecord| {
-        record.reason == RebootReason::RdmaMode.as_str()
+        [RebootReason::RdmaMode.as_str(), RDMA_RELOAD].contains(&record.reason.as_str())
             && record.levers.iter().any(|lever| lever.starts_with("kernel argument"))
     };
     let ours = rdma.managed_before || records.iter().any(booked);
@@ -142,7 +159,7 @@ fn contradicting_argument(
 }
 
 /// The kernel switches only while no other network namespace exists; an argument of the old mode would undo it at the
-/// next boot, so it takes the reboot rung.
+/// next boot, so it takes the reboot rung. Where the boot unit is installed each boot comes by here.
 fn live_switch_is_possible(goal: Goal, inventory: &Inventory) -> bool {
     let rdma = &inventory.rdma;
     let lasts = match goal {
@@ -151,7 +168,7 @@ fn live_switch_is_possible(goal: Goal, inventory: &Inventory) -> bool {
         }
         Goal::Restored(mode) => rdma.kernel_argument.is_none_or(|argument| argument == mode),
     };
-    rdma.other_namespaces == 0 && lasts
+    rdma.other_namespaces == 0 && (lasts || rdma.boot_unit)
 }
 
 fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
@@ -163,6 +180,20 @@ fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
     let mut steps: Vec<Step> = modprobe_lever(goal, inventory).map(step).into_iter().collect();
     steps.push(step(Action::SwitchRdmaMode { mode: goal.mode() }));
     ModePlan { steps, coming: Some(goal.mode()), ..ModePlan::default() }
+}
+
+/// The rung between the live switch and the reboot, with the same levers, so that the next boot has the mode too.
+fn reload(goal: Goal, found: RdmaMode, inventory: &Inventory, modules: Vec<String>) -> ModePlan {
+    let (mut actions, levers) = levers(goal, inventory);
+    if let (Goal::Asked(mode), true) = (goal, levers.is_empty()) {
+        return ModePlan { blockers: vec![Blocker::NoLever { mode }], ..ModePlan::default() };
+    }
+    actions.push(Action::ReloadRdma { mode: goal.mode(), modules });
+    let devices = every_device(inventory);
+    let because = format!("{}, and the RDMA modules can be reloaded", goal.because(found));
+    let step = |action| node_step(action, Disturbance::PfHolders, devices.clone(), because.clone());
+    let steps = actions.into_iter().map(step).collect();
+    ModePlan { steps, after_drain: true, coming: Some(goal.mode()), ..ModePlan::default() }
 }
 
 fn reboot(
@@ -212,6 +243,9 @@ fn levers(goal: Goal, inventory: &Inventory) -> (Vec<Action>, Vec<String>) {
             Goal::Asked(mode) => actions.push(Action::SetKernelArgument { tool, mode }),
             Goal::Restored(_) => actions.push(Action::RemoveKernelArgument { tool }),
         }
+    }
+    if rdma.boot_unit {
+        actions.push(Action::ArmBootUnit { mode: goal.mode() });
     }
     let mut names: Vec<String> = actions.iter().filter_map(Action::lever).collect();
     let (mode, in_container) = (goal.mode(), rdma.driver_container);

@@ -804,3 +804,29 @@ fn a_vf_that_takes_its_cards_address_in_the_pod_comes_home_with_it() {
     let home = home.unwrap().unwrap();
     assert_eq!((home.address, home.up), (vec![2, 0, 0, 0, 0, 7], false));
 }
+
+#[test]
+fn del_without_any_state_still_gives_the_addresses_back() {
+    let ipam = r#"{"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]}}"#;
+    let bench = Bench::new();
+    let leases = || {
+        let machine = bench.host.machine();
+        let leases = machine.files.keys().filter(|path| path.contains("/networks/"));
+        let leases = leases.filter(|path| path.rsplit('/').next().unwrap().starts_with("10."));
+        leases.cloned().collect::<Vec<_>>().join(" ")
+    };
+    bench.run(&format!("ADD sriov a net1 {ipam}"));
+    let mut told = format!("{}\n", leases());
+    // A new disk: nobody knows any more that the pod had a device.
+    bench.forget();
+    bench.host.machine().files.retain(|path, _| !path.starts_with("/var/lib/cni/sriov/"));
+    told.push_str(&bench.run(&format!("DEL sriov a net1 {ipam}")));
+    told.push_str(&format!("left: {}\n", leases()));
+    expect![[r#"
+        /var/lib/cni/networks/blue/10.1.2.2
+        > DEL sriov a net1 {"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]}}
+        ok
+        left: 
+    "#]]
+    .assert_eq(&told);
+}

@@ -19,6 +19,12 @@ pub fn of(fault: Fault) -> Reach {
             Seen("a soft rdma device is found by its interface and cannot be moved")
         }
         Fault::RefusesRdmaMode => Seen("the rdma mode changes while no other namespace exists"),
+        Fault::RdmaProcess => {
+            Seen("an rdma device that a process has open keeps the modules, and none is touched")
+        }
+        Fault::NvmeOverRdma => Not("the machine has no target for NVMe over RDMA"),
+        Fault::PeerMemory => Not("the machine has no GPU"),
+        Fault::ModuleStays => Not("it is a race of a moment"),
         Fault::IgnoresKernelArgument | Fault::IgnoresModprobeOption => {
             Not("it takes an initramfs that holds an older modprobe.d; the machine's holds none")
         }
@@ -52,7 +58,7 @@ pub fn of(fault: Fault) -> Reach {
     }
 }
 
-pub const ALL: [Fault; 22] = [
+pub const ALL: [Fault; 26] = [
     Fault::DriverContainer,
     Fault::IgnoresKernelArgument,
     Fault::IgnoresModprobeOption,
@@ -60,6 +66,10 @@ pub const ALL: [Fault; 22] = [
     Fault::IgnoresReboot,
     Fault::ServiceWithPrivateNetwork,
     Fault::RefusesRdmaMode,
+    Fault::NvmeOverRdma,
+    Fault::PeerMemory,
+    Fault::RdmaProcess,
+    Fault::ModuleStays,
     Fault::RdmaMoveUnsupported,
     Fault::VfsAppearLate,
     Fault::DriverMakesFewerVfs,

@@ -18,7 +18,7 @@ mod wait;
 use crate::seam::{
     Address, AddressChange, DEADLINE, DevlinkChange, DevlinkDevice, Host, Interest, Link,
     LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice,
-    Refusal, Route, RouteChange, Woken,
+    RdmaUser, Refusal, Route, RouteChange, Woken,
 };
 use crate::tried;
 use crate::unfinished::{self, Unfinished};
@@ -268,6 +268,14 @@ impl Host for LinuxHost {
         let found = found.and_then(|()| self.within(space, network::rdma_devices));
         found.map_err(|failure| {
             failure.tried(format!("list the rdma devices of {}", tried::in_words(space)))
+        })
+    }
+
+    fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {
+        let found = self.root.has_rdma().map_err(Failure::from);
+        let found = found.and_then(|()| self.within(space, network::rdma_users));
+        found.map_err(|failure| {
+            failure.tried(format!("list the users of rdma devices of {}", tried::in_words(space)))
         })
     }
 

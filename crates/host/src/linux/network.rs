@@ -5,10 +5,11 @@ use super::socket::{Conversation, GENERIC, RDMA, ROUTE};
 use crate::netlink::{address, devlink as codec, link, rdma, route};
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, DevlinkParameter, Link, LinkChange,
-    LinkQuery, RdmaChange, RdmaDevice, Route, RouteChange,
+    LinkQuery, RdmaChange, RdmaDevice, RdmaUser, Route, RouteChange,
 };
 use api::{PciAddress, RdmaMode};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 pub(super) fn links(query: &LinkQuery) -> Result<Vec<Link>, Failure> {
@@ -143,6 +144,29 @@ pub(super) fn rdma_devices() -> Result<Vec<RdmaDevice>, Failure> {
         }
     }
     Ok(devices)
+}
+
+pub(super) fn rdma_users() -> Result<Vec<RdmaUser>, Failure> {
+    let mut conversation = Conversation::open(RDMA)?;
+    let mut users = BTreeSet::new();
+    for (_, payload) in conversation.ask(&rdma::device_query())? {
+        let RdmaDevice { index, name: device, .. } = rdma::parse_device(&payload)?;
+        for resource in rdma::RESOURCES {
+            match conversation.ask(&rdma::owners_query(resource, index)) {
+                Ok(answers) => {
+                    for (_, payload) in answers {
+                        let owners = rdma::parse_owners(resource, &payload)?.into_iter();
+                        users
+                            .extend(owners.map(|owner| RdmaUser { device: device.clone(), owner }));
+                    }
+                }
+                // It went away between the questions.
+                Err(Failure { errno: Errno::INVAL | Errno::NODEV, .. }) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    Ok(users.into_iter().collect())
 }
 
 pub(super) fn change_rdma(change: &RdmaChange, target: Option<&OwnedFd>) -> Result<(), Failure> {

@@ -22,7 +22,8 @@ const LONGEST: usize = 4 * 1024 * 1024;
 /// How long a program may take. Drivers probe cards inside `modprobe`; an image-based system writes a whole new tree.
 fn deadline(program: &Program) -> Duration {
     Duration::from_secs(match program {
-        Program::Modprobe | Program::Systemctl | Program::SystemdRun | Program::Udevadm => 120,
+        Program::Modprobe | Program::Rmmod => 120,
+        Program::Systemctl | Program::SystemdRun | Program::Udevadm => 120,
         Program::Grubby | Program::Mstconfig => 120,
         Program::UpdateGrub | Program::Mstfwreset => 600,
         Program::RpmOstree | Program::TransactionalUpdate => 1800,

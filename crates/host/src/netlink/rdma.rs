@@ -5,7 +5,7 @@
 use super::Malformed;
 use super::attribute::{Attribute, Writer, read};
 use super::message::Request;
-use crate::seam::{RdmaChange, RdmaDevice, RdmaPort};
+use crate::seam::{RdmaChange, RdmaDevice, RdmaOwner, RdmaPort};
 use api::RdmaMode;
 
 const NLDEV: u16 = 5 << 10;
@@ -15,6 +15,9 @@ const NEWLINK: u16 = 3;
 const PORT_GET: u16 = 5;
 const SYS_GET: u16 = 6;
 const SYS_SET: u16 = 7;
+const RES_QP_GET: u16 = 10;
+const RES_CM_ID_GET: u16 = 11;
+const RES_PD_GET: u16 = 14;
 
 const DEV_INDEX: u16 = 1;
 const DEV_NAME: u16 = 2;
@@ -23,6 +26,11 @@ const NODE_GUID: u16 = 6;
 const SYS_IMAGE_GUID: u16 = 7;
 const PORT_STATE: u16 = 12;
 const PORT_PHYS_STATE: u16 = 13;
+const RES_QP: u16 = 19;
+const RES_PID: u16 = 28;
+const RES_KERN_NAME: u16 = 29;
+const RES_CM_ID: u16 = 30;
+const RES_PD: u16 = 46;
 const NDEV_INDEX: u16 = 50;
 const NDEV_NAME: u16 = 51;
 const LINK_TYPE: u16 = 65;
@@ -90,6 +98,42 @@ pub fn parse_port(payload: &[u8]) -> Result<RdmaPort, Malformed> {
         }
     }
     Ok(port)
+}
+
+/// A kind of thing that users make on a device: who asks for it, and where the answer has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Resource {
+    operation: u16,
+    table: u16,
+}
+
+/// Whoever uses a device has a protection domain on it; who only listens has no more than a connection's identity.
+pub const RESOURCES: [Resource; 3] = [
+    Resource { operation: RES_PD_GET, table: RES_PD },
+    Resource { operation: RES_QP_GET, table: RES_QP },
+    Resource { operation: RES_CM_ID_GET, table: RES_CM_ID },
+];
+
+/// All of one kind on one device.
+pub fn owners_query(resource: Resource, device: u32) -> Request {
+    Request::dump(NLDEV | resource.operation, Writer::new().u32(DEV_INDEX, device).done())
+}
+
+/// The owners in one message; an entry whose process is gone has none.
+pub fn parse_owners(resource: Resource, payload: &[u8]) -> Result<Vec<RdmaOwner>, Malformed> {
+    let mut owners = Vec::new();
+    for table in read(payload)?.iter().filter(|attribute| attribute.kind == resource.table) {
+        for entry in table.nested()? {
+            for attribute in entry.nested()? {
+                match attribute.kind {
+                    RES_KERN_NAME => owners.push(RdmaOwner::Kernel(attribute.text())),
+                    RES_PID => owners.push(RdmaOwner::Process(attribute.u32()?)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(owners)
 }
 
 fn word(words: &[&str], number: u8) -> String {

@@ -97,5 +97,27 @@ proptest! {
     #[test]
     fn any_bytes_give_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
         let _ = (parse_mode(&bytes), parse_device(&bytes), parse_port(&bytes));
+        RESOURCES.iter().for_each(|resource| _ = parse_owners(*resource, &bytes));
     }
+}
+
+#[test]
+fn the_owners_of_resources_are_read_from_nested_tables() {
+    let [domains, pairs, _] = RESOURCES;
+    let query = owners_query(pairs, 3);
+    assert_eq!(
+        (query.kind, query.payload.as_slice()),
+        (0x140a, [8, 0, 1, 0, 3, 0, 0, 0].as_slice())
+    );
+    let entry = |writer: Writer| Writer::new().nest(20, writer.u32(21, 1));
+    let kernel = entry(Writer::new().text(RES_KERN_NAME, "nvme_rdma")).done();
+    let process = entry(Writer::new().u32(RES_PID, 812)).done();
+    let gone = entry(Writer::new()).done();
+    let table = [kernel, process, gone].concat();
+    let payload = Writer::new().text(DEV_NAME, "mlx5_0").bytes(RES_QP, &table).done();
+    assert_eq!(
+        parse_owners(pairs, &payload),
+        Ok(vec![RdmaOwner::Kernel("nvme_rdma".to_owned()), RdmaOwner::Process(812)])
+    );
+    assert_eq!(parse_owners(domains, &payload), Ok(vec![]), "another kind's table");
 }

@@ -102,6 +102,13 @@ impl Machine {
                 self.load_module(module, None);
             }
         }
+        for (fault, module) in
+            [(Fault::NvmeOverRdma, "nvme_rdma"), (Fault::PeerMemory, "nvidia_peermem")]
+        {
+            if self.has(fault) {
+                self.load_module(module, None);
+            }
+        }
         // A VF's driver is loaded when its first VF appears; loading it now makes no difference that anybody sees.
         if self.modules.contains("igb") {
             self.load_module("igbvf", None);
@@ -119,7 +126,8 @@ impl Machine {
         match module {
             "mlx5_core" => self.load_module("mlx5_ib", netns_mode),
             "ice" => self.load_module("irdma", netns_mode),
-            "mlx5_ib" | "irdma" => self.load_module("ib_uverbs", netns_mode),
+            "mlx5_ib" | "irdma" | "nvidia_peermem" => self.load_module("ib_uverbs", netns_mode),
+            "nvme_rdma" => self.load_module("rdma_cm", netns_mode),
             "ib_uverbs" | "ib_umad" | "rdma_cm" => self.load_module("ib_core", netns_mode),
             "ib_core" => {
                 self.rdma.mode = Some(netns_mode.unwrap_or_else(|| self.mode_by_options()))
@@ -129,6 +137,7 @@ impl Machine {
         }
         if module == "mlx5_ib" || module == "irdma" {
             self.modules.extend(["rdma_cm", "ib_umad"].map(str::to_owned));
+            self.serve_rdma(module);
         }
     }
 

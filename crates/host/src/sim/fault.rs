@@ -19,6 +19,14 @@ pub enum Fault {
     ServiceWithPrivateNetwork,
     /// A change of the RDMA mode is refused with EBUSY even when the host's namespace is the only one.
     RefusesRdmaMode,
+    /// The host has a disk by NVMe over RDMA: `nvme_rdma` is loaded and has queue pairs on the first RDMA device.
+    NvmeOverRdma,
+    /// The GPU's driver for RDMA into its memory is loaded (`nvidia_peermem`), which is not of the kernel's tree.
+    PeerMemory,
+    /// A process of the host has an RDMA device open.
+    RdmaProcess,
+    /// `ib_uverbs` cannot be unloaded, and nothing shows why: a process opened a device a moment ago.
+    ModuleStays,
     /// The driver has no `disassociate_ucontext`: moving its RDMA device is EOPNOTSUPP in exclusive mode too.
     RdmaMoveUnsupported,
     /// VFs appear on the bus three seconds after the write of `sriov_numvfs` has returned.

@@ -7,7 +7,7 @@ use super::pod::{DeviceNode, is_kernel_path, list_files, list_nodes, node_metada
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, FileKind, Host, Interest, Link,
     LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice,
-    Refusal, Route, RouteChange, Woken, words,
+    RdmaUser, Refusal, Route, RouteChange, Woken, words,
 };
 use crate::tried;
 use crate::unfinished::{self, Unfinished};
@@ -472,6 +472,14 @@ impl Host for SimHost {
         let machine = self.machine();
         machine.read_rdma_mode().map_err(|errno| Refusal::new(tried(), errno))?;
         Ok(machine.rdma_devices_in(inode))
+    }
+
+    fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {
+        let tried = || format!("list the users of rdma devices of {}", tried::in_words(space));
+        let inode = self.namespace(space).map_err(|errno| Refusal::new(tried(), errno))?;
+        let machine = self.machine();
+        machine.read_rdma_mode().map_err(|errno| Refusal::new(tried(), errno))?;
+        Ok(machine.rdma_users_in(inode))
     }
 
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal> {

@@ -16,6 +16,7 @@ mod host;
 mod host_local;
 mod lag;
 mod machine;
+mod modules;
 mod mstconfig;
 mod net;
 mod net_address;

@@ -19,6 +19,7 @@ impl Machine {
     ) -> Result<Output, Errno> {
         match (program, self.flavour) {
             (Program::Modprobe, _) => Ok(self.modprobe(arguments)),
+            (Program::Rmmod, _) => Ok(self.rmmod(arguments)),
             (Program::Systemctl, flavour) if flavour != Flavour::Immutable => {
                 Ok(self.systemctl(arguments))
             }
@@ -51,11 +52,7 @@ impl Machine {
         let module = name.replace('-', "_");
         if remove {
             let used = match module.as_str() {
-                "ib_core" => {
-                    let needs_it = ["ib_uverbs", "ib_umad", "rdma_cm"];
-                    !self.rdma.devices.is_empty()
-                        || needs_it.iter().any(|module| self.modules.contains(*module))
-                }
+                "ib_core" => self.references_of("ib_core") > 0,
                 other => self.functions.values().any(|function| {
                     let row =
                         DRIVERS.iter().find(|row| Some(row.name) == function.driver.as_deref());
@@ -119,7 +116,19 @@ impl Machine {
                 output.status = if active { 0 } else { 3 };
                 output
             }
-            ["daemon-reload" | "enable" | "disable" | "reenable", ..] => success(""),
+            // What is enabled is wanted by multi-user.target (systemctl(1): links below the target's directory).
+            [verb @ ("enable" | "disable"), units @ ..] => {
+                for unit in units {
+                    let unit = unit_name(unit);
+                    let link = format!("/etc/systemd/system/multi-user.target.wants/{unit}");
+                    match *verb {
+                        "enable" => _ = self.files.insert(link, Vec::new()),
+                        _ => _ = self.files.remove(&link),
+                    }
+                }
+                success("")
+            }
+            ["daemon-reload" | "reenable", ..] => success(""),
             _ => failure(1, "Unknown command verb."),
         }
     }

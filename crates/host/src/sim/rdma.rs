@@ -169,7 +169,7 @@ impl Machine {
     }
 
     pub(super) fn make_rdma_device_named(&mut self, pci: &PciAddress, prefix: &str) {
-        if self.rdma.mode.is_none() {
+        if self.rdma.mode.is_none() || !self.rdma_is_served(pci) {
             return;
         }
         let Some(function) = self.functions.get(pci) else { return };

@@ -335,14 +335,22 @@ impl Machine {
 
     fn module_node(&self, module: &str, parts: &[&str]) -> Option<Node> {
         match (module, parts) {
-            ("ib_core", []) => Node::directory(["initstate", "parameters"]),
+            ("ib_core", []) => {
+                Node::directory(["holders", "initstate", "parameters", "refcnt", "taint"])
+            }
             ("ib_core", ["parameters"]) => Node::directory(["netns_mode"]),
             // The file follows the present mode, also one that was set by netlink (lab.md section 3).
             ("ib_core", ["parameters", "netns_mode"]) => {
                 Node::line(if self.rdma.mode == Some(RdmaMode::Exclusive) { "N" } else { "Y" })
             }
-            (_, []) => Node::directory(["initstate"]),
+            (_, []) => Node::directory(["holders", "initstate", "refcnt", "taint"]),
             (_, ["initstate"]) => Node::line("live"),
+            (_, ["holders"]) => Node::directory(self.holders_of(module)),
+            (_, ["holders", holder]) if self.holders_of(module).contains(holder) => {
+                Node::link(format!("../../{holder}"))
+            }
+            (_, ["refcnt"]) => Node::line(self.references_of(module)),
+            (_, ["taint"]) => Node::line(super::modules::taint(module)),
             _ => None,
         }
     }

@@ -63,6 +63,16 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     outcome
 }
 
+/// True when the node's order is what pools and policies come to now: a policy that was changed a moment ago stands in
+/// no order yet, and what the daemon says of the old one is nothing about the new.
+pub(super) fn carries_all_wishes(world: &World, name: &str) -> bool {
+    let Some(seen) = observe(world, name) else { return false };
+    let (Some(node), Some(state)) = (seen.node.filter(|_| seen.managed), seen.state) else {
+        return false;
+    };
+    state.spec == wanted(&seen, node)
+}
+
 /// The spec that pools and policies come to.
 fn wanted(seen: &Observed, node: &Node) -> NodeStateSpec {
     let previous = seen.state.map(|state| state.spec.clone()).unwrap_or_default();

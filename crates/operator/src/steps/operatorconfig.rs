@@ -109,16 +109,11 @@ fn judge(seen: &Observed, sets: &[Result<Value, String>]) -> Verdict {
             let idle = without_effect(&seen.config.spec);
             let note = (!idle.is_empty())
                 .then(|| format!("without effect in this version: {}", idle.join(", ")));
-            let refused = seen.config.spec.feature_gates.get(MODE_RELOAD) == Some(&true);
-            let refused = refused.then(|| format!("featureGates.{MODE_RELOAD} is refused: this version reloads no RDMA modules; a mode that cannot be switched live takes one drain and one reboot"));
-            let all: Vec<String> = [text].into_iter().chain(refused).chain(note).collect();
+            let all: Vec<String> = [text].into_iter().chain(note).collect();
             Verdict::ready("OperatorConfigReady", all.join("; "))
         }
     }
 }
-
-/// The gate of a change of the RDMA mode without a reboot, which is refused by name: who sets it counts on it.
-const MODE_RELOAD: &str = "rdmaModeReload";
 
 /// Switches that are on and that nothing of ours reads yet; upstream knows them.
 fn without_effect(spec: &OperatorConfigSpec) -> Vec<String> {
@@ -129,7 +124,8 @@ fn without_effect(spec: &OperatorConfigSpec) -> Vec<String> {
         ("disablePlugins", !spec.disable_plugins.is_empty()),
     ];
     let on = switches.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned());
-    let gates = spec.feature_gates.iter().filter(|(gate, on)| **on && *gate != MODE_RELOAD);
+    let gates =
+        spec.feature_gates.iter().filter(|(gate, on)| **on && *gate != names::MODE_RELOAD_GATE);
     on.chain(gates.map(|(gate, _)| format!("featureGates.{gate}"))).collect()
 }
 

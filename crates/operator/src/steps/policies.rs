@@ -5,7 +5,7 @@
 use super::{facts, is_at_goal, managed_nodes};
 use crate::conditions::{self, PROGRESSING, Verdict};
 use crate::queue::NetworkKind;
-use crate::steps::networks;
+use crate::steps::{networks, nodestates};
 use crate::world::World;
 use api::policy::{PolicyStatus, SriovNetworkNodePolicy};
 use api::wire::{ObjectKey, Outcome, Write};
@@ -38,13 +38,34 @@ fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
         Some(policy) => select::select(policy, &facts),
         None => Selection::default(),
     };
-    let matched = selection.matched.iter();
-    let ready = matched
-        .filter(|matched| world.node_states.get(&matched.node).is_some_and(is_at_goal))
-        .count();
+    let ready = ready(world, policy, &selection);
     let findings = world.findings_of(&format!("policy {name}"));
     let blindly = parsed.policy.as_ref().and_then(|policy| cluster::taken_blindly(policy, &facts));
     Some(Observed { policy, parsed, selection, ready, findings, blindly })
+}
+
+/// How many matched nodes are done with the policy. That the order has it is asked only where the answer turns the
+/// condition: it takes the whole merge of each node.
+fn ready(world: &World, policy: &SriovNetworkNodePolicy, selection: &Selection) -> usize {
+    let at_goal = |node: &&str| world.node_states.get(*node).is_some_and(is_at_goal);
+    let nodes = selection.matched.iter().map(|matched| matched.node.as_str());
+    let done: Vec<&str> = nodes.filter(at_goal).collect();
+    let all = done.len() == selection.matched.len();
+    if !all || was_ready(policy, selection) {
+        return done.len();
+    }
+    done.into_iter().filter(|node| nodestates::carries_all_wishes(world, node)).count()
+}
+
+/// True when the condition says so of this very policy and of as many nodes.
+fn was_ready(policy: &SriovNetworkNodePolicy, selection: &Selection) -> bool {
+    let nodes = i64::try_from(selection.matched.len());
+    let ready = policy.status.conditions.iter().any(|condition| {
+        condition.kind == "Ready"
+            && condition.status == "True"
+            && condition.observed_generation == Some(policy.metadata.generation)
+    });
+    ready && nodes == Ok(policy.status.matched_nodes)
 }
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {

@@ -5,7 +5,7 @@
 
 use super::carried;
 use super::drivers::{Change, Link, effect};
-use crate::conflicts::{Cluster, on_nodes};
+use crate::blocker::on_nodes;
 use crate::desired::{Desired, DesiredFunction};
 use crate::merge;
 use crate::policy::{NicSelector, Policy};
@@ -15,19 +15,22 @@ use api::nodestate::{InterfaceStatus, NodeStateSpec};
 use std::collections::BTreeMap;
 
 /// What is refused on nodes: one problem for each policy and sentence, with the nodes in it.
-pub(crate) fn problems(cluster: &Cluster<'_>) -> Vec<Problem> {
+pub(crate) fn problems<'a>(
+    nodes: impl Iterator<Item = &'a NodeFacts<'a>>,
+    policies: &[Policy],
+) -> Vec<Problem> {
     let mut refused: BTreeMap<(String, Refusal), Vec<&str>> = BTreeMap::new();
-    for node in cluster.nodes {
-        for (wanted, found) in wanted_on(&node.facts, cluster.policies) {
+    for node in nodes {
+        for (wanted, found) in wanted_on(node, policies) {
             let Some(refusal) = refusal(&wanted, found) else { continue };
             for group in &wanted.groups {
                 let key = (group.policy.clone(), refusal.clone());
-                refused.entry(key).or_default().push(node.facts.name);
+                refused.entry(key).or_default().push(node.name);
             }
         }
     }
     let problem = |((name, refusal), nodes): ((String, Refusal), Vec<&str>)| {
-        let policy = cluster.policies.iter().find(|policy| policy.name == name);
+        let policy = policies.iter().find(|policy| policy.name == name);
         let broad = policy.and_then(|policy| broad(&policy.nics));
         let way_out = match broad {
             Some(by) => {

@@ -4,7 +4,9 @@
 
 pub mod drive;
 
-use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, VirtualFunction};
+use api::inventory::{
+    FirmwareFacts, Inventory, PhysicalFunction, RdmaModule, RdmaModules, VirtualFunction,
+};
 use api::nodestate::{InterfaceStatus, RebootRecord};
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, Timestamp};
 use planner::Action;
@@ -18,6 +20,8 @@ use std::collections::BTreeSet;
 pub struct Machine {
     pub inventory: Inventory,
     pub next_argument: Option<RdmaMode>,
+    /// What the boot unit was told.
+    pub armed: Option<RdmaMode>,
     /// The mode without any lever.
     pub default_mode: Option<RdmaMode>,
     pub ignores_levers: bool,
@@ -26,6 +30,10 @@ pub struct Machine {
     pub firmware_ignores: bool,
     pub bios_off: bool,
     pub no_firmware_writes: bool,
+    /// `featureGates.rdmaModeReload`.
+    pub mode_reload: bool,
+    /// A module does not go when it is told to.
+    pub module_stays: bool,
     /// Somebody reads the status and does what it says.
     pub person_reboots: bool,
     pub leave: Leave,
@@ -131,9 +139,28 @@ impl Machine {
             Action::RemoveModprobeOption => rdma.modprobe_option = None,
             Action::SetKernelArgument { mode, .. } => self.next_argument = Some(*mode),
             Action::RemoveKernelArgument { .. } => self.next_argument = None,
+            Action::ArmBootUnit { mode } => {
+                assert!(rdma.boot_unit, "there is no boot unit");
+                self.armed = Some(*mode);
+            }
             Action::SwitchRdmaMode { mode } => {
                 assert_eq!(rdma.other_namespaces, 0, "EBUSY: other network namespaces exist");
                 rdma.mode = Some(*mode);
+            }
+            Action::ReloadRdma { mode, modules } => {
+                assert_eq!(modules.last().map(String::as_str), Some("ib_core"));
+                let mode = *mode;
+                if !self.module_stays {
+                    rdma.mode = Some(mode);
+                }
+                let what = (mode, vec!["modprobe.d".to_owned()]);
+                let Inventory { reboots, boot_id, .. } = &self.inventory;
+                let retry = &self.leave.retry;
+                let booked = planner::reload::book(reboots, what, boot_id, retry, self.now);
+                self.inventory.reboots = match self.module_stays {
+                    true => planner::reload::fail(booked, "rmmod: Module ib_uverbs is in use"),
+                    false => booked,
+                };
             }
             Action::Reboot { causes, attempt } => {
                 self.book(causes, *attempt);
@@ -200,6 +227,7 @@ impl Machine {
             offered: self.offered.clone(),
             counted: self.counted.clone(),
             reboots: self.leave.clone(),
+            mode_reload: self.mode_reload,
             no_firmware_writes: self.no_firmware_writes,
         }
     }
@@ -236,7 +264,7 @@ impl Machine {
         let rdma = &mut inventory.rdma;
         rdma.kernel_argument = self.next_argument;
         let levers = self.next_argument.or(rdma.modprobe_option).filter(|_| !self.ignores_levers);
-        rdma.mode = levers.or(self.default_mode);
+        rdma.mode = self.armed.or(levers).or(self.default_mode);
         self.offered.clear();
     }
 
@@ -291,6 +319,19 @@ pub fn status(pf: &PhysicalFunction) -> InterfaceStatus {
         node_guid: String::new(),
         port_state: String::new(),
         firmware: None,
+    }
+}
+
+/// What a healthy host has loaded for a ConnectX.
+pub fn rdma_modules() -> RdmaModules {
+    let stack = ["ib_umad", "mlx5_ib", "rdma_ucm", "ib_uverbs", "rdma_cm", "ib_core"];
+    let module = |name: &str| RdmaModule { name: name.to_owned(), out_of_tree: false };
+    let devices = vec!["mlx5_0".to_owned()];
+    RdmaModules {
+        stack: stack.map(module).into(),
+        kernel_users: [("ib_core".to_owned(), devices.clone())].into(),
+        devices,
+        addressed_ipoib: vec![],
     }
 }
 

@@ -2,7 +2,10 @@
 
 use crate::model::{self, Machine};
 use api::custody::Holder;
-use api::inventory::{FirmwareFacts, FirmwareSource, FirmwareSriov, PhysicalFunction, Setting};
+use api::inventory::{
+    FirmwareFacts, FirmwareSource, FirmwareSriov, PhysicalFunction, RdmaModule, RdmaModules,
+    RdmaSubsystem, ReloadFacts, Setting,
+};
 use api::lifeline::{Carries, Lifeline};
 use api::nodestate::RebootOutcome;
 use api::policy::SriovNetworkNodePolicy;
@@ -97,6 +100,48 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                 rdma.kernel_argument = Some(mode.parse().unwrap());
                 machine.next_argument = rdma.kernel_argument;
             }
+            ["reload", "gate"] => {
+                machine.mode_reload = true;
+                rdma.reload = Some(ReloadFacts::Known(model::rdma_modules()));
+            }
+            ["reload", "is", "blind"] => {
+                rdma.reload = Some(ReloadFacts::Unreadable("cannot list the users".to_owned()));
+            }
+            ["boot", "unit"] => rdma.boot_unit = true,
+            ["module", "stays"] => machine.module_stays = true,
+            ["ib_core", "is", "built", "in"] => modules(rdma).stack.clear(),
+            ["nobody", "is", "told"] => modules(rdma).kernel_users.clear(),
+            ["module", module, "needs", "ib_core"] => {
+                let module = RdmaModule { name: (*module).to_owned(), out_of_tree: false };
+                modules(rdma).stack.insert(0, module);
+            }
+            ["module", module, "out", "of", "tree"] => {
+                let module = RdmaModule { name: (*module).to_owned(), out_of_tree: true };
+                modules(rdma).stack.insert(0, module);
+            }
+            ["module", module, "uses", device] => {
+                let devices = vec![(*device).to_owned()];
+                modules(rdma).kernel_users.insert((*module).to_owned(), devices);
+            }
+            ["ipoib", name, "has", "an", "address"] => {
+                modules(rdma).addressed_ipoib.push((*name).to_owned());
+            }
+            ["reloaded", "for", goal, "in", boot, outcome] => {
+                let mode = goal.parse().unwrap();
+                let at = Timestamp::from_second(1_800_000_000 - 3600).unwrap();
+                let records = &machine.inventory.reboots;
+                let booked = planner::reload::book(records, (mode, vec![]), boot, "", at);
+                machine.inventory.reboots = match *outcome {
+                    "pending" => booked,
+                    "refused" => planner::reload::fail(booked, "the kernel said no"),
+                    "helped" => {
+                        let mut booked = booked;
+                        booked.last_mut().unwrap().outcome = RebootOutcome::Helped;
+                        booked
+                    }
+                    other => panic!("no outcome of a reload: {other}"),
+                };
+            }
             ["tool", tool] => rdma.kernel_argument_tool = Some((*tool).to_owned()),
             ["upstream's", "file"] => rdma.managed_before = true,
             ["driver", "container"] => rdma.driver_container = true,
@@ -176,6 +221,13 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
             }
             _ => panic!("no part of a node: {part}"),
         }
+    }
+}
+
+fn modules(rdma: &mut RdmaSubsystem) -> &mut RdmaModules {
+    match &mut rdma.reload {
+        Some(ReloadFacts::Known(known)) => known,
+        _ => panic!("the gate comes first: reload gate"),
     }
 }
 
