@@ -72,6 +72,7 @@ const PLANS: [Plan; 2] = [
             ("example", "lab-rdma", "usr/bin/lab-1-rdma"),
             ("example", "lab-custody", "usr/bin/lab-2-custody-rdma"),
             ("example", "lab-node", "usr/bin/lab-3-node"),
+            ("example", "lab-switch", "usr/bin/lab-4-switch"),
             ("bin", "ironrail-node", "usr/bin/ironrail-node"),
             ("bin", "ironrail-cni", "opt/cni/bin/sriov"),
             ("bin", "ironrail-cni", "opt/cni/bin/rdma"),

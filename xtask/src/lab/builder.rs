@@ -1,7 +1,9 @@
-//! The soft RDMA driver of a kernel with a few changes, built out of tree in a root made of Debian's packages.
+//! Two soft drivers of a kernel with a few changes, built out of tree in a root made of Debian's packages.
 //!
-//! As it is, it knows no PCI device and dies with its interface's move. With the changes it is, for whoever looks from
+//! rxe as it is knows no PCI device and dies with its interface's move. With the changes it is, for whoever looks from
 //! outside, an RDMA device on each VF, as a ConnectX card has one. It shows how ib_core behaves, and nothing of mlx5.
+//! netdevsim, which Debian leaves out, has an embedded switch; with its change devlink knows it as a PCI device. It shows
+//! how devlink behaves, and nothing of a card.
 
 use super::packages::{KernelPackages, Packages};
 use crate::tools;
@@ -20,7 +22,53 @@ struct Change {
     becomes: &'static str,
 }
 
-const CHANGES: [Change; 3] = [
+/// A driver of the kernel's source, built as a module.
+pub struct Driver {
+    pub module: &'static str,
+    /// Below the kernel's source.
+    directory: &'static str,
+    /// What make is told.
+    options: &'static [&'static str],
+    changes: &'static [Change],
+}
+
+pub const DRIVERS: [Driver; 2] = [
+    Driver {
+        module: "rdma_rxe",
+        directory: "drivers/infiniband/sw/rxe",
+        options: &["CONFIG_RDMA_RXE=m"],
+        changes: &SOFT_RDMA,
+    },
+    Driver {
+        module: "netdevsim",
+        directory: "drivers/net/netdevsim",
+        // The kernel that this is for was configured without it.
+        options: &["CONFIG_NETDEVSIM=m", "KCFLAGS=-DCONFIG_NETDEVSIM_MODULE"],
+        changes: &SOFT_SWITCH,
+    },
+];
+
+/// Devlink's name of a device is that of its bus and its own: a function of an otherwise unused PCI bus.
+const SOFT_SWITCH: [Change; 3] = [
+    Change {
+        file: "bus.c",
+        text: "static const struct bus_type nsim_bus = {",
+        becomes: "static struct bus_type nsim_bus = {",
+    },
+    Change {
+        file: "bus.c",
+        text: "\terr = driver_register(&nsim_driver);\n",
+        becomes: "\tnsim_bus.name = \"pci\";\n\terr = driver_register(&nsim_driver);\n",
+    },
+    Change {
+        file: "bus.c",
+        text: "\tnsim_bus_dev->port_count = port_count;\n",
+        becomes: "\tdev_set_name(&nsim_bus_dev->dev, \"0000:%02x:00.0\", id);\n\
+            \tnsim_bus_dev->port_count = port_count;\n",
+    },
+];
+
+const SOFT_RDMA: [Change; 3] = [
     // The parent is what stands below the PCI device in sysfs.
     Change {
         file: "rxe_verbs.c",
@@ -44,28 +92,35 @@ const CHANGES: [Change; 3] = [
     },
 ];
 
-/// The module, built if it is not there yet for this kernel and these changes.
-pub fn soft_rdma(packages: &Packages, kernel: &KernelPackages) -> anyhow::Result<PathBuf> {
+/// The modules in the order of `DRIVERS`, built if they are not there yet for this kernel and these changes.
+pub fn drivers(packages: &Packages, kernel: &KernelPackages) -> anyhow::Result<Vec<PathBuf>> {
     let lab = super::directory();
-    let module = lab.join(format!("rdma_rxe-{}.ko", kernel.version));
-    let note = lab.join("rdma_rxe.changes");
-    let changes = CHANGES.iter().map(|change| change.becomes).collect::<String>();
-    let wanted = format!("{}\n{changes}", kernel.version);
-    if module.exists() && std::fs::read_to_string(&note).ok().as_ref() == Some(&wanted) {
-        return Ok(module);
+    let modules: Vec<PathBuf> = DRIVERS
+        .iter()
+        .map(|driver| lab.join(format!("{}-{}.ko", driver.module, kernel.version)))
+        .collect();
+    let note = lab.join("drivers.changes");
+    let changes = DRIVERS.iter().flat_map(|driver| driver.changes).map(|change| change.becomes);
+    let wanted = format!("{}\n{}", kernel.version, changes.collect::<String>());
+    let is_there = modules.iter().all(|module| module.exists());
+    if is_there && std::fs::read_to_string(&note).ok().as_ref() == Some(&wanted) {
+        return Ok(modules);
     }
     let tree = lab.join("builder");
     let source = packages.builder(&TOOLS, &kernel.version, &tree)?;
     links(&tree)?;
     extract(&tree, &source)?;
-    CHANGES.iter().try_for_each(|change| change.apply(&tree.join("rxe")))?;
-    make(&kernel.version, &tree)?;
-    let built = super::without_debug(&tree.join("rxe/rdma_rxe.ko"))?;
-    super::write_whole(&module, &built)?;
+    for (driver, module) in DRIVERS.iter().zip(&modules) {
+        let place = tree.join(driver.directory);
+        driver.changes.iter().try_for_each(|change| change.apply(&place))?;
+        make(&kernel.version, &tree, driver)?;
+        let built = super::without_debug(&place.join(format!("{}.ko", driver.module)))?;
+        super::write_whole(module, &built)?;
+    }
     super::write_whole(&note, wanted.as_bytes())?;
     // Much that nobody needs again.
     std::fs::remove_dir_all(&tree)?;
-    Ok(module)
+    Ok(modules)
 }
 
 /// What the packages' own scripts would have made, had they been run.
@@ -91,13 +146,12 @@ fn links(tree: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The driver's directory out of the kernel's source.
+/// The drivers' directories out of the kernel's source: it is unpacked once.
 fn extract(tree: &Path, source: &Path) -> anyhow::Result<()> {
-    let place = tree.join("rxe");
-    std::fs::create_dir_all(&place)?;
     let mut tar = Command::new("tar");
-    tar.arg("-xJf").arg(source).arg("-C").arg(&place);
-    tar.args(["--strip-components=5", "--wildcards", "*/drivers/infiniband/sw/rxe"]);
+    tar.arg("-xJf").arg(source).arg("-C").arg(tree);
+    tar.args(["--strip-components=1", "--wildcards"]);
+    tar.args(DRIVERS.iter().map(|driver| format!("linux-source-*/{}", driver.directory)));
     tools::run(&mut tar)
 }
 
@@ -115,7 +169,7 @@ impl Change {
 }
 
 /// Builds in the tree as its root, in a mount namespace that is gone with the build.
-fn make(version: &str, tree: &Path) -> anyhow::Result<()> {
+fn make(version: &str, tree: &Path, driver: &Driver) -> anyhow::Result<()> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--map-root-user", "--mount", "sh", "-ec"]);
     unshare.arg(
@@ -123,7 +177,7 @@ fn make(version: &str, tree: &Path) -> anyhow::Result<()> {
     );
     unshare.arg(tree).args(["make", "-s", "-j2", "-C"]);
     unshare.arg(format!("/usr/src/linux-headers-{version}"));
-    unshare.args(["M=/rxe", "CONFIG_RDMA_RXE=m", "modules"]);
+    unshare.arg(format!("M=/{}", driver.directory)).args(driver.options).arg("modules");
     unshare.env_clear().env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin");
     tools::run(&mut unshare)
 }

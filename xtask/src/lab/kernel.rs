@@ -35,7 +35,7 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// The kernel of a track, unpacked. The newest gets the soft RDMA driver of the lab in place of its own.
+/// The kernel of a track, unpacked. The newest gets the soft drivers of the lab.
 pub fn ready(packages: &Packages, track: Track) -> anyhow::Result<Kernel> {
     let kernel = packages.kernel(track)?;
     let lab = super::directory();
@@ -49,16 +49,18 @@ pub fn ready(packages: &Packages, track: Track) -> anyhow::Result<Kernel> {
         let packed = packed.with_context(|| format!("the packages of {version} hold no image"))?;
         super::write_whole(&image, &unpack_image(&packed)?)?;
     }
-    let soft = match track {
-        Track::Stable => None,
-        Track::Newest => Some(builder::soft_rdma(packages, &kernel)?),
+    let drivers = match track {
+        Track::Stable => Vec::new(),
+        Track::Newest => builder::drivers(packages, &kernel)?,
     };
     // The list names what is in the directory; another list, another directory's content.
     let note = modules.join("list");
-    let driver = soft.as_deref().map(std::fs::read).transpose()?.unwrap_or_default();
-    let list = [MODULES.join(" ").as_bytes(), driver.as_slice()].concat();
+    let mut list = MODULES.join(" ").into_bytes();
+    for driver in &drivers {
+        list.extend(std::fs::read(driver)?);
+    }
     if std::fs::read(&note).ok().as_ref() != Some(&list) {
-        collect_modules(packages, &kernel, &modules, &driver)?;
+        collect_modules(packages, &kernel, &modules, &drivers)?;
         super::write_whole(&note, &list)?;
     }
     Ok(Kernel { version, image, modules })
@@ -124,15 +126,25 @@ fn collect_modules(
     packages: &Packages,
     kernel: &KernelPackages,
     place: &Path,
-    soft_driver: &[u8],
+    drivers: &[PathBuf],
 ) -> anyhow::Result<()> {
     let version = &kernel.version;
     let source = kernel.directory.join(module_directory(version));
+    // What lies there comes before what lies elsewhere (depmod.d(5), search).
+    let updates = source.join("updates");
+    let names: Vec<&str> = match drivers {
+        [] => Vec::new(),
+        _ => builder::DRIVERS.iter().map(|driver| driver.module).collect(),
+    };
+    std::fs::create_dir_all(&updates)?;
+    for (name, driver) in names.iter().zip(drivers) {
+        std::fs::copy(driver, updates.join(format!("{name}.ko")))?;
+    }
     link_lib(&kernel.directory)?;
     depmod(packages, &kernel.directory, version)?;
     let index =
         std::fs::read_to_string(source.join("modules.dep")).context("depmod made no index")?;
-    let wanted = closure(&index)?;
+    let wanted = closure(&index, &names)?;
     if place.exists() {
         std::fs::remove_dir_all(place)?;
     }
@@ -143,10 +155,9 @@ fn collect_modules(
             Some(plain) => (plain, filter("xz", &packed)?),
             None => (file.as_str(), packed),
         };
-        let ours = name.ends_with("/rdma_rxe.ko") && !soft_driver.is_empty();
         let to = target.join(name);
         std::fs::create_dir_all(to.parent().context("a module lies in a directory")?)?;
-        std::fs::write(to, if ours { soft_driver } else { &content })?;
+        std::fs::write(to, &content)?;
     }
     for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         std::fs::copy(source.join(name), target.join(name))?;
@@ -156,7 +167,7 @@ fn collect_modules(
 }
 
 /// The files of the wanted modules and of all that they depend on, out of `modules.dep`.
-fn closure(index: &str) -> anyhow::Result<BTreeSet<String>> {
+fn closure(index: &str, drivers: &[&str]) -> anyhow::Result<BTreeSet<String>> {
     let lines = index.lines().filter_map(|line| line.split_once(':'));
     let needs: BTreeMap<&str, Vec<&str>> =
         lines.map(|(file, needs)| (file, needs.split_whitespace().collect())).collect();
@@ -165,7 +176,7 @@ fn closure(index: &str) -> anyhow::Result<BTreeSet<String>> {
         last.split(".ko").next().unwrap_or(last).replace('-', "_")
     };
     let mut wanted = BTreeSet::new();
-    for module in MODULES.into_iter().chain([OLDER]) {
+    for module in MODULES.into_iter().chain(drivers.iter().copied()).chain([OLDER]) {
         let plain = module.replace('-', "_");
         let found = needs.iter().find(|(file, _)| name(file) == plain);
         let Some((file, needs)) = found else {
