@@ -3,6 +3,9 @@
 //! They print ratios and numbers for people; nothing here passes or fails by a time. `rollout` is one more, which the
 //! simulation runs: a whole cluster in simulated time.
 
+mod cni;
+mod node;
+
 use crate::tools;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -54,6 +57,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "--",
         ]);
         tools::run(command.args(&arguments.rest))?;
+        // Beside what happens in a process, the processes themselves.
+        match package.as_str() {
+            "cni" => cni::run()?,
+            "node" => node::run()?,
+            _ => {}
+        }
     }
     match arguments.package {
         Some(_) => Ok(()),

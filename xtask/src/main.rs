@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod codegen;
+mod fuzz;
 mod lab;
 mod simulate;
 mod tools;
@@ -30,6 +31,8 @@ enum Command {
     Codegen(codegen::Arguments),
     /// Run our code on a real kernel with SR-IOV cards, in a virtual machine
     Lab(lab::Arguments),
+    /// Feed what parses bytes from outside with bytes that reach new code, for some seconds each
+    Fuzz(fuzz::Arguments),
     /// Run benchmarks of the crates
     Bench(bench::Arguments),
 }
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Codegen(arguments) => codegen::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
 }

@@ -1,0 +1,30 @@
+//! Offer, claims, saved order and ledger: good, missing, or bad with a sentence that names the file.
+#![no_main]
+
+use api::files;
+use host::Host;
+use host::sim::{Flavour, Machine, SimHost};
+use libfuzzer_sys::fuzz_target;
+use node::boot::{self, Phase};
+use node::{custody, ledger};
+use std::sync::LazyLock;
+
+static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
+    Machine::new("worker-0", Flavour::Ubuntu, "2026-01-01T00:00:00Z".parse().expect("a time"))
+});
+
+fuzz_target!(|data: &[u8]| {
+    let host = SimHost::new(MACHINE.clone());
+    host.replace(files::CLAIMS, data, 0o600).expect("a file");
+    if let custody::Found::Bad(why) = custody::read_claims(&host, "b1") {
+        assert!(why.contains(files::CLAIMS), "{why}");
+    }
+    host.replace(files::REBOOTS, data, 0o600).expect("a file");
+    let _ = ledger::read(&host);
+    host.replace(files::ORDER, data, 0o600).expect("a file");
+    let _ = boot::run(&host, Phase::Pre, host.now());
+    host.replace(files::OFFER, data, 0o600).expect("a file");
+    if let custody::Found::Bad(why) = custody::read_offer(&host, "b1") {
+        assert!(why.contains(files::OFFER), "{why}");
+    }
+});

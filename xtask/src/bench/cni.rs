@@ -1,0 +1,150 @@
+//! The CNI binary as a runtime starts it: wall and CPU time, system calls, peak memory, size.
+//!
+//! VERSION is whole. ADD is refused, because this machine has no such device, and DEL finds nothing to undo: both are all
+//! that a call costs around its work. The work itself is measured without a kernel by the crate's own benchmark, and with
+//! one in the lab. System calls and peak memory need strace.
+
+use crate::tools;
+use anyhow::Context;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const RUNS: u32 = 100;
+/// How long a program is held before it ends, so that its peak can be read.
+const HELD: Duration = Duration::from_millis(300);
+
+pub fn run() -> anyhow::Result<()> {
+    let mut build = tools::cargo();
+    build.args(["build", "--quiet", "--profile", "release-small", "--package", "cni"]);
+    tools::run(&mut build)?;
+    let binary = tools::target().join("release-small/ironrail-cni");
+    let size = fs::metadata(&binary).context("no CNI binary was built")?.len();
+    println!("binary: {} KiB", size / 1024);
+    let has_strace = Command::new("strace").arg("-V").output().is_ok();
+    if !has_strace {
+        println!("NOT MEASURED: system calls and peak memory, because strace is not installed");
+    }
+    let directory = tools::target().join("bench/cni");
+    fs::create_dir_all(&directory).context("cannot make a directory for the benchmark")?;
+    println!(
+        "{:<18} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "wall", "user", "system", "syscalls", "peak"
+    );
+    for plugin in ["sriov", "ib-sriov", "rdma"] {
+        let program = directory.join(plugin);
+        // Left there by the run before.
+        let _ = fs::remove_file(&program);
+        symlink(&binary, &program).context("cannot link a plugin")?;
+        for verb in ["VERSION", "ADD", "DEL"] {
+            let call = Call { program: &program, plugin, verb };
+            let (wall, user, system) = call.times()?;
+            let traced = if has_strace { call.traced()? } else { ("-".to_owned(), "-".to_owned()) };
+            println!(
+                "{:<18} {wall:>9.1?} {user:>9.1?} {system:>9.1?} {:>9} {:>9}",
+                format!("{plugin} {verb}"),
+                traced.0,
+                traced.1
+            );
+        }
+    }
+    Ok(())
+}
+
+struct Call<'a> {
+    program: &'a Path,
+    plugin: &'a str,
+    verb: &'a str,
+}
+
+impl Call<'_> {
+    /// Runs the call to its end under `command`, which starts the program.
+    fn end(&self, mut command: Command) -> anyhow::Result<()> {
+        let mut child = self.begin(&mut command)?;
+        child.wait().context("cannot wait for the plugin")?;
+        Ok(())
+    }
+
+    fn begin(&self, command: &mut Command) -> anyhow::Result<std::process::Child> {
+        let environment = [
+            ("CNI_COMMAND", self.verb),
+            ("CNI_CONTAINERID", "bench"),
+            ("CNI_NETNS", "/proc/self/ns/net"),
+            ("CNI_IFNAME", "net1"),
+            ("CNI_PATH", "/opt/cni/bin"),
+        ];
+        command.env_clear().envs(environment).stdin(Stdio::piped());
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        let plugin = self.plugin;
+        let stdin = format!(
+            r#"{{"cniVersion":"1.1.0","name":"bench","type":"{plugin}","deviceID":"ffff:ff:1f.7"}}"#
+        );
+        if let Some(mut pipe) = child.stdin.take() {
+            // VERSION reads nothing.
+            let _ = pipe.write_all(stdin.as_bytes());
+        }
+        Ok(child)
+    }
+
+    /// Wall, user and system time of one run, on average.
+    fn times(&self) -> anyhow::Result<(Duration, Duration, Duration)> {
+        let before = children()?;
+        let begun = Instant::now();
+        for _ in 0..RUNS {
+            self.end(Command::new(self.program))?;
+        }
+        let wall = begun.elapsed();
+        let after = children()?;
+        Ok((wall / RUNS, (after.0 - before.0) / RUNS, (after.1 - before.1) / RUNS))
+    }
+
+    /// How many system calls, and the largest resident size.
+    fn traced(&self) -> anyhow::Result<(String, String)> {
+        let counts = self.program.with_extension("calls");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-c", "-o"]).arg(&counts).arg(self.program);
+        self.end(command)?;
+        let table = fs::read_to_string(&counts).context("strace left no table")?;
+        let total = table.lines().find(|line| line.ends_with(" total"));
+        let calls = total.and_then(|line| line.split_whitespace().nth(3)).unwrap_or("-");
+        Ok((calls.to_owned(), self.peak()?))
+    }
+
+    /// Read while the program is held at its end.
+    fn peak(&self) -> anyhow::Result<String> {
+        let delay = format!("exit_group:delay_enter={}", HELD.as_micros() * 2);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", "-e", "trace=exit_group", "-e"]);
+        command.arg(format!("inject={delay}")).arg(self.program);
+        let mut child = self.begin(&mut command)?;
+        std::thread::sleep(HELD);
+        let tasks = format!("/proc/{0}/task/{0}/children", child.id());
+        let children = fs::read_to_string(tasks).unwrap_or_default();
+        let traced = children.split_whitespace().next().unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{traced}/status")).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.map_or("-".to_owned(), |peak| peak.trim().replace(" kB", " KiB"));
+        child.wait().context("cannot wait for strace")?;
+        Ok(peak)
+    }
+}
+
+/// User and system time of the children that have ended, in the kernel's hundredths of a second.
+fn children() -> anyhow::Result<(Duration, Duration)> {
+    let text = fs::read_to_string("/proc/self/stat").context("cannot read our own times")?;
+    // The name in brackets may hold blanks; cutime and cstime are the 14th and 15th field behind it.
+    let fields: Vec<&str> =
+        text.rsplit(") ").next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| {
+        let ticks = fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        Duration::from_millis(ticks * 10)
+    };
+    Ok((ticks(13), ticks(14)))
+}
