@@ -2,6 +2,7 @@
 //!
 //! Waiting is data (design.md, section 2): the same sentence reaches status, events, the CLI, metrics and tests.
 //! Something that a user wrote wrong is a `Problem`, not a blocker.
+//! Long because it is a catalogue: each thing that can stand in the way, with its reason and its sentence.
 
 use crate::action::RebootReason;
 use crate::lifeline::Refused;
