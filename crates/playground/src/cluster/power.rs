@@ -59,6 +59,8 @@ impl NodeSlot {
     pub fn cut(&mut self, runtime: &mut dyn Runtime, until: Timestamp) {
         self.kubelet.machine_stopped(runtime);
         self.down_until = Some(until);
+        // The node controller notices the silence, whatever else happens on the node.
+        self.look_again = Some(Timestamp::MIN);
     }
 }
 
