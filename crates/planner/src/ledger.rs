@@ -234,21 +234,30 @@ pub fn refuse(
 
 /// The union of the ledger on the host and its mirror in the status: a host's disk may be new or ephemeral.
 ///
-/// Records of one asking (reason, goal, boot) are one; the one that knows more (closed, or a later attempt) stays.
+/// Records of one asking (reason, goal, boot) are one; the one that knows more (closed, or a later attempt) stays. Both are
+/// in the order in which they were booked, and so is the union: the times in them are a clock's, and clocks are set back.
 pub fn union(on_host: &[RebootRecord], mirror: &[RebootRecord]) -> Vec<RebootRecord> {
     let mut all: Vec<RebootRecord> = on_host.to_vec();
+    // Where what stands in the mirror only goes: behind what stands before it there.
+    let mut place = 0;
     for record in mirror {
-        let same = |other: &&mut RebootRecord| {
+        let same = |other: &RebootRecord| {
             (&other.reason, &other.goal, &other.boot_id_before)
                 == (&record.reason, &record.goal, &record.boot_id_before)
         };
         let knows = |r: &RebootRecord| (r.outcome != RebootOutcome::Pending, r.attempt);
-        match all.iter_mut().find(same) {
-            Some(other) if knows(other) < knows(record) => *other = record.clone(),
-            Some(_) => {}
-            None => all.push(record.clone()),
+        match all.iter().position(same) {
+            Some(at) => {
+                if knows(&all[at]) < knows(record) {
+                    all[at] = record.clone();
+                }
+                place = place.max(at + 1);
+            }
+            None => {
+                all.insert(place, record.clone());
+                place += 1;
+            }
         }
     }
-    all.sort_by_key(|record| record.asked_at);
     all
 }

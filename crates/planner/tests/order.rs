@@ -318,6 +318,22 @@ fn of_two_books_the_one_that_knows_more_counts() {
     assert_eq!(ledger::union(ours, &[pending]), ours);
 }
 
+#[test]
+fn a_clock_that_was_set_back_does_not_bring_an_old_record_before_a_new_one() {
+    let old = model::record("exclusive", "boot-0", RebootOutcome::Helped);
+    let mut new = model::record("shared", "boot-1", RebootOutcome::Pending);
+    new.asked_at = Timestamp::from_second(old.asked_at.as_second() - 3600).unwrap();
+    let both = [old.clone(), new.clone()];
+    assert_eq!(ledger::union(&both, &both), both);
+    assert_eq!(ledger::union(std::slice::from_ref(&old), &both), both);
+    assert_eq!(ledger::union(std::slice::from_ref(&new), &both), both);
+    assert_eq!(ledger::union(&[], &both), both);
+    assert_eq!(ledger::union(&both, std::slice::from_ref(&old)), both);
+    // It is asked for once: the record that says so is the newest.
+    let newest = ledger::latest(&both, RebootReason::RdmaMode, "shared");
+    assert_eq!(newest, Some(&new));
+}
+
 fn question(boot_id: &str, levers_in_place: bool, now: Timestamp) -> ledger::Question<'_> {
     const LEAVE: &Leave = &Leave { by_person: false, retry: String::new() };
     ledger::Question {
