@@ -388,7 +388,8 @@ fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
         writes.clear();
     }
     let mut on_node = json!({});
-    if plan.cordon && !seen.node.unschedulable {
+    let cordons = plan.cordon && !seen.node.unschedulable;
+    if cordons {
         on_node = json!({
             "metadata": { "annotations": { annotation::CORDONED_BY_US: "true" } },
             "spec": { "unschedulable": true },
@@ -400,7 +401,8 @@ fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
     if on_node != json!({}) {
         writes.push(patch_node(seen.node, on_node));
     }
-    if plan.is_complete() {
+    // Until the cordon stands a pod may be bound that this look does not know: the next look says that nobody is left.
+    if plan.is_complete() && !cordons {
         let patch = json!({ "metadata": { "annotations": {
             annotation::CURRENT_STATE: annotation::DRAIN_COMPLETE,
         } } });
