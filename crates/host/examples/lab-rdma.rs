@@ -57,5 +57,7 @@ fn main() {
     // What runs after us begins with a machine as after its boot.
     live_switch(&host, api::RdmaMode::Shared).unwrap();
     bench::unload(&host).unwrap();
+    // A reload has written there what must come back; to the plugins the directory means that a daemon makes offers.
+    let _ = std::fs::remove_dir_all("/run/ironrail");
     report.end();
 }
