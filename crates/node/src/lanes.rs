@@ -122,7 +122,7 @@ fn one<'a>(host: &dyn Host, steps: &[&'a Step]) -> Ran<'a> {
     ran
 }
 
-/// Lanes on which the kernel is still at a change.
+/// True while the kernel is still at a change in the lane.
 fn is_unfinished(host: &dyn Host, lane: Lane) -> bool {
     host.unfinished().iter().any(|late| late.card.map(Lane::Card) == Some(lane))
 }

@@ -23,8 +23,8 @@ struct Change {
 }
 
 /// A driver of the kernel's source, built as a module.
-pub struct Driver {
-    pub module: &'static str,
+struct Driver {
+    module: &'static str,
     /// Below the kernel's source.
     directory: &'static str,
     /// What make is told.
@@ -32,7 +32,7 @@ pub struct Driver {
     changes: &'static [Change],
 }
 
-pub const DRIVERS: [Driver; 2] = [
+const DRIVERS: [Driver; 2] = [
     Driver {
         module: "rdma_rxe",
         directory: "drivers/infiniband/sw/rxe",
@@ -92,35 +92,36 @@ const SOFT_RDMA: [Change; 3] = [
     },
 ];
 
-/// The modules in the order of `DRIVERS`, built if they are not there yet for this kernel and these changes.
-pub fn drivers(packages: &Packages, kernel: &KernelPackages) -> anyhow::Result<Vec<PathBuf>> {
+/// The modules by their names, built if they are not there yet for this kernel and these changes.
+pub fn drivers(
+    packages: &Packages,
+    kernel: &KernelPackages,
+) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let lab = super::directory();
-    let modules: Vec<PathBuf> = DRIVERS
-        .iter()
-        .map(|driver| lab.join(format!("{}-{}.ko", driver.module, kernel.version)))
-        .collect();
+    let modules = DRIVERS
+        .map(|Driver { module, .. }| (module, lab.join(format!("{module}-{}.ko", kernel.version))));
     let note = lab.join("drivers.changes");
     let changes = DRIVERS.iter().flat_map(|driver| driver.changes).map(|change| change.becomes);
     let wanted = format!("{}\n{}", kernel.version, changes.collect::<String>());
-    let is_there = modules.iter().all(|module| module.exists());
+    let is_there = modules.iter().all(|(_, module)| module.exists());
     if is_there && std::fs::read_to_string(&note).ok().as_ref() == Some(&wanted) {
-        return Ok(modules);
+        return Ok(modules.into());
     }
     let tree = lab.join("builder");
     let source = packages.builder(&TOOLS, &kernel.version, &tree)?;
     links(&tree)?;
     extract(&tree, &source)?;
-    for (driver, module) in DRIVERS.iter().zip(&modules) {
+    for (driver, (name, module)) in DRIVERS.iter().zip(&modules) {
         let place = tree.join(driver.directory);
         driver.changes.iter().try_for_each(|change| change.apply(&place))?;
         make(&kernel.version, &tree, driver)?;
-        let built = super::without_debug(&place.join(format!("{}.ko", driver.module)))?;
+        let built = super::without_debug(&place.join(format!("{name}.ko")))?;
         super::write_whole(module, &built)?;
     }
     super::write_whole(&note, wanted.as_bytes())?;
     // Much that nobody needs again.
     std::fs::remove_dir_all(&tree)?;
-    Ok(modules)
+    Ok(modules.into())
 }
 
 /// What the packages' own scripts would have made, had they been run.

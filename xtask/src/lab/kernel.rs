@@ -56,7 +56,7 @@ pub fn ready(packages: &Packages, track: Track) -> anyhow::Result<Kernel> {
     // The list names what is in the directory; another list, another directory's content.
     let note = modules.join("list");
     let mut list = MODULES.join(" ").into_bytes();
-    for driver in &drivers {
+    for (_, driver) in &drivers {
         list.extend(std::fs::read(driver)?);
     }
     if std::fs::read(&note).ok().as_ref() != Some(&list) {
@@ -126,25 +126,21 @@ fn collect_modules(
     packages: &Packages,
     kernel: &KernelPackages,
     place: &Path,
-    drivers: &[PathBuf],
+    drivers: &[(&str, PathBuf)],
 ) -> anyhow::Result<()> {
     let version = &kernel.version;
     let source = kernel.directory.join(module_directory(version));
     // What lies there comes before what lies elsewhere (depmod.d(5), search).
     let updates = source.join("updates");
-    let names: Vec<&str> = match drivers {
-        [] => Vec::new(),
-        _ => builder::DRIVERS.iter().map(|driver| driver.module).collect(),
-    };
     std::fs::create_dir_all(&updates)?;
-    for (name, driver) in names.iter().zip(drivers) {
+    for (name, driver) in drivers {
         std::fs::copy(driver, updates.join(format!("{name}.ko")))?;
     }
     link_lib(&kernel.directory)?;
     depmod(packages, &kernel.directory, version)?;
     let index =
         std::fs::read_to_string(source.join("modules.dep")).context("depmod made no index")?;
-    let wanted = closure(&index, &names)?;
+    let wanted = closure(&index, drivers.iter().map(|(name, _)| *name))?;
     if place.exists() {
         std::fs::remove_dir_all(place)?;
     }
@@ -167,7 +163,10 @@ fn collect_modules(
 }
 
 /// The files of the wanted modules and of all that they depend on, out of `modules.dep`.
-fn closure(index: &str, drivers: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+fn closure<'a>(
+    index: &str,
+    drivers: impl Iterator<Item = &'a str>,
+) -> anyhow::Result<BTreeSet<String>> {
     let lines = index.lines().filter_map(|line| line.split_once(':'));
     let needs: BTreeMap<&str, Vec<&str>> =
         lines.map(|(file, needs)| (file, needs.split_whitespace().collect())).collect();
@@ -176,7 +175,7 @@ fn closure(index: &str, drivers: &[&str]) -> anyhow::Result<BTreeSet<String>> {
         last.split(".ko").next().unwrap_or(last).replace('-', "_")
     };
     let mut wanted = BTreeSet::new();
-    for module in MODULES.into_iter().chain(drivers.iter().copied()).chain([OLDER]) {
+    for module in MODULES.into_iter().chain(drivers).chain([OLDER]) {
         let plain = module.replace('-', "_");
         let found = needs.iter().find(|(file, _)| name(file) == plain);
         let Some((file, needs)) = found else {

@@ -50,7 +50,6 @@ pub(crate) fn is_blocked(reason: &str) -> bool {
         Reason::DrainDeadline,
         Reason::DrainDisabled,
         Reason::FenceMissing,
-        Reason::NoPlaceForOperator,
         Reason::MachineConfigUpdating,
         Reason::MachineConfigUnknown,
     ];
