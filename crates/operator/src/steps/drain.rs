@@ -464,6 +464,7 @@ fn judge(seen: &Observed, plan: &Drain) -> Verdict {
         Reason::DrainDeadline,
         Reason::DrainDisabled,
         Reason::FenceMissing,
+        Reason::NoPlaceForOperator,
         Reason::DisruptionBudget,
     ];
     for reason in loud {

@@ -27,6 +27,7 @@ impl End<'_> {
         if self.is_stranded() {
             return Ok(());
         }
+        let lasts = self.struck.iter().any(|fault| fault.lasts()) || self.keeps_the_operator();
         for (name, slot) in &self.cluster.nodes {
             if self.lost.contains(name) {
                 continue;
@@ -37,13 +38,13 @@ impl End<'_> {
             if let Some(left) = left {
                 // What does not pass may keep a node from its goal, but not from saying so.
                 let reasons = self.reasons(name, state);
-                if reasons.is_empty() || !self.struck.iter().any(|fault| fault.lasts()) {
+                if reasons.is_empty() || !lasts {
                     return Err(format!("{left}; what it says: {reasons:?}"));
                 }
             }
             self.cordon_of_others(name)?;
         }
-        if self.struck.iter().any(|fault| fault.lasts()) {
+        if lasts {
             return Ok(());
         }
         for kind in [names::POOL, names::OPERATOR_CONFIG] {
@@ -59,16 +60,24 @@ impl End<'_> {
     /// True where administrators keep every node and the operator's pod was lost: the pod says why it is Pending, and
     /// no cordon of theirs is ours to undo.
     fn is_stranded(&self) -> bool {
-        let kept = |node: &Arc<Value>| {
-            node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
-                && !texts(node, "/metadata/annotations").contains_key(annotation::CORDONED_BY_US)
-        };
         let waits = |pod: &Arc<Value>| {
             objects::namespace(pod) == names::NAMESPACE
                 && text(pod, "/spec/serviceAccountName") == "sriov-network-operator"
                 && objects::condition(pod, "PodScheduled") == "False"
         };
-        self.store.objects("v1", "Node").all(kept) && self.store.objects("v1", "Pod").any(waits)
+        self.store.objects("v1", "Node").all(is_kept) && self.store.objects("v1", "Pod").any(waits)
+    }
+
+    /// True where a drain waits because the operator runs there and has no other place, says so, and an administrator
+    /// keeps another node: only he can help.
+    fn keeps_the_operator(&self) -> bool {
+        let said = planner::Reason::NoPlaceForOperator.as_str();
+        let says = |state: &Arc<Value>| {
+            let mut conditions = items(state, "/status/conditions").iter();
+            conditions.any(|c| c["type"] == "Drained" && c["reason"] == said)
+        };
+        self.store.objects(names::API_VERSION, names::NODE_STATE).any(says)
+            && self.store.objects("v1", "Node").any(is_kept)
     }
 
     /// What of the goal is missing on a node.
@@ -145,4 +154,10 @@ impl End<'_> {
             _ => Err(format!("node {name} is no longer cordoned, and it was not ours to undo")),
         }
     }
+}
+
+/// True for a node that an administrator has cordoned.
+fn is_kept(node: &Arc<Value>) -> bool {
+    node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
+        && !texts(node, "/metadata/annotations").contains_key(annotation::CORDONED_BY_US)
 }
