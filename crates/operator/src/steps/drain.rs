@@ -50,6 +50,7 @@ pub(crate) fn is_blocked(reason: &str) -> bool {
         Reason::DrainDeadline,
         Reason::DrainDisabled,
         Reason::FenceMissing,
+        Reason::NoPlaceForOperator,
         Reason::MachineConfigUpdating,
         Reason::MachineConfigUnknown,
     ];
