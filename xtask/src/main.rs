@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod codegen;
 mod fuzz;
+mod image;
 mod lab;
 mod simulate;
 mod tools;
@@ -33,6 +34,8 @@ enum Command {
     Lab(lab::Arguments),
     /// Feed what parses bytes from outside with bytes that reach new code, for some seconds each
     Fuzz(fuzz::Arguments),
+    /// Make the two container images as archives, without a container tool
+    Image(image::Arguments),
     /// Run benchmarks of the crates
     Bench(bench::Arguments),
 }
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Command::Codegen(arguments) => codegen::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
 }

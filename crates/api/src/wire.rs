@@ -32,6 +32,19 @@ pub enum PatchType {
     Apply,
 }
 
+impl Method {
+    /// The verb and the content type of the body, as HTTP has them.
+    pub fn http(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Get => ("GET", "application/json"),
+            Self::Post => ("POST", "application/json"),
+            Self::Put => ("PUT", "application/json"),
+            Self::Delete => ("DELETE", "application/json"),
+            Self::Patch(patch) => ("PATCH", patch.content_type()),
+        }
+    }
+}
+
 impl PatchType {
     /// The content type that names this patch in HTTP.
     pub fn content_type(self) -> &'static str {
@@ -80,6 +93,40 @@ impl Request {
         self.body = body;
         self
     }
+
+    /// Path and query as they stand in the first line of HTTP.
+    pub fn uri(&self) -> String {
+        let query: Vec<String> =
+            self.query.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
+        let separator = if query.is_empty() { "" } else { "?" };
+        format!("{}{separator}{}", self.path, query.join("&"))
+    }
+
+    /// The `Accept` header: JSON where nothing else was asked for.
+    pub fn accepts(&self) -> &str {
+        if self.accept.is_empty() { "application/json" } else { &self.accept }
+    }
+
+    /// The body's bytes; none where there is no body.
+    pub fn bytes(&self) -> Vec<u8> {
+        match &self.body {
+            Value::Null => Vec::new(),
+            body => body.to_string().into_bytes(),
+        }
+    }
+}
+
+/// Percent-encodes what may not stand in a query value (RFC 3986: all but the unreserved characters).
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+        encoded
+    })
 }
 
 /// The answer of a Kubernetes API server: an object, a list, a table, or a `Status`.
@@ -87,6 +134,16 @@ impl Request {
 pub struct Response {
     pub status: u16,
     pub body: Value,
+}
+
+impl Response {
+    /// An answer as it came; a proxy in between answers with text, which is the message then.
+    pub fn read(status: u16, bytes: &[u8]) -> Self {
+        let body = serde_json::from_slice(bytes).unwrap_or_else(
+            |_| json!({ "message": String::from_utf8_lossy(bytes).trim_end() }),
+        );
+        Self { status, body }
+    }
 }
 
 /// Which object: kind and name as `kubectl` would type them.
@@ -395,5 +452,20 @@ mod tests {
         expect_test::expect![[r#"
             nodes pods sriovnetworknodepolicies sriovnetworknodestates daemonsets poddisruptionbudgets network-attachment-definitions leases ovsnetworks networkpolicies ingresses"#]]
         .assert_eq(&kinds.map(plural).join(" "));
+    }
+
+    #[test]
+    fn a_query_is_encoded_and_an_absent_one_leaves_no_mark() {
+        let plain = Request::new(Method::Get, "/api/v1/pods");
+        let paged = plain.clone().with_query("continue", "a+b/c=").with_query("limit", "500");
+        expect_test::expect!["/api/v1/pods /api/v1/pods?continue=a%2Bb%2Fc%3D&limit=500"]
+            .assert_eq(&format!("{} {}", plain.uri(), paged.uri()));
+    }
+
+    #[test]
+    fn what_is_no_json_is_the_message_of_the_answer() {
+        let read = Response::read(502, b"bad gateway \xff\n");
+        expect_test::expect![[r#"{"message":"bad gateway \u{fffd}"}"#]]
+            .assert_eq(&read.body.to_string().replace('\u{fffd}', "\\u{fffd}"));
     }
 }

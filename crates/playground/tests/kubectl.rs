@@ -326,7 +326,9 @@ fn a_mistake_is_told_in_the_words_of_the_real_server(cluster: &Cluster) {
     cluster
         .widget("exclusiv.yaml", "exclusiv", |yaml| yaml.replace("mode: shared", "mode: exclusiv"));
     cluster.widget("small.yaml", "small", |yaml| yaml.replace("size: 2", "size: 0"));
-    cluster.widget("nowhere.yaml", "lost\n  namespace: nowhere", |yaml| yaml);
+    cluster.widget("nowhere.yaml", "lost", |yaml| {
+        yaml.replace("  name: lost", "  name: lost\n  namespace: nowhere")
+    });
     cluster.check(
         &[
             "apply -f unknown.yaml",
@@ -352,7 +354,7 @@ fn a_mistake_is_told_in_the_words_of_the_real_server(cluster: &Cluster) {
             The Widget "small" is invalid: spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1
             [1]
             $ kubectl apply -f nowhere.yaml
-            error: error parsing nowhere.yaml: error converting YAML to JSON: yaml: line 5: did not find expected ',' or '}'
+            Error from server (NotFound): error when creating "nowhere.yaml": namespaces "nowhere" not found
             [1]
             $ kubectl get wd nothing
             Error from server (NotFound): widgets.example.com "nothing" not found

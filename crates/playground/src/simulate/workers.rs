@@ -12,18 +12,18 @@ use host::crashing::{self, Crash, Crashing, Death, Side};
 use host::seam::Lock;
 use host::sim::SimHost;
 use node::daemon::Daemon as DaemonStep;
+use node::give;
 use node::plugin::{self, Delivery};
 use node::proto::v1beta1::{
     AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest,
     PreferredAllocationRequest,
 };
 use node::world::{Change, NodeWorld};
-use node::{custody, facilities};
 use operator::controllers::{Operator, Work, goes_on};
 use operator::kinds::KINDS;
 use operator::settings::Settings;
 use operator::world::WatchEvent;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -394,12 +394,9 @@ impl Plugin {
             }
             lock.as_ref()?;
             let boot_id = node::observe::boot_id(host).ok()?;
-            let fresh = custody::read_offer(host, &boot_id).good()?;
-            if offer.as_ref() == Some(&fresh) {
+            let give::Taken::New(fresh) = give::take_offer(host, &boot_id, offer.as_ref()) else {
                 return None;
-            }
-            let claims = custody::read_claims(host, &boot_id).good().unwrap_or_default();
-            custody::write_claims(host, &plugin::acknowledge(&fresh, &claims)).ok()?;
+            };
             let lists = lists(offer.as_ref(), &fresh);
             *offer = Some(fresh);
             Some(lists)
@@ -424,24 +421,11 @@ impl Plugin {
     }
 
     pub fn allocate(&mut self, resource: &str, ids: &[String]) -> Result<Allocation, String> {
-        let boot_id = node::observe::boot_id(&self.host).map_err(|e| e.to_string())?;
-        // Allocate reads the offer again.
-        let offer = custody::read_offer(&self.host, &boot_id).good();
-        let offer = offer.ok_or("there is no good offer on this node")?;
-        let claims = custody::read_claims(&self.host, &boot_id).good().unwrap_or_default();
-        let mut known = BTreeMap::new();
-        if let Some(offered) = offer.resources.get(resource) {
-            for device in offered.devices.iter().filter(|d| ids.contains(&d.pci.to_string())) {
-                known.insert(device.pci, facilities::of(&self.host, offered, device));
-            }
-        }
+        let offer = self.offer.as_ref().ok_or("there is no offer on this node yet")?;
         let request = AllocateRequest {
             container_requests: vec![ContainerAllocateRequest { devices_ids: ids.to_vec() }],
         };
-        let now = self.host.now();
-        let (response, claims) =
-            plugin::allocate(&offer, resource, &request, &claims, &known, Delivery::Cdi, now)?;
-        custody::write_claims(&self.host, &claims).map_err(|refusal| refusal.to_string())?;
+        let response = give::allocate(&self.host, offer, resource, &request, Delivery::Cdi)?;
         Ok(response.container_responses.into_iter().next().map(allocation_of).unwrap_or_default())
     }
 }
