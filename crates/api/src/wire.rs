@@ -139,9 +139,8 @@ pub struct Response {
 impl Response {
     /// An answer as it came; a proxy in between answers with text, which is the message then.
     pub fn read(status: u16, bytes: &[u8]) -> Self {
-        let body = serde_json::from_slice(bytes).unwrap_or_else(
-            |_| json!({ "message": String::from_utf8_lossy(bytes).trim_end() }),
-        );
+        let body = serde_json::from_slice(bytes)
+            .unwrap_or_else(|_| json!({ "message": String::from_utf8_lossy(bytes).trim_end() }));
         Self { status, body }
     }
 }

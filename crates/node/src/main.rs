@@ -9,6 +9,7 @@ use node::process::{self, Arguments, Command, Process};
 use node::programs;
 use node::wake::Pace;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 
 /// Called as `cat` or `rdma`, as our image has it: looks from where it stands, which is the container.
 fn as_a_tool() -> Option<ExitCode> {
-    let words: Vec<String> = std::env::args().collect();
+    let words = words();
     let (program, arguments) = words.split_first()?;
     let name = program.rsplit('/').next().filter(|name| programs::NAMES.contains(name))?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -45,13 +46,21 @@ fn as_a_tool() -> Option<ExitCode> {
         Ok(host) => programs::run(&host, name, &arguments)?,
         Err(error) => programs::Finished::failed(format!("{name}: {error}\n"), 1),
     };
-    print!("{}", finished.stdout);
-    eprint!("{}", finished.stderr);
+    // Whoever reads may have seen enough and be gone.
+    let _ = std::io::stdout().write_all(&finished.stdout);
+    let _ = std::io::stderr().write_all(finished.stderr.as_bytes());
     Some(ExitCode::from(u8::try_from(finished.status).unwrap_or(1)))
 }
 
+/// The command line; what is not text in it is no word of ours.
+fn words() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
+    let environment: BTreeMap<String, String> =
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let or = |name: &str, default: &str| {
         environment.get(name).cloned().unwrap_or_else(|| default.to_owned())
     };
@@ -62,7 +71,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let process = Process {
-            arguments: std::env::args().collect(),
+            arguments: words(),
             cluster: cluster(arguments).await?,
             host: Arc::new(host),
             kubelet: PathBuf::from(or("KUBELET_DIRECTORY", KUBELET)),

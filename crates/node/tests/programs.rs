@@ -20,7 +20,12 @@ fn check(line: &str, expected: Expect) {
     let host = machine();
     let words: Vec<&str> = line.split(' ').collect();
     let finished = programs::run(&host, words[0], &words[1..]).unwrap();
-    expected.assert_eq(&format!("{}{}[{}]", finished.stdout, finished.stderr, finished.status));
+    expected.assert_eq(&format!(
+        "{}{}[{}]",
+        String::from_utf8_lossy(&finished.stdout),
+        finished.stderr,
+        finished.status
+    ));
 }
 
 #[test]
@@ -102,4 +107,12 @@ fn rdma_prints_links_devices_and_the_mode_as_iproute2_does() {
 #[test]
 fn there_is_no_other_program() {
     assert_eq!(programs::run(&machine(), "ls", &["/"]), None);
+}
+
+#[test]
+fn a_file_of_any_bytes_comes_out_as_it_is() {
+    let host = machine();
+    host.replace("/tmp/blob", b"\x7fELF\xff\x00", 0o644).unwrap();
+    let finished = programs::run(&host, "cat", &["/tmp/blob"]).unwrap();
+    assert_eq!(finished.stdout, b"\x7fELF\xff\x00");
 }

@@ -35,9 +35,12 @@ fn start() -> anyhow::Result<()> {
             // The receiver is gone only when the process has ended.
             let _ = stop.send(true);
         });
+        let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
         process::run(Process {
-            arguments: std::env::args().collect(),
-            environment: std::env::vars().collect(),
+            arguments: std::env::args_os().map(text).collect(),
+            environment: std::env::vars_os()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
             cluster,
             listen: None,
             log: Box::new(std::io::stdout()),

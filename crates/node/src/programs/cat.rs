@@ -21,7 +21,7 @@ pub fn run(host: &dyn Host, arguments: &[&str]) -> Finished {
         let paths = if paths.is_empty() { vec![(*argument).to_owned()] } else { paths };
         for path in paths {
             match host.read(&path) {
-                Ok(bytes) => finished.stdout += &String::from_utf8_lossy(&bytes),
+                Ok(bytes) => finished.stdout.extend(bytes),
                 Err(refusal) => {
                     let why = capitalised(&host::seam::words(refusal.errno));
                     finished.stderr += &format!("cat: {path}: {why}\n");

@@ -11,14 +11,15 @@ use host::Host;
 /// What a program leaves behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Finished {
-    pub stdout: String,
+    /// Bytes, since a file may hold any.
+    pub stdout: Vec<u8>,
     pub stderr: String,
     pub status: i32,
 }
 
 impl Finished {
     pub fn said(stdout: String) -> Self {
-        Self { stdout, ..Self::default() }
+        Self { stdout: stdout.into_bytes(), ..Self::default() }
     }
 
     pub fn failed(stderr: String, status: i32) -> Self {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// Puts what comes next behind it; the status is that of the last.
 fn and(mut first: Finished, next: Finished) -> Finished {
-    first.stdout += &next.stdout;
+    first.stdout.extend(next.stdout);
     first.stderr += &next.stderr;
     first.status = next.status;
     first
@@ -109,14 +109,14 @@ fn ls(pod: &Pod, arguments: &[&str]) -> Finished {
         match pod.host.list(path) {
             Ok(names) => {
                 if several {
-                    finished.stdout += &format!("{path}:\n");
+                    finished.stdout.extend(format!("{path}:\n").into_bytes());
                 }
                 for name in names {
-                    finished.stdout += &entry(pod, path, &name, long);
+                    finished.stdout.extend(entry(pod, path, &name, long).into_bytes());
                 }
             }
             Err(_) if pod.host.metadata(path).is_ok() => {
-                finished.stdout += &entry(pod, "", path, long)
+                finished.stdout.extend(entry(pod, "", path, long).into_bytes())
             }
             Err(refusal) => {
                 let why = capitalised(&host::seam::words(refusal.errno));

@@ -61,7 +61,7 @@ impl PodShell for Shell {
         let finished =
             applets::run(&inside, &exec.command).unwrap_or_else(|| missing(&exec.command));
         Ok(Ended {
-            stdout: finished.stdout.into_bytes(),
+            stdout: finished.stdout,
             stderr: finished.stderr.into_bytes(),
             status: finished.status,
         })
