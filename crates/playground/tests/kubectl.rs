@@ -554,6 +554,12 @@ fn the_operator_can_be_followed_and_entered(cluster: &Cluster) {
     let missing =
         cluster.kubectl(&format!("{namespace} exec deployment/sriov-network-operator -- nonsense"));
     assert!(missing.contains("executable file not found"), "{missing}");
+    let mut spdy =
+        cluster.command(&format!("{namespace} exec deployment/sriov-network-operator -- cat"));
+    let refused = spdy.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false").output().unwrap();
+    expect![[r#"
+        error: unable to upgrade connection: exec over SPDY is not served here; use kubectl 1.30 or later, which speaks WebSocket
+    "#]].assert_eq(&String::from_utf8(refused.stderr).unwrap());
 }
 
 fn who_has_no_right_reads_which_one_is_missing(cluster: &Cluster) {
