@@ -23,12 +23,12 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn ten_seeds_pass_and_a_second_process_tells_the_same_story() {
-    let output = simulate(&["--seeds", "10"]);
+fn twenty_seeds_pass_and_a_second_process_tells_the_same_story() {
+    let output = simulate(&["--seeds", "20"]);
     let text = text(&output);
     assert!(output.status.success(), "a seed failed:\n{text}");
-    assert!(text.contains("10 seeds were replayed by a second process, event by event"), "{text}");
-    assert_eq!(text.lines().last(), Some("simulate: 10 passed, 0 failed"));
+    assert!(text.contains("20 seeds were replayed by a second process, event by event"), "{text}");
+    assert_eq!(text.lines().last(), Some("simulate: 20 passed, 0 failed"));
 }
 
 #[test]
