@@ -189,6 +189,7 @@ fn the_real_kubectl_cannot_tell_the_playground_from_a_cluster() {
     the_operator_can_be_followed_and_entered(&cluster);
     who_has_no_right_reads_which_one_is_missing(&cluster);
     the_guide_works_by_hand_and_is_taken_back(&cluster);
+    ironrail_itself_goes_and_leaves_nothing(&cluster);
 }
 
 fn a_custom_resource_from_apply_to_delete(cluster: &Cluster) {
@@ -668,4 +669,21 @@ fn the_guide_works_by_hand_and_is_taken_back(cluster: &Cluster) {
     }
     assert_eq!(vfs, "0\n", "the VFs are gone with the policy");
     says("get networkattachmentdefinition", "No resources found");
+}
+
+/// The tutorial's last command, from the root of the tree.
+fn ironrail_itself_goes_and_leaves_nothing(cluster: &Cluster) {
+    let tutorial = include_str!("../../../docs/tutorial/rdma-configuration.md");
+    let line = tutorial.lines().rfind(|line| line.starts_with("kubectl ")).unwrap();
+    let mut command = cluster.command(line.strip_prefix("kubectl ").unwrap());
+    let output = command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let left = |kinds: &str| {
+        let names = cluster.kubectl(&format!("get {kinds} -A -o name"));
+        let ours = names.lines().filter(|name| name.contains("sriov") || name.contains("k8s.cni"));
+        ours.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let kinds = "namespaces,crds,clusterroles,clusterrolebindings,pods,daemonsets,leases";
+    assert_eq!(left(kinds), Vec::<String>::new());
 }
