@@ -79,9 +79,7 @@ fn watch(name: &str) -> Sender<()> {
     let name = name.to_owned();
     std::thread::spawn(move || {
         if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            println!(
-                "FAILED {name} (not within {PATIENCE:?}); the machine ends, and its tasks were in"
-            );
+            println!("HUNG {name}, which had {PATIENCE:?}: the machine ends; its tasks were in");
             println!("{}", tasks());
             // A task that the kernel holds cannot be killed, and neither can its process end.
             let _ = std::fs::write("/proc/sysrq-trigger", "b");
