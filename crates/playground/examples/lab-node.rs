@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)] // A failed case is a panic, which its line tells.
 
+#[path = "lab/guide.rs"]
+mod guide;
 #[path = "lab/machine.rs"]
 mod machine;
 #[path = "../../host/examples/lab/pod.rs"]
@@ -13,61 +15,18 @@ mod pod;
 mod report;
 
 use api::{PciAddress, names};
-use host::linux::LinuxHost;
+use guide::{Guide, RESOURCE};
 use host::seam::LinkQuery;
 use host::{Host, Namespace, home};
-use machine::{Machine, NODE};
 use playground::cluster::objects::{items, text};
-use playground::demo::Manifests;
 use pod::Pod;
 use report::{Outcome, Report, equal};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-const RESOURCE: &str = "openshift.io/rdma_exclusive_device";
-const VFS: usize = 4;
-
-/// Everything of the guide's way that one case hands to the next.
-struct Guide {
-    machine: Machine,
-    host: LinuxHost,
-    pf: PciAddress,
-    manifests: Manifests,
-    pods: Vec<(Pod, String)>,
-}
-
 impl Guide {
-    fn new() -> Self {
-        let host = LinuxHost::new("/").unwrap();
-        machine::load(&host);
-        let pf = machine::cards(&host)[0];
-        let manifests = Manifests::read(None).unwrap();
-        Self { machine: Machine::start(), host, pf, manifests, pods: Vec::new() }
-    }
-
-    fn state(&self) -> Value {
-        self.machine.get(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, NODE)
-    }
-
-    /// Waits until the node state says that all is as wanted, and returns it.
-    fn settled(&self) -> Result<Value, String> {
-        self.machine.until("the node is at its goal", || {
-            let state = self.state();
-            let generation =
-                state["metadata"]["generation"] == state["status"]["observedGeneration"];
-            match text(&state, "/status/syncStatus") {
-                "Succeeded" if generation => Ok(state),
-                status => Err(format!(
-                    "sync status {status:?}, {}; blockers {}",
-                    text(&state, "/status/lastSyncError"),
-                    state["status"]["blockers"]
-                )),
-            }
-        })
-    }
-
     /// What the daemon says of the cards is what sysfs says.
     fn discovery(&mut self) -> Outcome {
         let state = self.machine.until("the daemon reports the cards", || {
@@ -101,63 +60,6 @@ impl Guide {
         }
         equal("cards", found.len(), expected.len())?;
         Ok(format!("{} cards, each as sysfs has it, and not the disk controller", found.len()))
-    }
-
-    /// Step 1 of the guide: the pool's mode, switched live where no other namespace exists.
-    fn pool(&mut self) -> Outcome {
-        self.machine.apply(&self.manifests.pool)?;
-        self.machine.until("the mode is exclusive", || match self.host.rdma_mode() {
-            Ok(api::RdmaMode::Exclusive) => Ok(()),
-            mode => {
-                Err(format!("the kernel says {mode:?}; {}", self.state()["status"]["blockers"]))
-            }
-        })?;
-        let state = self.settled()?;
-        equal("mode in the status", text(&state, "/status/system/rdmaMode"), "exclusive")?;
-        equal("reboots", items(&state, "/status/reboots").len(), 0)?;
-        Ok("from shared to exclusive by netlink, without a reboot".to_owned())
-    }
-
-    /// Step 2 of the guide, with this card in the place of the ConnectX-5.
-    fn policy(&mut self) -> Outcome {
-        let name = home::interface_at_home(&self.host, &self.pf).unwrap().unwrap().name;
-        let mut policy = self.manifests.policy.clone();
-        policy["spec"]["nicSelector"] =
-            json!({ "vendor": "8086", "deviceID": "10c9", "pfName": [name] });
-        self.machine.apply(&policy)?;
-        self.offered()?;
-        self.settled()?;
-        Ok(format!("{VFS} VFs of {name} are in the kubelet's list, by their PCI addresses"))
-    }
-
-    /// Waits until the kubelet has every VF in its list, healthy.
-    fn offered(&self) -> Result<(), String> {
-        let devices = self.machine.until("the kubelet is offered the VFs", || {
-            self.machine.drivers(&self.host, self.pf);
-            let healthy = self.machine.healthy(RESOURCE);
-            match healthy.len() {
-                VFS => Ok(healthy),
-                other => Err(format!(
-                    "{other} healthy devices of {RESOURCE}; {}",
-                    self.state()["status"]
-                )),
-            }
-        })?;
-        let vfs: BTreeSet<String> = (0..u32::try_from(VFS).unwrap())
-            .map(|index| host::function::vf(&self.host, &self.pf, index).unwrap().to_string())
-            .collect();
-        equal("devices", devices, vfs)
-    }
-
-    /// Step 3 of the guide: the network becomes a chain of plugins.
-    fn network(&mut self) -> Outcome {
-        self.machine.apply(&self.manifests.network)?;
-        let chain = self.machine.until("the network is rendered", || {
-            self.machine.chain("rdma-network", "0000:00:00.0")
-        })?;
-        let kinds: Vec<&str> = chain.iter().map(|plugin| text(plugin, "/type")).collect();
-        equal("plugins", kinds.as_slice(), ["sriov", "rdma"].as_slice())?;
-        Ok(kinds.join(", then "))
     }
 
     /// Step 4 of the guide, twice: Allocate over gRPC, then the chain by the real binaries.
@@ -298,11 +200,6 @@ impl Guide {
         self.machine.start_programs();
         self.offered()?;
         Ok(format!("pre: {}; post: {}", one_line(&done), one_line(&again)))
-    }
-
-    fn count(&self) -> String {
-        let count = self.host.read(&self.pf.file("sriov_numvfs")).unwrap();
-        String::from_utf8_lossy(&count).trim().to_owned()
     }
 
     /// The node state says who has what.

@@ -16,7 +16,7 @@ const SUITE: &str = "trixie";
 /// Newer kernels for it.
 const BACKPORTS: &str = "trixie-backports";
 /// The emulator, and the userland of the machines.
-const WANTED: [&str; 8] = [
+const WANTED: [&str; 10] = [
     "qemu-system-x86",
     "kmod",
     "busybox-static",
@@ -25,6 +25,8 @@ const WANTED: [&str; 8] = [
     "ibverbs-providers",
     "rdmacm-utils",
     "containernetworking-plugins",
+    "containerd",
+    "runc",
 ];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 

@@ -1,12 +1,14 @@
 //! The machine around the node: the playground's API server with its operator, our programs, and a scripted kubelet.
 
+#![allow(dead_code)] // Each program uses its part.
+
 use super::pod::Pod;
 use api::wire::{Method, ObjectKey, PatchType, Request};
 use api::{PciAddress, names};
 use host::linux::LinuxHost;
 use host::seam::{LinkChange, LinkQuery, Program};
 use host::{Host, Namespace, home};
-use playground::cluster::devices::{Given, Plugins};
+use playground::cluster::devices::{Allocation, Given, Plugins};
 use playground::cluster::objects::text;
 use playground::demo::User;
 use playground::live::grpc::Sockets;
@@ -19,7 +21,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 pub const NODE: &str = "lab-0";
 const KUBELET: &str = "/var/lib/kubelet";
@@ -136,7 +138,15 @@ impl Machine {
 
     /// What the DaemonSets start on the node.
     pub fn start_programs(&self) {
-        *self.programs.borrow_mut() = vec![program("daemon"), program("device-plugin")];
+        *self.programs.borrow_mut() = vec![program("daemon", &[]), program("device-plugin", &[])];
+    }
+
+    /// The device plugin again, as its DaemonSet starts it with other arguments.
+    pub fn restart_device_plugin(&self, arguments: &[&str]) {
+        let mut programs = self.programs.borrow_mut();
+        programs.truncate(1);
+        self.devices.borrow_mut().clear();
+        programs.push(program("device-plugin", arguments));
     }
 
     /// kill -9 of both.
@@ -236,6 +246,25 @@ impl Machine {
         Ok(device)
     }
 
+    /// What Allocate answered for a pod.
+    pub fn allocation(&self, pod: &str) -> Allocation {
+        let given = self.given.borrow();
+        given.iter().find(|given| given.pod == pod).unwrap().allocation.clone()
+    }
+
+    /// Wakes the daemon by a change of its node.
+    pub fn wake_daemon(&self, word: &str) -> Result<(), String> {
+        let labels = json!({ "metadata": { "labels": { "lab/wake": word } } });
+        let path = format!("/api/v1/nodes/{NODE}");
+        let request = Request::new(Method::Patch(PatchType::Merge), path).with_body(labels);
+        let answer = self.runtime.block_on(self.user.send(&request));
+        if answer.is_done() { Ok(()) } else { Err(format!("cannot wake the daemon: {answer}")) }
+    }
+
+    pub fn runtime(&self) -> Handle {
+        self.runtime.handle().clone()
+    }
+
     pub fn free(&self, pod: &str) {
         self.given.borrow_mut().retain(|given| given.pod != pod);
         self.publish(&self.kubelet.borrow());
@@ -279,10 +308,10 @@ impl Machine {
 }
 
 /// Starts one of our programs as its pod would, with its log in a file.
-fn program(part: &str) -> Running {
+fn program(part: &str, arguments: &[&str]) -> Running {
     let log = std::fs::File::create(format!("/tmp/{part}.log")).unwrap();
     let mut command = Command::new(NODE_PROGRAM);
-    command.arg(part).env_clear().envs([
+    command.arg(part).args(arguments).env_clear().envs([
         ("NODE_NAME", NODE),
         ("NAMESPACE", names::NAMESPACE),
         ("KUBECONFIG", KUBECONFIG),
