@@ -71,6 +71,7 @@ const PLANS: [Plan; 2] = [
         programs: &[
             ("example", "lab-rdma", "usr/bin/lab-1-rdma"),
             ("example", "lab-custody", "usr/bin/lab-2-custody-rdma"),
+            ("example", "lab-speed", "usr/bin/lab-2-speed"),
             ("example", "lab-node", "usr/bin/lab-3-node"),
             ("example", "lab-switch", "usr/bin/lab-4-switch"),
             ("example", "lab-containers", "usr/bin/lab-5-containers"),

@@ -291,18 +291,18 @@ impl Machine {
         }
         Ok(chain)
     }
+}
 
-    /// What a card's own driver would do: an RDMA device on each VF that has none.
-    pub fn drivers(&self, host: &LinuxHost, pf: PciAddress) {
-        for index in 0..7 {
-            let Ok(vf) = host::function::vf(host, &pf, index) else { return };
-            let Ok(Some(link)) = home::interface_at_home(host, &vf) else { continue };
-            let devices = home::rdma_devices_at_home(host, &vf.to_string());
-            if devices.is_ok_and(|found| found.is_empty()) {
-                let name = format!("mlx5_{index}");
-                let words = ["link", "add", &name, "type", "rxe", "netdev", &link.name];
-                let _ = Command::new("/usr/bin/rdma").args(words).status();
-            }
+/// What a card's own driver would do: an RDMA device on each VF that has none.
+pub fn drivers(host: &LinuxHost, pf: &PciAddress) {
+    for index in 0..7 {
+        let Ok(vf) = host::function::vf(host, pf, index) else { return };
+        let Ok(Some(link)) = home::interface_at_home(host, &vf) else { continue };
+        let devices = home::rdma_devices_at_home(host, &vf.to_string());
+        if devices.is_ok_and(|found| found.is_empty()) {
+            let name = format!("mlx5_{index}");
+            let words = ["link", "add", &name, "type", "rxe", "netdev", &link.name];
+            let _ = Command::new("/usr/bin/rdma").args(words).status();
         }
     }
 }
