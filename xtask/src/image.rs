@@ -75,10 +75,11 @@ fn build(profile: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// The CNI plugin, without libraries. A target is named so that the flags are not those of build scripts too.
-fn build_cni() -> anyhow::Result<PathBuf> {
+pub fn build_cni() -> anyhow::Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut cargo = tools::cargo();
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // A static program relocates itself; packed, what it needs for that is 55 KiB less of it.
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs");
     cargo.args(["build", "--profile", "release-small", "--package", "cni", "--target", &target]);
     tools::run(&mut cargo)?;
     Ok(tools::target().join(target).join("release-small/ironrail-cni"))

@@ -67,8 +67,10 @@ pub struct RdmaSubsystem {
     pub other_namespaces: u32,
     /// Levers for the kernel command line that this operating system has, by the tool's name: `grubby`.
     pub kernel_argument_tool: Option<String>,
-    /// True when the root file system lets us write the file that counts.
+    /// True when the root file system lets us write the file that counts, and keeps it over a reboot.
     pub modprobe_writable: bool,
+    /// `ID` of the host's os-release, by which the system's own configuration is known; empty where it says none.
+    pub operating_system: String,
     /// `ib_core` comes from a driver container, which reads one file of the host's `modprobe.d`.
     pub driver_container: bool,
     /// The boot phase that sets the mode before any other network namespace exists is installed on the host.

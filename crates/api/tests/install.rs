@@ -149,6 +149,7 @@ fn the_operator_is_started_by_name_without_root_and_with_the_environment_it_read
         SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=ironrail/node:0.1.0
         SRIOV_DEVICE_PLUGIN_IMAGE=ironrail/node:0.1.0
         SRIOV_CNI_BIN_PATH=/opt/cni/bin
+        KUBELET_ROOT_DIR=/var/lib/kubelet
         STALE_NODE_STATE_CLEANUP_DELAY_MINUTES=30"#]]
     .assert_eq(&environment.join("\n"));
 }

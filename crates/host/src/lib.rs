@@ -16,6 +16,7 @@ pub mod kernel_argument;
 pub mod lifeline;
 pub mod link;
 pub mod linux;
+pub mod mounts;
 pub mod netlink;
 #[cfg(test)]
 mod properties;

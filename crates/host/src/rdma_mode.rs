@@ -3,6 +3,7 @@
 //! The kernel argument is `kernel_argument`'s. Which of them to use is the planner's.
 
 use crate::function::optional;
+use crate::mounts::{self, Keeps};
 use crate::seam::{Changed, Host, Namespace, RdmaChange, Refusal};
 use api::{RdmaMode, files};
 use rustix::io::Errno;
@@ -154,20 +155,9 @@ pub fn remove_option(host: &dyn Host) -> Result<Changed, RdmaModeError> {
     Ok(changed)
 }
 
-/// True when the file system of `modprobe.d` is mounted for writing.
+/// True when `modprobe.d` can be written, and what is written there is read at the next boot.
 pub fn option_writable(host: &dyn Host) -> bool {
-    let mounts = host.read("/proc/1/mounts").unwrap_or_default();
-    let mounts = String::from_utf8_lossy(&mounts).into_owned();
-    // Device, directory, type, options: the mount that covers the directory is the longest, the latest of equals.
-    let covering = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (directory, options) = (words.next()?, words.nth(1)?);
-        let inside = directory == "/"
-            || format!("{MODPROBE_DIRECTORY}/").starts_with(&format!("{directory}/"));
-        inside.then_some((directory.len(), options))
-    });
-    let options = covering.max_by_key(|(length, _)| *length).map_or("", |(_, options)| options);
-    options.split(',').any(|option| option == "rw")
+    mounts::keeps(host, MODPROBE_DIRECTORY) == Keeps::Yes
 }
 
 const MODPROBE_DIRECTORY: &str = "/etc/modprobe.d";

@@ -4,7 +4,7 @@
 
 use expect_test::expect;
 use host::linux::LinuxHost;
-use host::seam::{Host, Refusal};
+use host::seam::{Host, LinkQuery, Namespace, Refusal};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
 use std::io::Read;
@@ -99,4 +99,43 @@ fn a_write_that_is_answered_in_time_is_not_held_against_the_card() {
         assert_eq!(reader.join().unwrap(), "4");
     });
     assert!(host.unfinished().is_empty());
+}
+
+/// A pipe in the place of a pod's namespace: opening it waits for somebody who never comes, as a question does behind a
+/// lock that is never given back.
+#[test]
+fn a_question_that_is_not_answered_is_given_up_and_what_would_wait_behind_it_is_refused_at_once() {
+    let (directory, host, _) = tree();
+    let spaces = directory.path().join("run/netns");
+    fs::create_dir_all(&spaces).unwrap();
+    mknodat(CWD, spaces.join("pod"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    fs::create_dir_all(directory.path().join("sys/module/ib_core")).unwrap();
+    let pod = Namespace::At("/run/netns/pod".to_owned());
+    expect!["list the rdma devices of namespace /run/netns/pod: timed out (after 1 s the kernel is still at it and cannot be stopped; a process or a connection uses a device of the card: end it (see /dev/infiniband, rdma resource show), or reboot the node)"]
+        .assert_eq(&said(host.rdma_devices(&pod)));
+    let asked = Instant::now();
+    for refused in [
+        said(host.links(&pod, &LinkQuery::default())),
+        said(host.rdma_users(&pod)),
+        said(host.addresses(&pod, None)),
+        said(host.routes(&pod)),
+        said(host.set_sysctl(&pod, "net/ipv4/conf/net1/arp_notify", "1")),
+        said(host.rdma_mode()),
+    ] {
+        assert!(
+            refused.ends_with(
+                ": operation already in progress (the kernel has been at \"list the rdma devices of namespace /run/netns/pod\" since T)"
+            ),
+            "{refused}"
+        );
+    }
+    assert!(asked.elapsed() < PATIENCE);
+    // The card has nothing to do with it.
+    host.write("/sys/bus/pci/devices/0000:5e:00.0/sriov_numvfs", "4").unwrap();
+    // The kernel answers after all: the pipe is no namespace, and the way is free again.
+    fs::OpenOptions::new().write(true).open(spaces.join("pod")).unwrap();
+    while !host.unfinished().is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(said(host.routes(&Namespace::Host)).contains("no such file or directory"));
 }

@@ -8,6 +8,7 @@ use api::files::{OFFER, ORDER, RUN_SYSTEMD};
 use api::lifeline::Lifeline;
 use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
 use api::{PciAddress, RdmaMode, Timestamp, names};
+use host::mounts::{self, Keeps};
 use host::seam::{Errno, Program};
 use host::{Host, Refusal, autoprobe};
 use planner::{Action, Desired, Lane, Permission, Step, Turn};
@@ -97,6 +98,7 @@ pub fn is_installed(host: &dyn Host) -> Result<bool, Refusal> {
     }
 }
 
+const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 
 fn read(host: &dyn Host) -> Result<Option<Saved>, String> {
@@ -238,6 +240,11 @@ pub fn install(host: &dyn Host, directory: &str, binary: &[u8]) -> Result<(), St
             "cannot install the boot phases: this host has no systemd ({RUN_SYSTEMD} is not there); without them the daemon sets mode and VFs after the container runtime has started"
         ));
     }
+    if mounts::keeps(host, UNIT_DIRECTORY) == Keeps::UntilReboot {
+        return Err(format!(
+            "cannot install the boot phases: {UNIT_DIRECTORY} of this host is in memory and gone at its next boot; without them the daemon sets mode and VFs after the container runtime has started"
+        ));
+    }
     let program = format!("{}/ironrail-node", directory.trim_end_matches('/'));
     let failed = |what: &str, why: String| format!("cannot install the boot phases: {what}: {why}");
     host.replace(&program, binary, 0o755).map_err(|refusal| {
@@ -250,7 +257,7 @@ pub fn install(host: &dyn Host, directory: &str, binary: &[u8]) -> Result<(), St
         )
     })?;
     for (name, phase, order) in UNITS {
-        let path = format!("/etc/systemd/system/{name}");
+        let path = format!("{UNIT_DIRECTORY}/{name}");
         host.replace(&path, unit(phase, order, &program).as_bytes(), 0o644)
             .map_err(|refusal| failed(&path, refusal.reason()))?;
     }

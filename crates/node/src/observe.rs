@@ -364,11 +364,20 @@ fn rdma_subsystem(host: &dyn Host) -> Result<RdmaSubsystem, ObserveError> {
         other_namespaces: others,
         kernel_argument_tool: kernel_argument::tool(host).map(|tool| tool.name().to_owned()),
         modprobe_writable: rdma_mode::option_writable(host) && (ours || !in_container),
+        operating_system: operating_system(host),
         driver_container: in_container,
         boot_unit: boot::is_installed(host).map_err(failed("the boot units"))?,
         reload: None,
         managed_before: ledger::managed_before(host).map_err(failed("the initial state"))?,
     })
+}
+
+/// A system that says no name has no configuration that we know.
+pub fn operating_system(host: &dyn Host) -> String {
+    let release = host.read("/etc/os-release").unwrap_or_default();
+    let release = String::from_utf8_lossy(&release);
+    let id = release.lines().find_map(|line| line.strip_prefix("ID="));
+    id.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
 }
 
 /// The last one wins, as in the kernel; its bool parameters take more spellings than ours.

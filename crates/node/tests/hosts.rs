@@ -12,8 +12,9 @@ use api::nodestate::{NodeStateSpec, System};
 use api::{RdmaMode, Timestamp};
 use expect_test::{Expect, expect};
 use host::linux::LinuxHost;
+use host::mounts::{self, Keeps};
 use host::{Host, kernel_argument, rdma_mode};
-use node::{boot, install, sandboxes};
+use node::{boot, install, observe, sandboxes};
 use planner::action::Action;
 use planner::{Blocker, Desired, DrainRequest, Permission, Turn};
 use std::fs;
@@ -42,6 +43,8 @@ fn tree(name: &str) -> Tree {
     for line in text.lines() {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("cni", path) => cni = path.to_owned(),
+            // Where the layout is published; for whoever doubts it.
+            ("source", _) => {}
             ("file", path) => {
                 write(path, "");
                 open = Some(path);
@@ -76,6 +79,7 @@ fn levers(host: &dyn Host) -> String {
             other_namespaces: 3,
             kernel_argument_tool: kernel_argument::tool(host).map(|tool| tool.name().to_owned()),
             modprobe_writable: rdma_mode::option_writable(host),
+            operating_system: observe::operating_system(host),
             ..RdmaSubsystem::default()
         },
         ..Inventory::default()
@@ -103,17 +107,15 @@ fn plugins(tree: &Tree) -> String {
     format!("plugins in {}: {}\n", tree.cni, found.join(", "))
 }
 
+/// Tried where it is refused before anything is written; where it is not, systemctl would be run.
 fn boot_phases(tree: &Tree) -> String {
-    let systemd = tree.host.metadata(api::files::RUN_SYSTEMD).is_ok();
-    match systemd {
-        true => "boot phases: by systemd\n".to_owned(),
-        false => {
-            let refused = boot::install(&tree.host, "/usr/local/bin", b"program").unwrap_err();
-            // Refused before anything is written.
-            assert!(!Path::new(&tree.directory.path().join("usr/local/bin")).exists());
-            format!("boot phases: {refused}\n")
-        }
+    let lasting = mounts::keeps(&tree.host, "/etc/systemd/system") != Keeps::UntilReboot;
+    if tree.host.metadata(api::files::RUN_SYSTEMD).is_ok() && lasting {
+        return "boot phases: by systemd\n".to_owned();
     }
+    let refused = boot::install(&tree.host, "/usr/local/bin", b"program").unwrap_err();
+    assert!(!Path::new(&tree.directory.path().join("usr/local/bin")).exists());
+    format!("boot phases: {refused}\n")
 }
 
 fn check(name: &str, expected: Expect) {
@@ -198,10 +200,24 @@ fn talos_has_no_lever_and_says_what_to_put_into_its_own_configuration() {
     check(
         "talos-1.8",
         expect![[r#"
+            levers: 
+            waits: cannot set RDMA mode exclusive: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put `machine: {install: {extraKernelArgs: [ib_core.netns_mode=0]}}` into its machine configuration (where it boots by systemd-boot: `customization: {extraKernelArgs: [ib_core.netns_mode=0]}` into the schematic of its image) and upgrade the node with it
+            container runtime: /run/containerd/containerd.sock
+            boot phases: cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started
+            plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+        "#]],
+    );
+}
+
+#[test]
+fn bottlerocket_has_an_etc_in_memory_and_says_what_to_put_into_its_settings() {
+    check(
+        "bottlerocket-1.20",
+        expect![[r#"
         levers: 
-        waits: cannot set RDMA mode exclusive: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put ib_core.netns_mode=0 into its own configuration
-        container runtime: /run/containerd/containerd.sock
-        boot phases: cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started
+        waits: cannot set RDMA mode exclusive: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put `settings.boot.kernel-parameters."ib_core.netns_mode" = ["0"]` and `settings.boot.reboot-to-reconcile = true` into its user data, or give it the first with apiclient set and reboot the node
+        container runtime: unix:///run/containerd/containerd.sock
+        boot phases: cannot install the boot phases: /etc/systemd/system of this host is in memory and gone at its next boot; without them the daemon sets mode and VFs after the container runtime has started
         plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
     "#]],
     );

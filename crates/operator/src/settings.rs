@@ -21,6 +21,8 @@ pub struct Settings {
     pub device_plugin_image: String,
     /// `SRIOV_CNI_BIN_PATH`: directory on the host.
     pub cni_bin_path: String,
+    /// `KUBELET_ROOT_DIR`: the kubelet's `--root-dir` on the nodes.
+    pub kubelet_root: String,
     /// `IMAGE_PULL_SECRETS`, separated by commas.
     pub image_pull_secrets: Vec<String>,
     /// `USE_EXTERNAL_DRAINER`, exactly `true`.
@@ -39,6 +41,7 @@ impl Default for Settings {
             daemon_image: String::new(),
             device_plugin_image: String::new(),
             cni_bin_path: "/opt/cni/bin".to_owned(),
+            kubelet_root: "/var/lib/kubelet".to_owned(),
             image_pull_secrets: Vec::new(),
             external_drainer: false,
             stale_node_state_delay: STALE_DELAY,
@@ -81,6 +84,7 @@ impl Settings {
             device_plugin_image: or("SRIOV_DEVICE_PLUGIN_IMAGE", daemon_image.clone()),
             daemon_image,
             cni_bin_path: or("SRIOV_CNI_BIN_PATH", defaults.cni_bin_path),
+            kubelet_root: or("KUBELET_ROOT_DIR", defaults.kubelet_root),
             image_pull_secrets: text("IMAGE_PULL_SECRETS")
                 .split(',')
                 .map(|name| name.trim().to_owned())

@@ -103,6 +103,23 @@ fn the_two_daemon_sets_are_deployed_as_the_config_says() {
 }
 
 #[test]
+fn a_kubelet_elsewhere_than_by_default_is_found_where_the_operator_is_told() {
+    let elsewhere = Settings { kubelet_root: "/data/kubelet".to_owned(), ..settings() };
+    let (api, _) = deployed(json!({}), elsewhere);
+    for name in [DAEMON, PLUGIN] {
+        let set = api.get("DaemonSet", name).unwrap();
+        let pod = &set["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().unwrap();
+        let kubelet = volumes.iter().find(|volume| volume["name"] == "kubelet").unwrap();
+        assert_eq!(kubelet["hostPath"]["path"], "/data/kubelet", "{name}");
+        // Inside it is always in one place, which is where the programs look.
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        let kubelet = mounts.iter().find(|mount| mount["name"] == "kubelet").unwrap();
+        assert_eq!(kubelet["mountPath"], "/var/lib/kubelet", "{name}");
+    }
+}
+
+#[test]
 fn what_is_changed_by_hand_is_put_right_and_what_the_api_fills_in_is_not_fought() {
     let (mut api, mut driver) = deployed(json!({}), settings());
     api.edit("DaemonSet", PLUGIN, |set| {

@@ -6,6 +6,7 @@
 
 use crate::action::RebootReason;
 use crate::lifeline::Refused;
+use crate::own_configuration;
 use crate::reason::Reason;
 use api::nodestate::BlockerStatus;
 use api::{PciAddress, RdmaMode, Timestamp};
@@ -197,6 +198,7 @@ pub enum Blocker {
     /// Nothing on this operating system sets the mode for the next boot.
     NoLever {
         mode: RdmaMode,
+        operating_system: String,
     },
     /// An administrator's own argument on the kernel command line wins over everything that we could set.
     KernelArgumentContradicts {
@@ -552,10 +554,10 @@ impl fmt::Display for Blocker {
             Self::ExternallyManaged { pf, message } => {
                 write!(f, "{pf} is externally managed and not ready: {message}")
             }
-            Self::NoLever { mode } => write!(
+            Self::NoLever { mode, operating_system } => write!(
                 f,
-                "cannot set RDMA mode {mode}: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put ib_core.netns_mode={} into its own configuration",
-                netns_mode(*mode)
+                "cannot set RDMA mode {mode}: this operating system has no modprobe.d that we may write and no tool for the kernel command line; {}",
+                own_configuration::for_netns_mode(operating_system, netns_mode(*mode))
             ),
             Self::KernelArgumentContradicts { wanted, found } => write!(
                 f,

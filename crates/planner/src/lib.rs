@@ -22,6 +22,7 @@ pub mod lifeline;
 pub mod machine_config;
 pub mod merge;
 pub mod order;
+mod own_configuration;
 pub mod policy;
 pub mod pools;
 mod rdma;

@@ -186,7 +186,7 @@ fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
 fn reload(goal: Goal, found: RdmaMode, inventory: &Inventory, modules: Vec<String>) -> ModePlan {
     let (mut actions, levers) = levers(goal, inventory);
     if let (Goal::Asked(mode), true) = (goal, levers.is_empty()) {
-        return ModePlan { blockers: vec![Blocker::NoLever { mode }], ..ModePlan::default() };
+        return ModePlan { blockers: vec![no_lever(mode, inventory)], ..ModePlan::default() };
     }
     actions.push(Action::ReloadRdma { mode: goal.mode(), modules });
     let devices = every_device(inventory);
@@ -194,6 +194,10 @@ fn reload(goal: Goal, found: RdmaMode, inventory: &Inventory, modules: Vec<Strin
     let step = |action| node_step(action, Disturbance::PfHolders, devices.clone(), because.clone());
     let steps = actions.into_iter().map(step).collect();
     ModePlan { steps, after_drain: true, coming: Some(goal.mode()), ..ModePlan::default() }
+}
+
+fn no_lever(mode: RdmaMode, inventory: &Inventory) -> Blocker {
+    Blocker::NoLever { mode, operating_system: inventory.rdma.operating_system.clone() }
 }
 
 fn reboot(
@@ -207,7 +211,7 @@ fn reboot(
     let mode = goal.mode();
     let (actions, levers) = levers(goal, inventory);
     if let (Goal::Asked(mode), true) = (goal, levers.is_empty()) {
-        return refuse(Blocker::NoLever { mode });
+        return refuse(no_lever(mode, inventory));
     }
     let text = mode.to_string();
     let verdict = ledger::verdict(

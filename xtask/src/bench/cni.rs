@@ -8,7 +8,7 @@
 //! needs more than that stands in the column `ours`; the kernel's own split into user and system time is made by ticks
 //! of its clock, and says nothing of processes as short as these.
 
-use crate::tools;
+use crate::{image, tools};
 use anyhow::Context;
 use std::fs;
 use std::io::Write as _;
@@ -23,7 +23,7 @@ const RUNS: u32 = 400;
 const HELD: Duration = Duration::from_millis(300);
 
 pub fn run() -> anyhow::Result<()> {
-    let binary = tools::static_cni()?;
+    let binary = image::build_cni()?;
     let size = fs::metadata(&binary).context("no CNI binary was built")?.len();
     println!("binary: {size} bytes, static");
     let has_strace = Command::new("strace").arg("-V").output().is_ok();
@@ -32,10 +32,7 @@ pub fn run() -> anyhow::Result<()> {
     }
     let directory = tools::target().join("bench/cni");
     fs::create_dir_all(&directory).context("cannot make a directory for the benchmark")?;
-    println!(
-        "{:<18} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "", "wall", "CPU", "ours", "syscalls", "peak"
-    );
+    println!("{:<18} {:>9} {:>9} {:>9} {:>9} {:>9}", "", "wall", "CPU", "ours", "syscalls", "peak");
     let mut start = None;
     for plugin in ["sriov", "ib-sriov", "rdma"] {
         let program = directory.join(plugin);

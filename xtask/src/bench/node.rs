@@ -1,41 +1,107 @@
-//! The device plugin at rest: memory, CPU and wake-ups with 0, 64 and 512 VFs on offer.
+//! Daemon and device plugin at rest: memory, CPU and wake-ups with 0, 64 and 512 VFs.
 //!
-//! It runs over a directory in the place of the host's root, with an offer in it and no kubelet to register with. The
-//! daemon needs an API server and cards, so it is measured in the lab only; said aloud, not left out in silence.
+//! Each runs over a directory in the place of the host's root, with cards as sysfs has them. The device plugin has an
+//! offer and no kubelet to register with; the daemon talks to the playground's API server and is asked for nothing. Of
+//! the network interfaces it is told those of this computer: the cards have none, which the lab alone can give them.
 
 use crate::tools;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(10);
 const WATCHED: Duration = Duration::from_secs(60);
+/// How long the API server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// As images are built.
+const PROFILE: &str = "release-image";
+/// VFs of one card.
+const OF_A_CARD: u32 = 64;
 
 pub fn run() -> anyhow::Result<()> {
-    let mut build = tools::cargo();
-    tools::run(build.args(["build", "--quiet", "--release", "--package", "node"]))?;
-    let program = tools::target().join("release/ironrail-node");
-    println!("device plugin, at rest for {} s:", WATCHED.as_secs());
-    println!("{:>5} {:>10} {:>9} {:>14}", "VFs", "memory", "CPU", "wake-ups/min");
+    // The whole workspace, so that features are those of every other build; the API server need not be fast.
+    let built = |profile: &str, bin: &str| {
+        let mut build = tools::cargo();
+        build.args(["build", "--quiet", "--workspace", "--profile", profile, "--bin", bin]);
+        tools::run(&mut build)
+    };
+    built(PROFILE, "ironrail-node")?;
+    built("dev", "ironrail")?;
+    let program = tools::target().join(PROFILE).join("ironrail-node");
+    let directory = tools::target().join("bench/node");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).context("cannot make a directory for the benchmark")?;
+    let (kubeconfig, _server) = api_server(&directory)?;
+    println!("at rest for {} s:", WATCHED.as_secs());
+    println!("{:<14} {:>5} {:>10} {:>9} {:>14}", "", "VFs", "memory", "CPU", "wake-ups/min");
     for vfs in [0, 64, 512] {
-        let root = tools::target().join(format!("bench/node-{vfs}"));
+        let root = directory.join(format!("{vfs}"));
         lay_out(&root, vfs)?;
-        println!("{vfs:>5} {}", at_rest(&program, &root)?);
+        let mut plugin = Command::new(&program);
+        plugin.arg("device-plugin").stdout(Stdio::null());
+        let plugin = at_rest(plugin, &root, "device plugin")?;
+        println!("{:<14} {vfs:>5} {}", "device plugin", plugin.told());
+        let daemon = at_rest(daemon(&program, &kubeconfig), &root, "daemon")?;
+        println!("{:<14} {vfs:>5} {}", "daemon", daemon.told());
+        println!("{:<14} {vfs:>5} {:>6} KiB", "together", plugin.resident + daemon.resident);
     }
-    println!("NOT MEASURED: the daemon, which needs an API server and cards; see cargo xtask lab");
     Ok(())
 }
 
-/// A root with a boot and an offer of so many VFs.
+/// A program that ends with us.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The playground's, and how to reach it.
+fn api_server(directory: &Path) -> anyhow::Result<(PathBuf, Running)> {
+    let kubeconfig = directory.join("kubeconfig");
+    let mut command = Command::new(tools::target().join("debug/ironrail"));
+    command.args(["playground", "--nodes", "1", "--kubeconfig"]).arg(&kubeconfig);
+    let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut server = Running(server.context("cannot start the playground")?);
+    let begun = Instant::now();
+    while !kubeconfig.exists() {
+        if let Some(status) = server.0.try_wait().context("cannot look at the playground")? {
+            bail!("the playground ended by itself: {status}");
+        }
+        if begun.elapsed() > PATIENCE {
+            bail!("the playground does not serve within {} s", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok((kubeconfig, server))
+}
+
+/// In mounts of its own: the namespace of the host, which is ours, has to lie below the root.
+fn daemon(program: &Path, kubeconfig: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = r#"mount --bind /proc/self/ns/net "$HOST_ROOT/proc/1/ns/net" && exec "$0" daemon"#;
+    command.args(["--mount", "sh", "-c", script]).arg(program);
+    command.env("NODE_NAME", "bench").env("KUBECONFIG", kubeconfig).stdout(Stdio::null());
+    command
+}
+
+/// Where the n-th VF is, counted over all cards.
+fn address(vf: u32) -> String {
+    let (card, function) = (vf / OF_A_CARD, vf % OF_A_CARD);
+    format!("0000:{:02x}:{:02x}.{}", 0x10 + card, 1 + function / 8, function % 8)
+}
+
+/// A root with a boot, cards with so many VFs, and an offer of all of them.
 fn lay_out(root: &Path, vfs: u32) -> anyhow::Result<()> {
     let device = |vf: u32| {
-        let (bus, function) = (0x10 + vf / 256, vf % 256);
         format!(
-            r#"{{"pci":"0000:{bus:02x}:{:02x}.{}","numa":0,"driver":"mlx5_core","rdmaDevice":"mlx5_{vf}","state":{{"ready":null}}}}"#,
-            function / 8,
-            function % 8
+            r#"{{"pci":"{}","numa":0,"driver":"mlx5_core","rdmaDevice":"mlx5_{vf}","state":{{"ready":null}}}}"#,
+            address(vf)
         )
     };
     let devices: Vec<String> = (0..vfs).map(device).collect();
@@ -43,44 +109,84 @@ fn lay_out(root: &Path, vfs: u32) -> anyhow::Result<()> {
         r#"{{"version":1,"bootId":"bench","sequence":1,"resources":{{"openshift.io/rdma_vf":{{"rdma":true,"vhostNet":false,"devices":[{}]}}}}}}"#,
         devices.join(",")
     );
-    for (path, content) in
-        [("proc/sys/kernel/random/boot_id", "bench\n"), ("run/ironrail/offer.json", offer.as_str())]
-    {
-        let path = root.join(path);
-        let directory = path.parent().context("a file without a directory")?;
-        fs::create_dir_all(directory).context("cannot make a root for the benchmark")?;
-        fs::write(path, content).context("cannot write a root for the benchmark")?;
+    file(root, "proc/sys/kernel/random/boot_id", "bench\n")?;
+    file(root, "proc/1/ns/net", "")?;
+    file(root, "run/ironrail/offer.json", &offer)?;
+    for directory in ["kubelet/device-plugins", "sys/bus/pci/devices"] {
+        fs::create_dir_all(root.join(directory)).context("cannot make a directory of the root")?;
     }
-    fs::create_dir_all(root.join("kubelet/device-plugins"))
-        .context("cannot make the kubelet's directory")
+    for card in 0..vfs.div_ceil(OF_A_CARD) {
+        let pf = format!("0000:{:02x}:00.0", 0x10 + card);
+        let count = OF_A_CARD.to_string();
+        let own =
+            [("sriov_totalvfs", count.as_str()), ("sriov_numvfs", &count), ("device", "0x1019")];
+        function(root, &pf, &own)?;
+        for vf in 0..OF_A_CARD {
+            let address = address(card * OF_A_CARD + vf);
+            function(root, &address, &[("device", "0x101a")])?;
+            let devices = root.join("sys/bus/pci/devices");
+            link(&devices.join(&pf).join(format!("virtfn{vf}")), &format!("../{address}"))?;
+            link(&devices.join(&address).join("physfn"), &format!("../{pf}"))?;
+        }
+    }
+    Ok(())
 }
 
-fn at_rest(program: &Path, root: &Path) -> anyhow::Result<String> {
-    let mut child = Command::new(program)
-        .arg("device-plugin")
-        .env("HOST_ROOT", root)
-        .env("KUBELET_DIRECTORY", root.join("kubelet"))
-        .stdout(Stdio::null())
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
+/// What sysfs has of one PCI function.
+fn function(root: &Path, pci: &str, files: &[(&str, &str)]) -> anyhow::Result<()> {
+    let place = format!("sys/devices/pci0000:00/{pci}");
+    let common = [("class", "0x020000"), ("vendor", "0x15b3"), ("numa_node", "0")];
+    for (name, content) in common.iter().chain(files) {
+        file(root, &format!("{place}/{name}"), &format!("{content}\n"))?;
+    }
+    link(&root.join(&place).join("driver"), "../../../bus/pci/drivers/mlx5_core")?;
+    link(&root.join("sys/bus/pci/devices").join(pci), &format!("../../../devices/pci0000:00/{pci}"))
+}
+
+fn file(root: &Path, path: &str, content: &str) -> anyhow::Result<()> {
+    let path = root.join(path);
+    let directory = path.parent().context("a file without a directory")?;
+    fs::create_dir_all(directory).context("cannot make a directory of the root")?;
+    fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn link(path: &Path, target: &str) -> anyhow::Result<()> {
+    symlink(target, path).with_context(|| format!("cannot make the link {}", path.display()))
+}
+
+/// A program at rest over a root.
+fn at_rest(mut command: Command, root: &Path, what: &str) -> anyhow::Result<AtRest> {
+    let child = command.env("HOST_ROOT", root).env("KUBELET_DIRECTORY", root.join("kubelet"));
+    let mut child = Running(child.spawn().with_context(|| format!("cannot start the {what}"))?);
     std::thread::sleep(SETTLE);
-    let before = Rest::of(child.id());
+    let before = Rest::of(child.0.id());
     std::thread::sleep(WATCHED);
-    let after = Rest::of(child.id());
-    let ended = child.try_wait().context("cannot look at the device plugin")?;
-    let _ = child.kill();
-    let _ = child.wait();
-    if let Some(status) = ended {
-        anyhow::bail!("the device plugin ended by itself: {status}");
+    let after = Rest::of(child.0.id());
+    if let Some(status) =
+        child.0.try_wait().with_context(|| format!("cannot look at the {what}"))?
+    {
+        bail!("the {what} ended by itself: {status}");
     }
     let (before, after) = (before?, after?);
     let minutes = WATCHED.as_secs() / 60;
-    Ok(format!(
-        "{:>6} KiB {:>6} ms {:>14}",
-        after.resident,
-        (after.ticks - before.ticks) * 10,
-        (after.switches - before.switches) / minutes.max(1)
-    ))
+    Ok(AtRest {
+        resident: after.resident,
+        milliseconds: (after.ticks - before.ticks) * 10,
+        // A thread that ended took its count along.
+        wakes: after.switches.saturating_sub(before.switches) / minutes.max(1),
+    })
+}
+
+struct AtRest {
+    resident: u64,
+    milliseconds: u64,
+    wakes: u64,
+}
+
+impl AtRest {
+    fn told(&self) -> String {
+        format!("{:>6} KiB {:>6} ms {:>14}", self.resident, self.milliseconds, self.wakes)
+    }
 }
 
 /// What the kernel counts of a process.
@@ -97,7 +203,7 @@ impl Rest {
     fn of(process: u32) -> anyhow::Result<Self> {
         let read = |name: &str| {
             fs::read_to_string(format!("/proc/{process}/{name}"))
-                .with_context(|| format!("cannot read {name} of the device plugin"))
+                .with_context(|| format!("cannot read {name} of the program"))
         };
         let stat = read("stat")?;
         let fields: Vec<&str> =

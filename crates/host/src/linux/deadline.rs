@@ -1,4 +1,4 @@
-//! Changes with a deadline: each runs on a thread, and whoever asked waits so long and no longer.
+//! Questions and changes with a deadline: each runs on a thread, and whoever asked waits so long and no longer.
 //!
 //! A thread that waits in the kernel cannot be ended, so it is left there and written down; until it comes back nothing
 //! else is begun on its card. What it does in the end is seen by whoever looks next.
@@ -41,7 +41,7 @@ impl Deadlines {
         held(&self.late).by_number.values().find(|late| late.card == card).cloned()
     }
 
-    /// Runs a change of a card, or of no card. `now` is when it was begun.
+    /// Runs a question or a change of a card, or of no card. `now` is when it was begun.
     pub(super) fn change<T: Send + 'static>(
         &self,
         card: Option<PciAddress>,

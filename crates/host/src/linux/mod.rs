@@ -77,7 +77,7 @@ impl LinuxHost {
         })
     }
 
-    /// The same host with another deadline for each change.
+    /// The same host with another deadline for each question and each change.
     pub fn patient_for(mut self, patience: Duration) -> Self {
         self.deadlines.patience = patience;
         self
@@ -90,8 +90,10 @@ impl LinuxHost {
         unfinished::card(&physical.unwrap_or(*function))
     }
 
-    /// Runs a change in a namespace, with a deadline.
-    fn change_within<T: Send + 'static>(
+    /// A question or a change in a namespace, on a thread that is waited for until the deadline and no longer: the kernel
+    /// answers behind locks (RTNL, a card's devlink, the list of RDMA devices, a firmware's queue) that a change of anybody
+    /// may hold for minutes. While one is late, what would wait behind it is refused at once.
+    fn within<T: Send + 'static>(
         &self,
         card: Option<PciAddress>,
         tried: &str,
@@ -103,13 +105,15 @@ impl LinuxHost {
         self.deadlines.change(card, tried, self.now(), move || spaces.within(&root, &space, work))
     }
 
-    /// Runs `work` in a namespace, on a thread that ends with it.
-    fn within<T: Send>(
+    /// A question to the RDMA subsystem: asking loads its module, so it is asked only where it is there.
+    fn ask_rdma<T: Send + 'static>(
         &self,
+        tried: &str,
         space: &Namespace,
-        work: impl FnOnce() -> Result<T, Failure> + Send,
-    ) -> Result<T, Failure> {
-        self.spaces.within(&self.root, space, work)
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.root.has_rdma().map_err(|errno| Refusal::new(tried, errno))?;
+        self.within(None, tried, space, work)
     }
 }
 
@@ -162,14 +166,8 @@ impl Host for LinuxHost {
     }
 
     fn links(&self, space: &Namespace, query: &LinkQuery) -> Result<Vec<Link>, Refusal> {
-        if !self.deadlines.unfinished().is_empty() {
-            // What hangs may hold the lock of all interfaces.
-            let query = query.clone();
-            return self
-                .change_within(None, &tried::links(space), space, move || network::links(&query));
-        }
-        let found = self.within(space, || network::links(query));
-        found.map_err(|failure| failure.tried(tried::links(space)))
+        let query = query.clone();
+        self.within(None, &tried::links(space), space, move || network::links(&query))
     }
 
     fn change_link(&self, space: &Namespace, change: &LinkChange) -> Result<(), Refusal> {
@@ -182,14 +180,12 @@ impl Host for LinuxHost {
         let target = target.map_err(|errno| Refusal::new(tried.clone(), errno))?;
         let change = change.clone();
         let work = move || network::change_link(&change, target.as_ref());
-        self.change_within(None, &tried, space, work)
+        self.within(None, &tried, space, work)
     }
 
     fn addresses(&self, space: &Namespace, link: Option<u32>) -> Result<Vec<Address>, Refusal> {
-        let found = self.within(space, || network::addresses(link));
-        found.map_err(|failure| {
-            failure.tried(format!("list the addresses of {}", tried::in_words(space)))
-        })
+        let tried = format!("list the addresses of {}", tried::in_words(space));
+        self.within(None, &tried, space, move || network::addresses(link))
     }
 
     fn change_address(&self, space: &Namespace, change: &AddressChange) -> Result<(), Refusal> {
@@ -197,18 +193,15 @@ impl Host for LinuxHost {
             AddressChange::Add { link, address, prefix } => ("add", link, address, prefix),
             AddressChange::Remove { link, address, prefix } => ("remove", link, address, prefix),
         };
-        let changed = self.within(space, || network::change_address(change));
-        changed.map_err(|failure| {
-            let space = tried::in_words(space);
-            failure.tried(format!("{verb} address {address}/{prefix} on link {link} in {space}"))
-        })
+        let place = tried::in_words(space);
+        let tried = format!("{verb} address {address}/{prefix} on link {link} in {place}");
+        let change = change.clone();
+        self.within(None, &tried, space, move || network::change_address(&change))
     }
 
     fn routes(&self, space: &Namespace) -> Result<Vec<Route>, Refusal> {
-        let found = self.within(space, network::routes);
-        found.map_err(|failure| {
-            failure.tried(format!("list the routes of {}", tried::in_words(space)))
-        })
+        let tried = format!("list the routes of {}", tried::in_words(space));
+        self.within(None, &tried, space, network::routes)
     }
 
     fn change_route(&self, space: &Namespace, change: &RouteChange) -> Result<(), Refusal> {
@@ -216,67 +209,53 @@ impl Host for LinuxHost {
             RouteChange::Add(route) => ("add", route),
             RouteChange::Remove(route) => ("remove", route),
         };
-        let changed = self.within(space, || network::change_route(change));
-        changed.map_err(|failure| {
-            let (destination, bits) = route.destination;
-            let space = tried::in_words(space);
-            failure.tried(format!("{verb} route {destination}/{bits} in {space}"))
-        })
+        let ((destination, bits), place) = (route.destination, tried::in_words(space));
+        let tried = format!("{verb} route {destination}/{bits} in {place}");
+        let change = change.clone();
+        self.within(None, &tried, space, move || network::change_route(&change))
     }
 
     fn send_frame(&self, space: &Namespace, link: u32, frame: &[u8]) -> Result<(), Refusal> {
-        let sent = self.within(space, || Ok(packet::send(link, frame)?));
-        sent.map_err(|failure| {
-            let space = tried::in_words(space);
-            failure.tried(format!("send {} bytes out of link {link} in {space}", frame.len()))
-        })
+        let place = tried::in_words(space);
+        let tried = format!("send {} bytes out of link {link} in {place}", frame.len());
+        let frame = frame.to_vec();
+        self.within(None, &tried, space, move || Ok(packet::send(link, &frame)?))
     }
 
     fn set_sysctl(&self, space: &Namespace, name: &str, value: &str) -> Result<(), Refusal> {
         // `/proc/sys/net` is that of the namespace of whoever opens it.
         let path = format!("/proc/sys/{name}");
-        let written = self.within(space, || Ok(self.root.write(&path, value)?));
-        written.map_err(|failure| {
-            failure.tried(format!("write {value} to {name} in {}", tried::in_words(space)))
-        })
+        let tried = format!("write {value} to {name} in {}", tried::in_words(space));
+        let (root, value) = (Arc::clone(&self.root), value.to_owned());
+        self.within(None, &tried, space, move || Ok(root.write(&path, &value)?))
     }
 
     fn devlink(&self, device: &PciAddress) -> Result<DevlinkDevice, Refusal> {
         // Devlink answers behind the lock that a change of the VFs holds.
-        if let Some(by) = self.deadlines.on(Some(self.card_of(device))) {
-            return Err(unfinished::barred(format!("ask devlink about {device}"), &by));
-        }
-        let found = self.within(&Namespace::Host, || network::devlink(device));
-        found.map_err(|failure| failure.tried(format!("ask devlink about {device}")))
+        let (device, card) = (*device, Some(self.card_of(device)));
+        let tried = format!("ask devlink about {device}");
+        self.within(card, &tried, &Namespace::Host, move || network::devlink(&device))
     }
 
     fn change_devlink(&self, device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal> {
         let tried = format!("{} on {device} by devlink", tried::describe_devlink_change(change));
         let (device, change) = (*device, change.clone());
         let work = move || network::change_devlink(&device, &change);
-        self.change_within(Some(self.card_of(&device)), &tried, &Namespace::Host, work)
+        self.within(Some(self.card_of(&device)), &tried, &Namespace::Host, work)
     }
 
     fn rdma_mode(&self) -> Result<RdmaMode, Refusal> {
-        let mode = self.root.has_rdma().map_err(Failure::from);
-        let mode = mode.and_then(|()| self.within(&Namespace::Host, network::rdma_mode));
-        mode.map_err(|failure| failure.tried("ask for the rdma mode".to_owned()))
+        self.ask_rdma("ask for the rdma mode", &Namespace::Host, network::rdma_mode)
     }
 
     fn rdma_devices(&self, space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal> {
-        let found = self.root.has_rdma().map_err(Failure::from);
-        let found = found.and_then(|()| self.within(space, network::rdma_devices));
-        found.map_err(|failure| {
-            failure.tried(format!("list the rdma devices of {}", tried::in_words(space)))
-        })
+        let tried = format!("list the rdma devices of {}", tried::in_words(space));
+        self.ask_rdma(&tried, space, network::rdma_devices)
     }
 
     fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {
-        let found = self.root.has_rdma().map_err(Failure::from);
-        let found = found.and_then(|()| self.within(space, network::rdma_users));
-        found.map_err(|failure| {
-            failure.tried(format!("list the users of rdma devices of {}", tried::in_words(space)))
-        })
+        let tried = format!("list the users of rdma devices of {}", tried::in_words(space));
+        self.ask_rdma(&tried, space, network::rdma_users)
     }
 
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal> {
@@ -291,7 +270,7 @@ impl Host for LinuxHost {
         let target = target.map_err(|errno| Refusal::new(tried.clone(), errno))?;
         let change = change.clone();
         let work = move || network::change_rdma(&change, target.as_ref());
-        self.change_within(None, &tried, space, work)
+        self.within(None, &tried, space, work)
     }
 
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal> {

@@ -75,7 +75,8 @@ impl Devlink {
     }
 
     fn parameters(&mut self, device: &PciAddress) -> Result<Vec<codec::Parameter>, Failure> {
-        let answer = match self.conversation.ask(&codec::parameters_query(self.family)) {
+        let query = codec::parameters_query(self.family, device);
+        let answer = match self.conversation.ask(&query) {
             Err(Failure { errno: Errno::OPNOTSUPP, .. }) => Vec::new(),
             answer => answer?,
         };

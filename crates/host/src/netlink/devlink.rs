@@ -118,9 +118,10 @@ pub fn reload(family: u16, device: &PciAddress) -> Request {
     Request::change(family, payload(RELOAD, attributes))
 }
 
-/// The parameters of all devices: kernels before 6.5 cannot be asked for those of one.
-pub fn parameters_query(family: u16) -> Request {
-    Request::dump(family, payload(PARAM_GET, Writer::new()))
+/// The parameters of a device. Kernels before 6.6 do not look at the handle and tell those of all devices (and wait for the
+/// lock of each), so whoever asks still has to choose.
+pub fn parameters_query(family: u16, device: &PciAddress) -> Request {
+    Request::dump(family, payload(PARAM_GET, handle(device)))
 }
 
 /// One parameter, with a row for each mode in which it has a value.

@@ -177,3 +177,10 @@ proptest! {
         let _ = parse_parameter(&bytes);
     }
 }
+
+#[test]
+fn the_parameters_are_asked_of_one_device_so_that_no_other_card_is_waited_for() {
+    let request = parameters_query(FAMILY, &card());
+    assert_eq!((request.kind, request.payload[0]), (FAMILY, PARAM_GET));
+    assert_eq!(request.payload[HEADER..], handle(&card()).done());
+}

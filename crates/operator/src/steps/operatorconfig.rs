@@ -254,6 +254,7 @@ fn fill(template: &str, settings: &Settings) -> Result<Value, String> {
         ("${RESOURCE_PREFIX}", &settings.resource_prefix),
         ("${CLUSTER_TYPE}", &settings.cluster_type),
         ("${CNI_BIN_PATH}", &settings.cni_bin_path),
+        ("${KUBELET_ROOT_DIR}", &settings.kubelet_root),
     ]);
     replace(&mut set, &values)?;
     Ok(set)
