@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Nodes of the rollout
     #[arg(long, default_value_t = 300)]
     nodes: u32,
+    /// Only the programs as processes, not the crate's own benchmarks
+    #[arg(long)]
+    processes: bool,
     /// Passed on to the benchmarks, after `--`
     #[arg(last = true)]
     rest: Vec<String>,
@@ -45,18 +48,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("no crate has benches yet");
     }
     for package in packages {
-        let mut command = tools::cargo();
-        command.args([
-            "bench",
-            "--quiet",
-            "--profile",
-            "simulation",
-            "--package",
-            &package,
-            "--benches",
-            "--",
-        ]);
-        tools::run(command.args(&arguments.rest))?;
+        if !arguments.processes {
+            benches(&package, &arguments.rest)?;
+        }
         // Beside what happens in a process, the processes themselves.
         match package.as_str() {
             "cni" => cni::run()?,
@@ -66,8 +60,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     match arguments.package {
         Some(_) => Ok(()),
+        None if arguments.processes => Ok(()),
         None => rollout(arguments.nodes),
     }
+}
+
+/// The benchmarks in a crate's `benches/`.
+fn benches(package: &str, rest: &[String]) -> anyhow::Result<()> {
+    let mut command = tools::cargo();
+    command.args(["bench", "--quiet", "--profile", "simulation", "--package", package]);
+    tools::run(command.args(["--benches", "--"]).args(rest))
 }
 
 /// A mode and VFs for a whole cluster: wall time, memory, writes for each node.

@@ -130,17 +130,23 @@ fn read_offer(call: &Call) -> Result<Offer, String> {
             offer.version
         ));
     }
-    let boot = boot_id(call);
-    if !boot.is_empty() && offer.boot_id != boot {
+    if offer.boot_id != boot_id(call).map_err(|failure| failure.message)? {
         return Err(format!("the offer in {OFFER} is from an earlier boot"));
     }
     Ok(offer)
 }
 
-/// Empty where the kernel does not tell.
-pub fn boot_id(call: &Call) -> String {
-    let bytes = call.host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    String::from_utf8_lossy(&bytes).trim().to_owned()
+/// The identity of this boot. Nothing is done without it: a record of another boot, or of none, is only a memory, and what
+/// it is about would stay in its pod.
+pub fn boot_id(call: &Call) -> Result<String, Failure> {
+    const FILE: &str = "/proc/sys/kernel/random/boot_id";
+    let told = |why: String| {
+        Failure::new(failure::IO, format!("cannot tell which boot this is by {FILE}: {why}"))
+    };
+    let bytes = call.host.read(FILE).map_err(|refusal| told(refusal.reason()))?;
+    let id = String::from_utf8_lossy(&bytes).trim().to_owned();
+    let is_one = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    if is_one { Ok(id) } else { Err(told(format!("{id:?} is none"))) }
 }
 
 /// Makes sure that nobody has the device. One that a dead or an earlier owner left is brought home first, which
@@ -157,17 +163,17 @@ pub fn make_free(call: &Call, device: &str) -> Result<(), Failure> {
         ));
         bring_home(call, &record)?;
     }
-    match legacy::allocated_to(call, device) {
-        Some(path)
-            if call.host.links(&Namespace::At(path.clone()), &LinkQuery::default()).is_ok() =>
-        {
-            Err(Failure::new(
-                failure::TRY_AGAIN_LATER,
-                format!("{device} is already allocated to the network namespace {path}"),
-            ))
+    let Some(path) = legacy::allocated_to(call, device)? else { return Ok(()) };
+    match call.host.links(&Namespace::At(path.clone()), &LinkQuery::default()) {
+        // No such path, or one that is no namespace any more.
+        Err(refusal) if [Errno::NOENT, Errno::INVAL].contains(&refusal.errno) => {
+            Ok(call.host.remove(&legacy::allocation_file(device))?)
         }
-        Some(_) => Ok(call.host.remove(&legacy::allocation_file(device))?),
-        None => Ok(()),
+        // Also where it cannot be looked at: then it may live.
+        _ => Err(Failure::new(
+            failure::TRY_AGAIN_LATER,
+            format!("{device} is already allocated to the network namespace {path}"),
+        )),
     }
 }
 
@@ -205,7 +211,7 @@ pub fn bring_home(call: &Call, record: &Record) -> Result<(), Failure> {
 
 /// The same for callers that hold the node-wide lock too.
 pub fn bring_home_locked(call: &Call, record: &Record) -> Result<(), Failure> {
-    if record.boot_id == boot_id(call) {
+    if record.boot_id == boot_id(call)? {
         let notes = home::bring_home(call.host, record)
             .map_err(|error| Failure::internal(error.to_string()))?;
         notes.iter().for_each(|note| call.log.warning(note));

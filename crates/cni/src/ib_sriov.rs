@@ -150,7 +150,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     pod::refuse_taken_name(call)?;
     let mut record = Record {
         version: VERSION,
-        boot_id: custody::boot_id(call),
+        boot_id: custody::boot_id(call)?,
         device,
         owner,
         since: call.host.now(),

@@ -29,14 +29,23 @@ pub fn allocation_file(device: &str) -> String {
 }
 
 /// The namespace in the allocation file, where there is one.
-pub fn allocated_to(call: &Call, device: &str) -> Option<String> {
-    let bytes = call.host.read(&allocation_file(device)).ok()?;
-    Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|path| !path.is_empty())
+pub fn allocated_to(call: &Call, device: &str) -> Result<Option<String>, Failure> {
+    let bytes = match call.host.read(&allocation_file(device)) {
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
+        // What cannot be read may name a pod that lives.
+        bytes => bytes.map_err(io)?,
+    };
+    let path = String::from_utf8_lossy(&bytes).trim().to_owned();
+    Ok(Some(path).filter(|path| !path.is_empty()))
+}
+
+fn io(refusal: host::Refusal) -> Failure {
+    Failure::new(failure::IO, format!("cannot {refusal}"))
 }
 
 /// Writes the allocation file as upstream does.
 pub fn allocate(call: &Call, device: &str) -> Result<(), Failure> {
-    Ok(call.host.replace(&allocation_file(device), call.namespace.as_bytes(), 0o600)?)
+    call.host.replace(&allocation_file(device), call.namespace.as_bytes(), 0o600).map_err(io)
 }
 
 /// What upstream's plugin left about the attachment of this call: its file, and the device as a record.
@@ -104,7 +113,7 @@ pub fn ib_sriov(call: &Call) -> Result<Option<Cached>, Failure> {
             vf.wanted.guid.clone_from(&vf.before.guid);
         }
         let state = fields.nested("RdmaNetState")?;
-        cached.record.rdma = rdma_custody(call, state.text("ContainerRdmaDevName")?);
+        cached.record.rdma = rdma_custody(call, state.text("ContainerRdmaDevName")?)?;
     }
     Ok(cached)
 }
@@ -114,16 +123,22 @@ pub fn rdma(call: &Call) -> Result<Option<Cached>, Failure> {
     let file = format!("{RDMA}/{}-{}-{}", call.network, call.container, call.interface);
     let Some(cache) = read(call, &file)? else { return Ok(None) };
     let fields = Fields::new(&cache);
-    let rdma = rdma_custody(call, fields.text("containerRdmaDevName")?);
-    let record = Record { rdma, ..blank(call, fields.text("deviceID")?) };
+    let rdma = rdma_custody(call, fields.text("containerRdmaDevName")?)?;
+    let record = Record { rdma, ..blank(call, fields.text("deviceID")?)? };
     Ok(Some(Cached { file, record }))
 }
 
 /// The device by the name that it has in the pod; none when the kernel has already given it back.
-fn rdma_custody(call: &Call, name: &str) -> Option<RdmaCustody> {
-    let devices = call.host.rdma_devices(&call.pod()).ok()?;
-    let found = devices.into_iter().find(|device| device.name == name)?;
-    Some(RdmaCustody { name: found.name, index: found.index })
+fn rdma_custody(call: &Call, name: &str) -> Result<Option<RdmaCustody>, Failure> {
+    let devices = match call.host.rdma_devices(&call.pod()) {
+        // The namespace is gone, or the subsystem.
+        Err(refusal) if [Errno::NOENT, Errno::PROTONOSUPPORT].contains(&refusal.errno) => {
+            return Ok(None);
+        }
+        devices => devices?,
+    };
+    let found = devices.into_iter().find(|device| device.name == name);
+    Ok(found.map(|found| RdmaCustody { name: found.name, index: found.index }))
 }
 
 fn record(
@@ -133,7 +148,7 @@ fn record(
     before: VfProfile,
     link: Option<LinkBefore>,
 ) -> Result<Option<Cached>, Failure> {
-    let mut record = blank(call, fields.text("deviceID")?);
+    let mut record = blank(call, fields.text("deviceID")?)?;
     let identity = record.device.parse().ok().and_then(|pci| {
         // A VF that is gone needs nothing; one that is another now is told apart by its index.
         vf_profile::identify(call.host, &pci).ok()
@@ -149,11 +164,11 @@ fn record(
     Ok(Some(Cached { file, record }))
 }
 
-fn blank(call: &Call, device: &str) -> Record {
+fn blank(call: &Call, device: &str) -> Result<Record, Failure> {
     let file = call.host.metadata(call.namespace).ok();
-    Record {
+    Ok(Record {
         version: VERSION,
-        boot_id: crate::custody::boot_id(call),
+        boot_id: crate::custody::boot_id(call)?,
         device: device.to_owned(),
         owner: Owner {
             container: call.container.to_owned(),
@@ -167,7 +182,7 @@ fn blank(call: &Call, device: &str) -> Record {
         since: call.host.now(),
         vf: None,
         rdma: None,
-    }
+    })
 }
 
 fn read(call: &Call, file: &str) -> Result<Option<Map<String, Value>>, Failure> {

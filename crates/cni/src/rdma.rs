@@ -42,7 +42,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
             }
             Record {
                 version: VERSION,
-                boot_id: custody::boot_id(call),
+                boot_id: custody::boot_id(call)?,
                 device: device.clone(),
                 owner,
                 since: call.host.now(),
@@ -289,7 +289,7 @@ fn lost(error: home::HomeError) -> Failure {
 /// Brings the RDMA device of a record home and strikes it out. Callers hold both locks.
 fn take_back(call: &Call, mut record: Record) -> Result<(), Failure> {
     if let Some(rdma) = &record.rdma
-        && record.boot_id == custody::boot_id(call)
+        && record.boot_id == custody::boot_id(call)?
     {
         let notes = home::rdma_home(call.host, &record, rdma).map_err(lost)?;
         notes.iter().for_each(|note| call.log.warning(note));

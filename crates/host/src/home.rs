@@ -261,8 +261,9 @@ fn settings_home(
     // GUIDs are put back by whoever changed them, with the rebind that they need.
     before.guid = None;
     if let Err(error) = vf_profile::apply(host, identity, &before) {
-        // Some drivers refuse to unset an address. The rest of the profile must not suffer from it.
-        if before.mac.take_if(|mac| mac.as_str() == "00:00:00:00:00:00").is_none() {
+        // Some drivers do not unset an address. The rest of the profile must not suffer from it.
+        let unset = before.mac.take_if(|mac| mac.as_str() == "00:00:00:00:00:00");
+        if unset.is_none() || !is_of_the_driver(&error) {
             return Err(error.into());
         }
         vf_profile::apply(host, identity, &before)?;
@@ -276,6 +277,21 @@ fn settings_home(
         vf_profile::apply(host, identity, &last)?;
     }
     Ok(notes)
+}
+
+/// True for what a driver says of a setting that it does not take; all else may go well the next time.
+fn is_of_the_driver(error: &VfProfileError) -> bool {
+    let refusals = [Errno::INVAL, Errno::OPNOTSUPP, Errno::PERM, Errno::ADDRNOTAVAIL];
+    match error {
+        VfProfileError::NotTaken { .. } => true,
+        VfProfileError::Refused { refusal, .. } => refusals.contains(&refusal.errno),
+        VfProfileError::NoDevice(_)
+        | VfProfileError::NotAVf(_)
+        | VfProfileError::NoIndex { .. }
+        | VfProfileError::NoPfLink { .. }
+        | VfProfileError::NotAnAddress(_)
+        | VfProfileError::Unreadable(_) => false,
+    }
 }
 
 /// MAC, MTU and up or down of the interface, once it is in the host's namespace.

@@ -7,6 +7,7 @@ use crate::seam::{Changed, Host, LinkChange, LinkQuery, Namespace, Refusal};
 use crate::seam::{VfLink, VfLinkState, VfSetting, Vlan};
 use api::PciAddress;
 use api::journal::{LinkState, Rate, VfProfile, VlanTag};
+use rustix::io::Errno;
 use std::fmt::Write as _;
 use std::time::Duration;
 use thiserror::Error;
@@ -59,7 +60,10 @@ impl From<Refusal> for VfProfileError {
 
 /// Finds PF and index of a VF by the links that the kernel keeps in sysfs.
 pub fn identify(host: &dyn Host, pci: &PciAddress) -> Result<VfIdentity, VfProfileError> {
-    let physfn = host.link_target(&pci.file("physfn")).map_err(|_| VfProfileError::NotAVf(*pci))?;
+    let physfn = match host.link_target(&pci.file("physfn")) {
+        Err(refusal) if refusal.errno == Errno::NOENT => return Err(VfProfileError::NotAVf(*pci)),
+        physfn => physfn?,
+    };
     let pf = last_address(&physfn).ok_or(VfProfileError::NotAVf(*pci))?;
     for name in host.list(&pf.directory())? {
         let Some(index) = name.strip_prefix("virtfn").and_then(|index| index.parse().ok()) else {

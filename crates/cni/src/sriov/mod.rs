@@ -58,7 +58,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     let vf = look(call, &config)?;
     let record = Record {
         version: VERSION,
-        boot_id: custody::boot_id(call),
+        boot_id: custody::boot_id(call)?,
         device,
         owner,
         since: call.host.now(),

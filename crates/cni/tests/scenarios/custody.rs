@@ -431,14 +431,14 @@ fn a_garbled_state_file_of_an_old_plugin_is_no_reason_to_fail_a_del() {
 }
 
 #[test]
-fn of_parallel_adds_for_one_vf_one_wins_and_all_go_home() {
+fn of_two_hundred_parallel_adds_one_wins_for_each_vf_and_all_go_home() {
     let clock = "2026-01-01T00:00:00Z".parse().unwrap();
     let machine = host::sim::Machine::small_worker("w", host::sim::Flavour::Ubuntu, clock);
     let bench = Bench::threaded(machine);
     bench.make_vfs(crate::bench::PF);
     let before = bench.world();
     let vfs = ["0000:03:00.2", "0000:03:00.3", "0000:03:00.4", "0000:03:00.5"];
-    let pods: Vec<String> = (0..8).map(|number| format!("pod-{number}")).collect();
+    let pods: Vec<String> = (0..200).map(|number| format!("pod-{number}")).collect();
     for pod in &pods {
         bench.host.machine().create_namespace(&crate::bench::path(pod)).unwrap();
     }

@@ -5,7 +5,9 @@
 mod bench;
 mod crash;
 mod custody;
+mod faults;
 mod frame;
 mod ib_sriov;
 mod rdma;
 mod sriov;
+mod tampering;
