@@ -2,6 +2,7 @@
 //!
 //! Status first, then the request: whoever sees that a node gave its turn back finds the goal in the status.
 
+use crate::cordon;
 use crate::status::{self, Progress};
 use crate::sweep::Finding;
 use crate::world::NodeWorld;
@@ -67,6 +68,10 @@ pub fn outcome(
     }
     if let Some(request) = report.request {
         writes.extend(requests(world, state, request));
+    }
+    if let Some(write) = cordon::take_back(world, &new, now) {
+        writes.push(write);
+        writes.push(event(state, true, "CordonTakenBack", cordon::MESSAGE.to_owned(), now));
     }
     Outcome { writes, look_again: look_again(&report, now) }
 }

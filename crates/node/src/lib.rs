@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod boot;
 pub mod commit;
+mod cordon;
 pub mod custody;
 pub mod daemon;
 pub mod device_plugin;

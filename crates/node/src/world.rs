@@ -25,7 +25,9 @@ pub enum Change {
 /// The pruned Node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnNode {
+    pub name: String,
     pub uid: String,
+    pub resource_version: String,
     pub annotations: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub allocatable: BTreeMap<String, String>,
@@ -148,8 +150,11 @@ impl OwnNode {
             let pairs = map.into_iter().flatten();
             pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
         };
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         Self {
-            uid: object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().into(),
+            name: text("/metadata/name").to_owned(),
+            uid: text("/metadata/uid").to_owned(),
+            resource_version: text("/metadata/resourceVersion").to_owned(),
             annotations: texts("/metadata/annotations"),
             labels: texts("/metadata/labels"),
             allocatable: texts("/status/allocatable"),

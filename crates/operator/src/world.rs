@@ -13,13 +13,13 @@ use crate::settings::Settings;
 use api::Timestamp;
 use api::condition::Condition;
 use api::crd::{Metadata, Object};
-use api::names;
 use api::network::{NetworkAttachmentDefinition, OVSNetwork, SriovIBNetwork, SriovNetwork};
 use api::nodestate::{InterfaceStatus, SriovNetworkNodeState};
 use api::operatorconfig::SriovOperatorConfig;
 use api::policy::SriovNetworkNodePolicy;
 use api::pool::SriovNetworkPoolConfig;
 use api::wire::{Answer, ObjectKey};
+use api::{RdmaMode, names};
 use planner::policy::Policy;
 use serde::Deserialize;
 use serde_json::Value;
@@ -50,7 +50,7 @@ pub enum Noticed {
     Nothing,
     /// Status and annotations: progress, not intent.
     Progress,
-    /// The object came or went, or its spec or labels, or the hardware that a node reports.
+    /// The object came or went, or its spec or labels, or the hardware or the RDMA mode that a node reports.
     Intent,
 }
 
@@ -314,10 +314,7 @@ impl World {
                 let pod = self.pods.get(&Place::of(metadata));
                 pod.map(|pod| Rest::Pod(pod.clone()))
             }
-            names::NODE_STATE => self
-                .node_states
-                .get(&key.name)
-                .map(|state| Rest::Interfaces(state.status.interfaces.clone())),
+            names::NODE_STATE => self.node_states.get(&key.name).map(Rest::hardware),
             _ => None,
         };
         Some(Shape { metadata: metadata.clone(), rest })
@@ -562,7 +559,14 @@ struct Shape {
 enum Rest {
     Node(Node),
     Pod(Pod),
-    Interfaces(Vec<InterfaceStatus>),
+    /// What a node state tells of the machine, as far as other objects are judged by it.
+    Hardware(Vec<InterfaceStatus>, Option<RdmaMode>),
+}
+
+impl Rest {
+    fn hardware(state: &SriovNetworkNodeState) -> Self {
+        Self::Hardware(state.status.interfaces.clone(), state.status.system.rdma_mode)
+    }
 }
 
 fn noticed(before: Option<Shape>, after: Option<Shape>) -> Noticed {
@@ -575,7 +579,7 @@ fn noticed(before: Option<Shape>, after: Option<Shape>) -> Noticed {
         || old.finalizers != new.finalizers;
     match (&before.rest, &mut after.rest) {
         _ if intent => Noticed::Intent,
-        (Some(Rest::Interfaces(old)), Some(Rest::Interfaces(new))) if old != new => Noticed::Intent,
+        (Some(old @ Rest::Hardware(..)), Some(new)) if *old != *new => Noticed::Intent,
         // A kubelet renews its node's status without news, and most of a pod's status is not read here.
         (Some(Rest::Node(old)), Some(Rest::Node(new))) => {
             new.metadata.resource_version.clone_from(&old.metadata.resource_version);

@@ -617,3 +617,35 @@ fn a_right_that_is_missing_is_said_on_the_node_state_and_the_pool() {
             "Ready" "DrainBlocked": "0 of 2 nodes are at their goal; cannot evict Pod default/app: refused with 403: pods/eviction is forbidden""#]],
     );
 }
+
+#[test]
+fn what_is_refused_for_the_hosts_sake_halts_no_rollout_and_any_other_error_does() {
+    let (mut api, mut driver) = cluster(&["worker-0", "worker-1"], json!(null));
+    for node in ["worker-0", "worker-1"] {
+        ask(&mut api, node, annotation::REBOOT_REQUIRED);
+    }
+    driver.settle(&mut api);
+    let refused = "will not set vf count 0000:03:00.0 4 (enp3s0f0): it ends the RoCE LAG of bond0; write allowLifeline: true";
+    let report = |api: &mut Api, error: &str| {
+        api.edit(NODE_STATE, "worker-0", |state| {
+            state["status"] = json!({
+                "syncStatus": "Failed", "lastSyncError": error,
+                "observedGeneration": state["metadata"]["generation"],
+                "blockers": [{ "reason": "Lifeline", "message": refused }],
+            });
+        });
+    };
+    let failures = |api: &Api| {
+        let pool = api.get("SriovNetworkPoolConfig", "rdma").unwrap();
+        pool["status"]["rollout"]["failures"].to_string()
+    };
+    report(&mut api, refused);
+    driver.settle(&mut api);
+    check(failures(&api), expect!["null"]);
+    report(&mut api, &format!("{refused}; the card does not answer"));
+    driver.settle(&mut api);
+    check(
+        failures(&api),
+        expect![[r#"[{"node":"worker-0","because":"the card does not answer"}]"#]],
+    );
+}

@@ -86,3 +86,19 @@ fn an_object_that_cannot_be_read_is_a_problem_of_its_own() {
     world.apply(&at(pool("bad", json!({})), "4"));
     assert!(!world.has_problem_of("SriovNetworkPoolConfig"));
 }
+
+#[test]
+fn a_mode_that_a_node_reports_anew_has_the_networks_judged_again() {
+    let mut world = world();
+    let reports = |version: &str, mode: &str, sync: &str| {
+        let state = json!({
+            "apiVersion": "sriovnetwork.openshift.io/v1", "kind": "SriovNetworkNodeState",
+            "metadata": { "name": "w0", "namespace": settings().namespace },
+            "spec": {}, "status": { "syncStatus": sync, "system": { "rdmaMode": mode } },
+        });
+        at(state, version)
+    };
+    assert_eq!(world.apply(&reports("1", "exclusive", "InProgress")), Noticed::Intent);
+    assert_eq!(world.apply(&reports("2", "exclusive", "Succeeded")), Noticed::Progress);
+    assert_eq!(world.apply(&reports("3", "shared", "Succeeded")), Noticed::Intent);
+}

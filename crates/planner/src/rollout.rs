@@ -62,6 +62,8 @@ pub struct FleetNode {
     pub ordered_mode: Option<RdmaMode>,
     /// The error that the node reports, for the pool's list of failures.
     pub failing: Option<String>,
+    /// What it reports is about an older order than the present one.
+    pub stale: bool,
     /// Since when the node is not Ready.
     pub not_ready_since: Option<Timestamp>,
     /// A drain was started under the grant that the node has.

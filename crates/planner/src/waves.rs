@@ -244,7 +244,7 @@ fn worse(grant: &Grant, node: &FleetNode, now: Timestamp) -> Option<String> {
         // Nothing was changed yet.
         return None;
     }
-    if let (Some(error), false) = (&node.failing, grant.failing) {
+    if let (Some(error), false) = (&node.failing, grant.failing || node.stale) {
         return Some(error.clone());
     }
     let since = node.not_ready_since?;

@@ -172,6 +172,29 @@ fn a_halted_rollout_is_resumed_in_spite_of_the_failure_and_halts_at_the_next_one
 }
 
 #[test]
+fn what_a_node_reports_of_an_older_order_is_before_the_grant_and_never_after_it() {
+    check(
+        "pool rdma on p=1\n w1 p=1 asks failing stale\n w2 p=1 asks",
+        &[(0, &[]), (10, &[("w1", "p=1 used failing")]), (20, &[("w2", "p=1 used failing stale")])],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+            10 min
+            pool rdma: 0 of 2 nodes ready
+              rolling, 0 of 1 nodes finished
+              grant ends: w1 asks for nothing more and is uncordoned
+              new grant: w2 for Reboot_Required
+            20 min
+            pool rdma: 0 of 2 nodes ready
+              grant ends: w2 asks for nothing more and is uncordoned
+        "#]],
+    );
+}
+
+#[test]
 fn a_node_that_was_failing_before_is_no_worse_and_two_failures_may_be_allowed() {
     check(
         "pool rdma on p=1\n w1 p=1 asks failing\n w2 p=1 asks",

@@ -10,7 +10,7 @@ use crate::queue::PoolKey;
 use crate::steps::drain::{DRAINED, is_blocked};
 use crate::steps::pool_verdict::{degraded, judge};
 use crate::world::{Problem, World};
-use api::nodestate::SriovNetworkNodeState;
+use api::nodestate::{BlockerStatus, NodeStateStatus, SriovNetworkNodeState};
 use api::pool::{Grant, PoolStatus, SriovNetworkPoolConfig};
 use api::wire::{Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
@@ -62,6 +62,7 @@ fn fleet_node(
     seen.wants = seen.request;
     seen.current = current;
     seen.failing = failing(state);
+    seen.stale = state.status.observed_generation != state.metadata.generation;
     seen.in_the_way = in_the_way(state);
     seen.control_plane_used = super::control_plane_grant_of(world, name)
         .is_some_and(|grant| super::is_used_for_control_plane(state, grant));
@@ -92,14 +93,22 @@ fn failing(state: &SriovNetworkNodeState) -> Option<String> {
             .iter()
             .any(|one| one.as_str() == reason)
     };
-    if status.observed_generation != state.metadata.generation {
-        return None;
-    }
     let blocker = status.blockers.iter().find(|blocker| hopeless(&blocker.reason));
     match blocker {
         Some(blocker) => Some(blocker.message.clone()),
-        None => (status.sync_status == "Failed").then(|| status.last_sync_error.clone()),
+        None if status.sync_status != "Failed" => None,
+        None => Some(but_for_lifelines(status)).filter(|error| !error.is_empty()),
     }
+}
+
+/// What a node reports besides what is refused because the host lives by a card: nothing was touched for that, it would
+/// be the same before, and the policy that asks for it says so.
+fn but_for_lifelines(status: &NodeStateStatus) -> String {
+    let refusals = status.blockers.iter().filter(|b| b.reason == Reason::Lifeline.as_str());
+    let without = |error: String, refusal: &BlockerStatus| error.replacen(&refusal.message, "", 1);
+    let error = refusals.fold(status.last_sync_error.clone(), without);
+    let parts = error.split("; ").map(|part| part.trim_matches([';', ' ']));
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// What the drain step wrote about a drain that is blocked.

@@ -95,6 +95,7 @@ fn node<'a>(words: impl Iterator<Item = &'a str>) -> FleetNode {
             "done" => node.at_goal = true,
             "ordered-exclusive" => node.ordered_mode = Some(api::RdmaMode::Exclusive),
             "used" => node.grant_used = true,
+            "stale" => node.stale = true,
             "failing" => node.failing = Some("the card does not answer".to_owned()),
             "control-plane" => {
                 node.labels.insert(api::label::CONTROL_PLANE.to_owned(), String::new());

@@ -27,6 +27,8 @@ pub struct Containers {
 
 impl Runtime for Containers {
     fn start(&mut self, container: &Container) {
+        // After a boot the ids begin again, and how the one before the boot ended is nobody's business any more.
+        self.ended.remove(&container.id);
         self.alive.insert(container.id.clone());
         self.nodes.insert(container.id.clone(), container.node.clone());
         self.starting.push(container.clone());
