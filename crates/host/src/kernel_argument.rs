@@ -14,17 +14,27 @@ pub enum Tool {
     Grubby,
     UpdateGrub,
     RpmOstree,
+    TransactionalUpdate,
 }
+
+const TOOLS: [Tool; 4] =
+    [Tool::Grubby, Tool::UpdateGrub, Tool::RpmOstree, Tool::TransactionalUpdate];
 
 /// Our drop-in for Debian's and Ubuntu's grub-mkconfig, which reads these files after `/etc/default/grub`.
 const DROP_IN: &str = "/etc/default/grub.d/ironrail.cfg";
 /// What update-grub writes and the boot loader reads.
 const GRUB_CONFIG: &str = "/boot/grub/grub.cfg";
+/// What SUSE's grub2-mkconfig reads; it has no directory for drop-ins, so a line of ours stands in it, with this mark.
+const DEFAULT_GRUB: &str = "/etc/default/grub";
+const MARK: &str = "# ironrail: the RDMA mode";
+/// Where snapper keeps the root file systems that were and that will be.
+const SNAPSHOTS: &str = "/.snapshots";
+const SUSE_GRUB_CONFIG: &str = "/boot/grub2/grub.cfg";
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KernelArgumentError {
     #[error(
-        "there is no tool {0:?} for the kernel command line; known are grubby, update-grub and rpm-ostree"
+        "there is no tool {0:?} for the kernel command line; known are grubby, update-grub, rpm-ostree and transactional-update"
     )]
     UnknownTool(String),
     #[error("cannot change the kernel command line by {tool}: {refusal}")]
@@ -44,11 +54,12 @@ impl Tool {
             Self::Grubby => "grubby",
             Self::UpdateGrub => "update-grub",
             Self::RpmOstree => "rpm-ostree",
+            Self::TransactionalUpdate => "transactional-update",
         }
     }
 
     pub fn parse(name: &str) -> Result<Self, KernelArgumentError> {
-        [Self::Grubby, Self::UpdateGrub, Self::RpmOstree]
+        TOOLS
             .into_iter()
             .find(|tool| tool.name() == name)
             .ok_or_else(|| KernelArgumentError::UnknownTool(name.to_owned()))
@@ -60,6 +71,11 @@ pub fn tool(host: &dyn Host) -> Option<Tool> {
     let there = |path: &str| host.metadata(path).is_ok();
     if there("/run/ostree-booted") {
         return there("/usr/bin/rpm-ostree").then_some(Tool::RpmOstree);
+    }
+    // SLE Micro and MicroOS: the root is read-only, and each change goes into a new snapshot. With systemd-boot in the place
+    // of GRUB there is no such file, and this tool is none.
+    if there("/usr/sbin/transactional-update") && there(DEFAULT_GRUB) {
+        return Some(Tool::TransactionalUpdate);
     }
     if there("/usr/sbin/grubby") || there("/usr/bin/grubby") {
         return Some(Tool::Grubby);
@@ -81,6 +97,7 @@ pub fn set(
         Tool::Grubby => grubby(host, wanted)?,
         Tool::RpmOstree => rpm_ostree(host, wanted)?,
         Tool::UpdateGrub => update_grub(host, wanted)?,
+        Tool::TransactionalUpdate => transactional_update(host, wanted)?,
     }
     let found = next(host, tool)?;
     if is_right(&found, wanted) {
@@ -108,15 +125,50 @@ fn next(host: &dyn Host, tool: Tool) -> Result<String, KernelArgumentError> {
             Ok(line.unwrap_or_default().trim_matches('"').to_owned())
         }
         Tool::RpmOstree => run(host, tool, &Program::RpmOstree, &["kargs"]),
-        Tool::UpdateGrub => {
-            let config =
-                optional(host.read(GRUB_CONFIG)).map_err(|refusal| refused(tool, refusal))?;
-            let config = String::from_utf8_lossy(&config.unwrap_or_default()).into_owned();
-            // The first entry is the one that is booted.
-            let line = config.lines().find_map(|line| line.trim_start().strip_prefix("linux"));
-            Ok(line.unwrap_or_default().trim().to_owned())
+        Tool::UpdateGrub => first_entry(host, tool, GRUB_CONFIG),
+        Tool::TransactionalUpdate => {
+            let newest = newest_snapshot(host).map_err(|refusal| refused(tool, refusal))?;
+            first_entry(host, tool, &format!("{newest}{SUSE_GRUB_CONFIG}"))
         }
     }
+}
+
+/// The first entry of the boot loader's file is the one that is booted.
+fn first_entry(host: &dyn Host, tool: Tool, path: &str) -> Result<String, KernelArgumentError> {
+    let config = optional(host.read(path)).map_err(|refusal| refused(tool, refusal))?;
+    let config = String::from_utf8_lossy(&config.unwrap_or_default()).into_owned();
+    let line = config.lines().find_map(|line| line.trim_start().strip_prefix("linux"));
+    Ok(line.unwrap_or_default().trim().to_owned())
+}
+
+/// The root file system that the next boot mounts, unless somebody rolled back: the snapshot of the highest number.
+fn newest_snapshot(host: &dyn Host) -> Result<String, Refusal> {
+    let names = optional(host.list(SNAPSHOTS))?.unwrap_or_default();
+    let newest = names.iter().filter_map(|name| name.parse::<u32>().ok()).max();
+    Ok(newest.map_or(String::new(), |number| format!("{SNAPSHOTS}/{number}/snapshot")))
+}
+
+/// `/etc/default/grub` is read by a shell, so a last line of ours adds to what an administrator wrote. The new snapshot is
+/// made of the one that waits for a boot already (`--continue`), or what that has would be lost.
+fn transactional_update(
+    host: &dyn Host,
+    wanted: Option<RdmaMode>,
+) -> Result<(), KernelArgumentError> {
+    let tool = Tool::TransactionalUpdate;
+    let text = host.read(DEFAULT_GRUB).map_err(|refusal| refused(tool, refusal))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let theirs = text.lines().filter(|line| !line.ends_with(MARK));
+    let ours = wanted.map(|mode| {
+        format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {}\" {MARK}", argument(mode))
+    });
+    let lines: Vec<&str> = theirs.chain(ours.as_deref()).collect();
+    let changed = format!("{}\n", lines.join("\n"));
+    if changed != text {
+        host.replace(DEFAULT_GRUB, changed.as_bytes(), 0o644)
+            .map_err(|refusal| refused(tool, refusal))?;
+    }
+    let arguments = ["--non-interactive", "--continue", "grub.cfg"];
+    run(host, tool, &Program::TransactionalUpdate, &arguments).map(drop)
 }
 
 fn grubby(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelArgumentError> {
@@ -192,10 +244,11 @@ mod tests {
         Machine::small_worker("worker-0", flavour, Timestamp::UNIX_EPOCH)
     }
 
-    const WITH_TOOL: [(Flavour, Tool); 3] = [
+    const WITH_TOOL: [(Flavour, Tool); 4] = [
         (Flavour::Rhel, Tool::Grubby),
         (Flavour::Ubuntu, Tool::UpdateGrub),
         (Flavour::Coreos, Tool::RpmOstree),
+        (Flavour::SleMicro, Tool::TransactionalUpdate),
     ];
 
     #[test]
@@ -209,7 +262,7 @@ mod tests {
         }
         assert_eq!(
             Tool::parse("lilo").unwrap_err().to_string(),
-            "there is no tool \"lilo\" for the kernel command line; known are grubby, update-grub and rpm-ostree"
+            "there is no tool \"lilo\" for the kernel command line; known are grubby, update-grub, rpm-ostree and transactional-update"
         );
     }
 
@@ -296,6 +349,22 @@ mod tests {
             None: AlreadyRight
                 run rpm-ostree kargs
                 boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+            Some(Exclusive): Yes
+                replace /etc/default/grub: GRUB_TIMEOUT=5 | GRUB_CMDLINE_LINUX="root=/dev/sda2 ro" | GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=0" # ironrail: the RDMA mode
+                run transactional-update --non-interactive --continue grub.cfg
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Exclusive): AlreadyRight
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+            Some(Shared): Yes
+                replace /etc/default/grub: GRUB_TIMEOUT=5 | GRUB_CMDLINE_LINUX="root=/dev/sda2 ro" | GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=1" # ironrail: the RDMA mode
+                run transactional-update --non-interactive --continue grub.cfg
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=1
+            None: Yes
+                replace /etc/default/grub: GRUB_TIMEOUT=5 | GRUB_CMDLINE_LINUX="root=/dev/sda2 ro"
+                run transactional-update --non-interactive --continue grub.cfg
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
+            None: AlreadyRight
+                boots with BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
         "#]].assert_eq(&out);
     }
 
@@ -319,9 +388,27 @@ mod tests {
                 run rpm-ostree kargs
                 run rpm-ostree kargs --delete-if-present=ib_core.netns_mode=1 --append-if-missing=ib_core.netns_mode=0
                 run rpm-ostree kargs
+            transactional-update said yes, and the next boot's command line is still: /vmlinuz root=/dev/sda2 ro
+                replace /etc/default/grub: GRUB_TIMEOUT=5 | GRUB_CMDLINE_LINUX="root=/dev/sda2 ro" | GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=0" # ironrail: the RDMA mode
+                run transactional-update --non-interactive --continue grub.cfg
             cannot change the kernel command line by grubby: run grubby --info=DEFAULT: no such file or directory
                 run grubby --info=DEFAULT: no such file or directory
         "#]].assert_eq(&out);
+    }
+
+    #[test]
+    fn what_an_administrator_wrote_into_the_file_of_grub_stays() {
+        let host = SimHost::new(machine(Flavour::SleMicro));
+        let text = || String::from_utf8(host.read(DEFAULT_GRUB).unwrap()).unwrap();
+        let before = text();
+        set(&host, Tool::TransactionalUpdate, Some(RdmaMode::Exclusive)).unwrap();
+        expect![[r#"
+            GRUB_TIMEOUT=5
+            GRUB_CMDLINE_LINUX="root=/dev/sda2 ro"
+            GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=0" # ironrail: the RDMA mode
+        "#]].assert_eq(&text());
+        set(&host, Tool::TransactionalUpdate, None).unwrap();
+        assert_eq!(text(), before);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum Flavour {
     Ubuntu,
     /// `rpm-ostree`.
     Coreos,
+    /// `transactional-update`, a read-only root and snapshots of it.
+    SleMicro,
     /// No tool for the kernel command line; `modprobe.d` can be written.
     NoTool,
     /// No tool, and `/etc` is read-only.
@@ -39,6 +41,9 @@ impl Flavour {
             }
             Self::Coreos => {
                 "ID=rhcos\nID_LIKE=\"rhel fedora\"\nVARIANT_ID=coreos\nPRETTY_NAME=\"Red Hat Enterprise Linux CoreOS\"\n"
+            }
+            Self::SleMicro => {
+                "ID=\"sl-micro\"\nID_LIKE=\"suse\"\nVERSION_ID=\"6.1\"\nPRETTY_NAME=\"SUSE Linux Micro 6.1\"\n"
             }
             Self::NoTool => {
                 "ID=\"sles\"\nID_LIKE=\"suse\"\nVERSION_ID=\"15.7\"\nPRETTY_NAME=\"SUSE Linux Enterprise Server 15 SP7\"\n"
@@ -72,6 +77,14 @@ impl Machine {
                 put(super::programs::GRUB_CONFIG, &super::programs::grub_config(&line))
             }
             Flavour::Coreos => put("/usr/bin/rpm-ostree", "program"),
+            Flavour::SleMicro => {
+                put("/usr/sbin/transactional-update", "program");
+                put(
+                    "/etc/default/grub",
+                    &format!("GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX=\"{line}\"\n"),
+                );
+                put(&super::programs::snapshot_config(1), &super::programs::grub_config(&line))
+            }
             Flavour::NoTool | Flavour::Immutable => None,
         };
         Self {

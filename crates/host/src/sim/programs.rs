@@ -29,6 +29,9 @@ impl Machine {
             (Program::Grubby, Flavour::Rhel) => Ok(self.grubby(arguments)),
             (Program::UpdateGrub, Flavour::Ubuntu) => Ok(self.update_grub()),
             (Program::RpmOstree, Flavour::Coreos) => Ok(self.rpm_ostree(arguments)),
+            (Program::TransactionalUpdate, Flavour::SleMicro) => {
+                Ok(self.transactional_update(arguments))
+            }
             (Program::Udevadm, _) => Ok(success("")),
             (Program::Mstconfig, flavour) if flavour != Flavour::Immutable => {
                 Ok(self.mstconfig(arguments))
@@ -221,14 +224,51 @@ impl Machine {
         }
     }
 
+    /// `transactional-update grub.cfg`: grub2-mkconfig in a new snapshot, which the next boot mounts (belief, its manual).
+    /// Without `--continue` it begins with the root that runs, and what waits for a boot is lost.
+    fn transactional_update(&mut self, arguments: &[&str]) -> Output {
+        if !arguments.contains(&"grub.cfg") {
+            return failure(1, "transactional-update: only grub.cfg is played");
+        }
+        let line = self.grub_line(&["/etc/default/grub".to_owned()]);
+        let number = (1..).find(|number| !self.files.contains_key(&snapshot_config(*number)));
+        let line = match self.has(super::Fault::LosesKernelArgument) {
+            true => split_loader(&self.next_kernel_arguments).1,
+            false => line,
+        };
+        self.boot_with(&line);
+        let path = snapshot_config(number.unwrap_or_default());
+        self.files.insert(path, grub_config(line.trim()).into_bytes());
+        success("New default snapshot\n")
+    }
+
+    fn boot_with(&mut self, line: &str) {
+        let (loader, _) = split_loader(&self.next_kernel_arguments);
+        let words = line.split_whitespace().map(str::to_owned);
+        self.next_kernel_arguments =
+            [format!("BOOT_IMAGE={loader}")].into_iter().chain(words).collect();
+    }
+
     /// Reads `/etc/default/grub` and then `/etc/default/grub.d/*.cfg`, as grub-mkconfig of Debian and Ubuntu does.
     fn update_grub(&mut self) -> Output {
-        let mut line = String::new();
         let drop_ins = self
             .files
             .keys()
             .filter(|path| path.starts_with("/etc/default/grub.d/") && path.ends_with(".cfg"));
-        for path in ["/etc/default/grub".to_owned()].iter().chain(drop_ins) {
+        let files: Vec<String> =
+            ["/etc/default/grub".to_owned()].iter().chain(drop_ins).cloned().collect();
+        let line = self.grub_line(&files);
+        if !self.has(super::Fault::LosesKernelArgument) {
+            self.boot_with(&line);
+            self.files.insert(GRUB_CONFIG.to_owned(), grub_config(line.trim()).into_bytes());
+        }
+        success("Generating grub configuration file ...\ndone\n")
+    }
+
+    /// `GRUB_CMDLINE_LINUX` after a shell has read these files.
+    fn grub_line(&self, files: &[String]) -> String {
+        let mut line = String::new();
+        for path in files {
             let text = self
                 .files
                 .get(path)
@@ -237,20 +277,14 @@ impl Machine {
             for assigned in
                 text.lines().filter_map(|text| text.trim().strip_prefix("GRUB_CMDLINE_LINUX="))
             {
-                let value = assigned.trim_matches('"');
+                // What follows the closing quote is a comment.
+                let value = assigned.split('"').nth(1).unwrap_or_default();
                 line = value
                     .replace("${GRUB_CMDLINE_LINUX}", &line)
                     .replace("$GRUB_CMDLINE_LINUX", &line);
             }
         }
-        if !self.has(super::Fault::LosesKernelArgument) {
-            let (loader, _) = split_loader(&self.next_kernel_arguments);
-            let words = line.split_whitespace().map(str::to_owned);
-            self.next_kernel_arguments =
-                [format!("BOOT_IMAGE={loader}")].into_iter().chain(words).collect();
-            self.files.insert(GRUB_CONFIG.to_owned(), grub_config(line.trim()).into_bytes());
-        }
-        success("Generating grub configuration file ...\ndone\n")
+        line
     }
 
     /// True while a unit runs: `kubelet.service`.
@@ -266,6 +300,11 @@ impl Machine {
 
 /// What update-grub writes, as far as it matters here.
 pub(super) const GRUB_CONFIG: &str = "/boot/grub/grub.cfg";
+
+/// The boot loader's file in a snapshot of the root.
+pub(super) fn snapshot_config(number: u32) -> String {
+    format!("/.snapshots/{number}/snapshot/boot/grub2/grub.cfg")
+}
 
 pub(super) fn grub_config(line: &str) -> String {
     format!("menuentry 'Linux' {{\n\tlinux\t/vmlinuz {line}\n}}\n")

@@ -683,9 +683,14 @@ fn host_local_gives_addresses_in_turn_and_takes_them_back() {
 #[test]
 fn the_tool_for_kernel_arguments_is_the_distributions() {
     let mut out = String::new();
-    for flavour in
-        [Flavour::Rhel, Flavour::Ubuntu, Flavour::Coreos, Flavour::NoTool, Flavour::Immutable]
-    {
+    for flavour in [
+        Flavour::Rhel,
+        Flavour::Ubuntu,
+        Flavour::Coreos,
+        Flavour::SleMicro,
+        Flavour::NoTool,
+        Flavour::Immutable,
+    ] {
         let host = SimHost::new(Machine::small_worker("worker-0", flavour, Timestamp::UNIX_EPOCH));
         let argument = "ib_core.netns_mode=0";
         let drop_in = format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {argument}\"\n");
@@ -731,6 +736,10 @@ fn the_tool_for_kernel_arguments_is_the_distributions() {
         Coreos update-grub: no such file or directory
         Coreos rpm-ostree: status 0
         Coreos after boot: exclusive BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=0
+        SleMicro grubby: no such file or directory
+        SleMicro update-grub: no such file or directory
+        SleMicro rpm-ostree: no such file or directory
+        SleMicro after boot: shared BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro
         NoTool grubby: no such file or directory
         NoTool update-grub: no such file or directory
         NoTool rpm-ostree: no such file or directory
