@@ -70,16 +70,29 @@ impl Lives {
         if self.allowed {
             return Ok(());
         }
-        let legs = self.legs();
-        let is_leg = |link: &&NetDevice| {
-            link.represents.is_none() && link.parent.is_some_and(|pci| legs.contains(&pci))
-        };
-        match machine.links.values().filter(is_leg).find(|link| link.carrier_changes > 0) {
+        match self.cut(machine) {
             None => Ok(()),
             Some(link) => Err(format!(
                 "node {} lives by {}, whose carrier changed {} times, and no policy allows it",
                 self.node, link.name, link.carrier_changes
             )),
+        }
+    }
+
+    /// The leg whose link went down since the boot.
+    fn cut<'a>(&self, machine: &'a Machine) -> Option<&'a NetDevice> {
+        let legs = self.legs();
+        let is_leg = |link: &&NetDevice| {
+            link.represents.is_none() && link.parent.is_some_and(|pci| legs.contains(&pci))
+        };
+        machine.links.values().filter(is_leg).find(|link| link.carrier_changes > 0)
+    }
+
+    /// True where the node was cut by leave of a policy, or says that it was not for want of it.
+    pub fn mattered(&self, machine: &Machine, state: &Value) -> bool {
+        match self.allowed {
+            true => self.cut(machine).is_some(),
+            false => self.unsaid(state).is_none(),
         }
     }
 

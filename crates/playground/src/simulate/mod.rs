@@ -7,6 +7,7 @@ mod containers;
 mod ending;
 mod fate;
 mod faults;
+mod features;
 mod invariants;
 mod lifelines;
 mod mutation;
@@ -22,6 +23,7 @@ mod watches;
 mod workers;
 
 pub use faults::{Count, Fault, FaultCounts};
+pub use features::Feature;
 pub use mutation::Mutation;
 pub use report::Report;
 pub use run::script::Script;

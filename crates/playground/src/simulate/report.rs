@@ -1,6 +1,7 @@
 //! What many seeds amount to: sizes, how often each fault fired and mattered, and whether that is enough.
 
 use super::faults::{Count, Fault};
+use super::features::Feature;
 use super::run::Verdict;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,6 +21,7 @@ pub struct Report {
     seeds: usize,
     sizes: BTreeMap<usize, u32>,
     faults: BTreeMap<Fault, Sum>,
+    features: BTreeMap<Feature, Count>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +40,11 @@ impl Report {
     fn add(&mut self, verdict: &Verdict) {
         self.seeds += 1;
         *self.sizes.entry(verdict.nodes).or_default() += 1;
+        for (feature, mattered) in &verdict.features {
+            let count = self.features.entry(*feature).or_default();
+            count.fired += 1;
+            count.mattered += u32::from(*mattered);
+        }
         for (fault, count) in &verdict.faults.0 {
             let sum = self.faults.entry(*fault).or_default();
             sum.times.fired += count.fired;
@@ -68,7 +75,18 @@ impl Report {
                 seeds.mattered
             );
         }
+        for feature in Feature::all() {
+            let Count { fired, mattered } = self.feature(feature);
+            let _ = writeln!(
+                text,
+                "feature {feature:<22} drawn in {fired:>5} seeds, mattered in {mattered:>5}"
+            );
+        }
         text
+    }
+
+    fn feature(&self, feature: Feature) -> Count {
+        self.features.get(&feature).copied().unwrap_or_default()
     }
 
     /// Faults that fired in too few seeds to prove anything, or never mattered, one sentence each. Only many seeds can
@@ -91,6 +109,10 @@ impl Report {
         let mut wrong = Vec::new();
         if self.seeds >= ENOUGH {
             wrong.extend(Fault::all().filter_map(|fault| rare(&fault)));
+            let unmet = |feature: &Feature| self.feature(*feature).mattered == 0;
+            wrong.extend(Feature::all().into_iter().filter(unmet).map(|feature| {
+                format!("feature {feature} mattered in none of {} seeds", self.seeds)
+            }));
         }
         if self.seeds >= MANY {
             wrong.extend(Fault::all().filter_map(|fault| idle(&fault)));

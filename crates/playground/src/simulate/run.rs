@@ -5,6 +5,7 @@ pub mod script;
 use super::containers::Containers;
 use super::fate::SECOND_OPERATOR;
 use super::faults::{Fault, FaultCounts};
+use super::features::Feature;
 use super::invariants::Invariants;
 use super::mutation::Mutation;
 use super::queue::{Event, Queue};
@@ -61,6 +62,8 @@ pub struct Verdict {
     pub hash: u64,
     pub events: u64,
     pub faults: FaultCounts,
+    /// What the story drew beside the guide, and whether it mattered.
+    pub features: BTreeMap<Feature, bool>,
     /// The faults that struck, by number.
     pub strokes: Vec<(u32, Fault)>,
     /// Simulated time from the first event to the last write.
@@ -88,6 +91,7 @@ pub fn run(options: &Options) -> Verdict {
         nodes: simulation.cluster.nodes.len(),
         hash: simulation.trace.hash(),
         events: simulation.events,
+        features: simulation.features(),
         faults: simulation.faults,
         strokes: simulation.strokes,
         took: simulation.last_write.duration_since(start).unsigned_abs(),
@@ -276,7 +280,11 @@ impl Simulation {
             Event::Cluster => self.tick(),
             Event::Deliver { process, watch } => self.deliver(&process, watch),
             Event::Step { process } => self.step(&process),
-            Event::Act(index) => self.act(index),
+            Event::Act(index) => {
+                self.act(index);
+                // What follows from it takes its time, also where the API did not notice yet.
+                self.last_write = self.now;
+            }
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Story {
     pub mode_changes: u32,
     /// The node whose card has room for 2 VFs only until its firmware is told otherwise, with one reboot.
     pub small_card: Option<String>,
+    /// The user has the RDMA modules reloaded where the mode would take a reboot.
+    pub reloads: bool,
     /// The node that lives by the card that policies select.
     pub lives: Option<Lives>,
     /// Seconds at which nodes get work.
@@ -87,6 +89,7 @@ impl Story {
         story.fate(rng);
         story.troubles(rng);
         story.lifeline(rng);
+        story.gate(rng);
         story.acts.sort_by_key(|step| step.after);
         story
     }
@@ -116,6 +119,7 @@ impl Story {
             cordoned: None,
             mode_changes: 0,
             small_card: None,
+            reloads: false,
             lives: None,
             work: Vec::new(),
         }
@@ -128,7 +132,8 @@ impl Story {
 
     /// The machines of the cluster.
     pub fn machines(&self, rng: &mut Rng, start: Timestamp) -> Vec<(String, Machine)> {
-        let flavours = [Flavour::Rhel, Flavour::Ubuntu, Flavour::Coreos, Flavour::NoTool];
+        let flavours =
+            [Flavour::Rhel, Flavour::Ubuntu, Flavour::Coreos, Flavour::SleMicro, Flavour::NoTool];
         let mut draw = |name: &String| {
             let flavour = flavours[rng.usize(..flavours.len())];
             let mut machine = Machine::small_worker(name, flavour, start);
@@ -232,6 +237,16 @@ impl Story {
                 }
             }
             self.lives = Some(lives);
+        }
+    }
+
+    /// The user opens the gate of the reload, before or after the first node has work.
+    fn gate(&mut self, rng: &mut Rng) {
+        self.reloads = rng.u32(..4) == 0;
+        if self.reloads {
+            let gates = json!({ "featureGates": { names::MODE_RELOAD_GATE: true } });
+            let gate = change(names::OPERATOR_CONFIG, names::DEFAULT_CONFIG, gates);
+            self.send(rng.u64(1..40), "feature gate rdmaModeReload".to_owned(), gate);
         }
     }
 
