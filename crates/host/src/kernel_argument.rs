@@ -406,7 +406,8 @@ mod tests {
             GRUB_TIMEOUT=5
             GRUB_CMDLINE_LINUX="root=/dev/sda2 ro"
             GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX ib_core.netns_mode=0" # ironrail: the RDMA mode
-        "#]].assert_eq(&text());
+        "#]]
+        .assert_eq(&text());
         set(&host, Tool::TransactionalUpdate, None).unwrap();
         assert_eq!(text(), before);
     }

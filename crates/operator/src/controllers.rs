@@ -311,9 +311,15 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             }
         }
         kinds::BUDGET => keys.extend(draining(world)),
-        // All nodes that are idle look whether they can let the pool go on; those that drain, whether it is held.
+        // Those that drain look whether the pool is held; any one of its nodes, whether it can be let go.
         kinds::MACHINE_CONFIG_POOL | kinds::INFRASTRUCTURE => {
-            keys.extend(world.node_states.keys().map(|node| Key::Drain(node.clone())));
+            keys.extend(draining(world));
+            let mut managed = world.nodes.values().filter(|node| {
+                // Only these have a drain that looks.
+                world.node_states.contains_key(&node.metadata.name)
+            });
+            let of_pool = managed.find(|node| steps::machine_config::is_in(node, &name));
+            keys.extend(of_pool.map(|node| Key::Drain(node.metadata.name.clone())));
         }
         kinds::CONFIG_MAP
             if [names::DEVICE_PLUGIN_CONFIG, names::SUPPORTED_NIC_IDS].contains(&name.as_str()) =>

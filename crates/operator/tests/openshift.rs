@@ -155,6 +155,21 @@ fn pools_that_cannot_be_read_mean_wait() {
 }
 
 #[test]
+fn a_pause_that_nobody_needs_any_more_ends_also_when_its_last_node_left_the_cluster() {
+    let (mut api, mut driver) = cluster(machine_config_pool("a", "a", false), "HighlyAvailable");
+    ask(&mut api, "worker-1", annotation::IDLE);
+    driver.settle(&mut api);
+    assert_eq!(api.get(MCP, "worker").unwrap()["spec"]["paused"], true);
+    let gone = api.objects.keys().filter(|key| key.name == "worker-0").cloned();
+    gone.collect::<Vec<_>>().iter().for_each(|key| api.remove(key));
+    driver.settle(&mut api);
+    // OpenShift counts its machines anew.
+    api.edit(MCP, "worker", |mcp| mcp["status"]["machineCount"] = 1.into());
+    driver.settle(&mut api);
+    assert_eq!(api.get(MCP, "worker").unwrap()["spec"]["paused"], false);
+}
+
+#[test]
 fn hypershift_has_nothing_to_pause() {
     let (mut api, mut driver) = cluster(machine_config_pool("b", "a", false), "External");
     driver.settle(&mut api);

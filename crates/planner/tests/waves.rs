@@ -452,6 +452,34 @@ fn a_node_that_is_done_and_not_ready_keeps_its_grant() {
 }
 
 #[test]
+fn a_node_that_does_not_come_back_from_its_reboot_halts_the_rollout_after_a_quarter_of_an_hour() {
+    let gone = "p=1 asks drained used gone cordoned-by-us";
+    check(
+        "pool rdma max 2 on p=1\n w1 p=1 asks\n w2 p=1 asks\n w3 p=1 asks",
+        &[(0, &[]), (14, &[("w1", gone), ("w2", "p=1 done used")]), (15, &[])],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 3 nodes ready
+              rolling, 0 of 3 nodes finished
+              new grant: w1 for Reboot_Required
+              new grant: w2 for Reboot_Required
+              w3 waits: 2 of 2 allowed nodes (w1, w2) are draining
+            14 min
+            pool rdma: 1 of 3 nodes ready
+              rolling, 1 of 3 nodes finished, ends about 1970-01-01T00:42:00Z
+              grant ends: w2 asks for nothing more and is uncordoned
+              grant: w1 for Reboot_Required
+              new grant: w3 for Reboot_Required
+            15 min
+            pool rdma: 1 of 3 nodes ready
+              halted, 1 of 3 nodes finished; w1 is worse: it is not Ready since 1970-01-01T00:00:00Z
+              grant: w1 for Reboot_Required
+              grant: w3 for Reboot_Required
+        "#]],
+    );
+}
+
+#[test]
 fn what_nobody_understands_is_named() {
     check(
         "pool rdma on p=1 canary some halt -1 deadline soon then kill\n w1 p=1 done",

@@ -32,6 +32,11 @@ fn is_hypershift(world: &World) -> bool {
     world.infrastructures.values().any(|cluster| cluster.external_control_plane)
 }
 
+/// True for a node of the machine-config pool of this name.
+pub(crate) fn is_in(node: &Node, pool: &str) -> bool {
+    pool_of(config_of(node)) == Some(pool)
+}
+
 fn config_of(node: &Node) -> &str {
     node.metadata.annotations.get(annotation::DESIRED_CONFIG).map_or("", String::as_str)
 }
@@ -46,7 +51,7 @@ pub(crate) fn resume(world: &World, node: &Node) -> Option<Write> {
     let name = pool_of(config_of(node))?;
     let pool = world.machine_config_pools.get(name).filter(|pool| pool.pool.paused_by_us)?;
     let others = world.nodes.values().filter(|other| other.metadata.name != node.metadata.name);
-    let mut others = others.filter(|other| pool_of(config_of(other)) == Some(name));
+    let mut others = others.filter(|other| is_in(other, name));
     (!others.any(|other| needs_pause(world, other))).then(|| set_paused(pool, false))
 }
 

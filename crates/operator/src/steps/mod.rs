@@ -5,7 +5,7 @@
 pub mod admitted;
 pub mod devices;
 pub mod drain;
-mod machine_config;
+pub(crate) mod machine_config;
 pub mod misplaced;
 pub mod networks;
 pub mod nodestates;

@@ -90,6 +90,11 @@ fn node<'a>(words: impl Iterator<Item = &'a str>) -> FleetNode {
             "spent" => spent = true,
             "empty" => node.empty = true,
             "notready" => node.ready = false,
+            // Since the beginning of the story.
+            "gone" => {
+                node.ready = false;
+                node.not_ready_since = Some(Timestamp::UNIX_EPOCH);
+            }
             "unmanaged" => node.managed = false,
             "external" => node.external_drainer = true,
             "done" => node.at_goal = true,
