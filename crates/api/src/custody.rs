@@ -17,6 +17,9 @@ pub struct Offer {
     pub version: u32,
     pub boot_id: String,
     pub sequence: u64,
+    /// The container runtime has no CDI: device nodes are given by path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_path: bool,
     /// By full resource name: `openshift.io/rdma_exclusive_device`.
     pub resources: BTreeMap<String, OfferedResource>,
 }
@@ -78,6 +81,10 @@ pub struct Claims {
 pub struct Claim {
     pub resource: String,
     pub at: Timestamp,
+    /// Device nodes that were given by path and that a move of the RDMA device may call otherwise. The kubelet hands them
+    /// to the runtime for as long as the pod lives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
 }
 
 /// A pod that holds a device.

@@ -53,6 +53,7 @@ fn an_offer_names_each_device_with_its_state() {
             version: 1,
             boot_id: "b".into(),
             sequence: 3,
+            by_path: false,
             resources: BTreeMap::from([("openshift.io/rdma_vf".to_owned(), resource)]),
         },
         expect![[r#"
@@ -96,7 +97,11 @@ fn an_offer_names_each_device_with_its_state() {
 
 #[test]
 fn claims_acknowledge_an_offer_and_tell_what_was_given_when() {
-    let claim = Claim { resource: "openshift.io/rdma_vf".into(), at: noon() };
+    let claim = Claim {
+        resource: "openshift.io/rdma_vf".into(),
+        at: noon(),
+        nodes: vec!["/dev/infiniband/uverbs4".into()],
+    };
     check(
         &Claims {
             version: 1,
@@ -112,7 +117,10 @@ fn claims_acknowledge_an_offer_and_tell_what_was_given_when() {
               "claims": {
                 "0000:3b:00.2": {
                   "resource": "openshift.io/rdma_vf",
-                  "at": "2026-11-22T12:00:00Z"
+                  "at": "2026-11-22T12:00:00Z",
+                  "nodes": [
+                    "/dev/infiniband/uverbs4"
+                  ]
                 }
               }
             }"#]],

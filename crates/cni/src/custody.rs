@@ -5,8 +5,8 @@
 use crate::failure::{self, Failure};
 use crate::frame::Call;
 use crate::{arguments, legacy};
-use api::custody::{Offer, OfferState, VERSION};
-use api::files::{OFFER, RDMA_LOCK, RUN, VF_LOCKS};
+use api::custody::{Claims, Offer, OfferState, VERSION};
+use api::files::{CLAIMS, OFFER, RDMA_LOCK, RUN, VF_LOCKS};
 use api::journal::{Owner, Record};
 use host::journal::JournalError;
 use host::seam::Errno;
@@ -134,6 +134,31 @@ fn read_offer(call: &Call) -> Result<Offer, String> {
         return Err(format!("the offer in {OFFER} is from an earlier boot"));
     }
     Ok(offer)
+}
+
+/// The device nodes that the device plugin gave by path for a device in this boot; none where it gave a CDI name.
+pub fn given_by_path(call: &Call, device: &str) -> Result<Vec<String>, Failure> {
+    let bytes = match call.host.read(CLAIMS) {
+        Ok(bytes) => bytes,
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(Vec::new()),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let unreadable = |why: String| {
+        Failure::new(failure::IO, format!("the device plugin's {CLAIMS} cannot be read: {why}"))
+    };
+    let claims: Claims =
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    if claims.version > VERSION {
+        let version = claims.version;
+        return Err(unreadable(format!(
+            "it has version {version} and this plugin knows {VERSION}"
+        )));
+    }
+    if claims.boot_id != boot_id(call)? {
+        return Ok(Vec::new());
+    }
+    let claim = claims.claims.into_iter().find(|(pci, _)| pci.to_string() == device);
+    Ok(claim.map(|(_, claim)| claim.nodes).unwrap_or_default())
 }
 
 /// The identity of this boot. Nothing is done without it: a record of another boot, or of none, is only a memory, and what

@@ -247,7 +247,31 @@ fn settle(
     if name != found.name {
         rename(call, found, name)?;
     }
+    refuse_other_nodes(call, device, name)?;
     cdi::rewrite(call, device, name)
+}
+
+/// Nodes that were given by path are the pod's for its whole life, and the kernel gives no number back that another
+/// device has taken: a container would get that device.
+fn refuse_other_nodes(call: &Call, device: &str, name: &str) -> Result<(), Failure> {
+    let given = custody::given_by_path(call, device)?;
+    if given.is_empty() {
+        return Ok(());
+    }
+    let now: Vec<String> = host::cdi::rdma_nodes(call.host, name)
+        .into_iter()
+        .filter(|(class, _)| *class != "rdma_cm")
+        .flat_map(|(_, paths)| paths)
+        .collect();
+    if given.iter().all(|node| now.contains(node)) {
+        return Ok(());
+    }
+    Err(Failure::internal(format!(
+        "the pod must be recreated: {name} of {device} had {} when the pod was admitted, which is given by path, and \
+         has {} now; with CDI switched on in the container runtime, and useCDI not false, numbers may change",
+        given.join(", "),
+        now.join(", ")
+    )))
 }
 
 /// A name of its own in the pod, and again the old one at home. Before Linux 7.3 RDMA device names are unique in the

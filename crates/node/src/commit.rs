@@ -54,6 +54,10 @@ pub fn outcome(
     }
     let mut new = status::status(state, report.inventory.as_ref(), &report.progress, now);
     new.drain.clone_from(&report.drain);
+    new.cdi = match &world.cdi {
+        Some(cdi) => cdi.sentence.clone(),
+        None => state.status.cdi.clone(),
+    };
     let mut writes = Vec::new();
     if !status::stands(&state.status, &new) {
         let object = status::object(state, &new);

@@ -64,6 +64,8 @@ struct Work<'a> {
     no_firmware_writes: bool,
     /// `featureGates.rdmaModeReload`.
     mode_reload: bool,
+    /// The container runtime has no CDI.
+    no_cdi: bool,
     /// `Node.status.allocatable`; None where there is no Node.
     allocatable: Option<&'a BTreeMap<String, String>>,
     looked_behind: &'a RefCell<Option<u64>>,
@@ -155,6 +157,7 @@ impl Daemon {
             },
             mode_reload: world.config.spec.feature_gates.get(names::MODE_RELOAD_GATE)
                 == Some(&true),
+            no_cdi: world.cdi.as_ref().is_some_and(|cdi| !cdi.is_on),
             no_firmware_writes: world.config.spec.disable_plugins.iter().any(|p| p == "mellanox"),
             allocatable: world.node.as_ref().map(|node| &node.allocatable),
             looked_behind: &self.looked_behind,
@@ -302,7 +305,7 @@ impl Work<'_> {
             &self.desired,
             &seen.inventory,
             self.prefix,
-            &Against { withdrawn: plan.withdrawn(), mode: plan.mode_missed() },
+            &Against { withdrawn: plan.withdrawn(), mode: plan.mode_missed(), no_cdi: self.no_cdi },
         );
         let differs = seen.offer.as_ref() != Some(&next);
         if differs {

@@ -5,7 +5,7 @@
 use crate::daemon::Daemon;
 use crate::wake::{Pace, Wakes};
 use crate::world::{Change, NodeWorld};
-use crate::{http, pod_resources, sandboxes};
+use crate::{cdi, http, pod_resources, sandboxes};
 use anyhow::Context;
 use api::wire::{Answer, ObjectKey, Outcome, Write};
 use api::{Timestamp, files, names};
@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Events come in bursts: sixteen VFs are more than a hundred of them.
 const BURST: Duration = Duration::from_millis(50);
+/// How often the container runtime is asked what it is.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the daemon needs.
 pub struct Settings {
@@ -36,6 +38,8 @@ pub struct Settings {
     /// Where the host's root directory is: the container runtime's socket lies below it.
     pub root: PathBuf,
     pub pace: Pace,
+    /// When the container runtime was asked what it is.
+    pub asked: Option<Timestamp>,
 }
 
 /// What a watch tells.
@@ -176,6 +180,7 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
         true => Some(sandboxes::list(settings.host.as_ref(), &settings.root).await),
         false => None,
     };
+    ask_for_cdi(settings, world).await;
     let (daemon, host, seen) = (settings.daemon.clone(), Arc::clone(&settings.host), world.clone());
     // The log is that of this process, also on another thread.
     let log = tracing::dispatcher::get_default(tracing::Dispatch::clone);
@@ -187,6 +192,27 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
     let (daemon, outcome) = step.await.context("the daemon's step panicked")?;
     settings.daemon = daemon;
     Ok(outcome)
+}
+
+/// Asks the container runtime what it is, once in a while: it may have been started again with another configuration.
+async fn ask_for_cdi(settings: &mut Settings, world: &mut NodeWorld) {
+    let now = settings.host.now();
+    let late = |asked: Timestamp| now.duration_since(asked).unsigned_abs() >= ASK_AGAIN;
+    if !settings.asked.is_none_or(late) {
+        return;
+    }
+    settings.asked = Some(now);
+    match sandboxes::runtime(settings.host.as_ref(), &settings.root).await {
+        Ok(runtime) => {
+            let found = cdi::judge(&runtime);
+            if let Some(news) = found.as_ref().filter(|news| world.cdi.as_ref() != Some(*news)) {
+                tracing::info!("CDI is {}", news.sentence);
+            }
+            world.cdi = found;
+        }
+        // What it said before stands; the sweeper tells people of a silent runtime.
+        Err(why) => tracing::debug!("{why}"),
+    }
 }
 
 /// Sends the writes in order up to the first refusal. True, false: wrote to our node state; was refused.

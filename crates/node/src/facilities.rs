@@ -28,6 +28,13 @@ impl Facilities {
         rdma.chain(self.vfio.iter().cloned()).chain(vhost).collect()
     }
 
+    /// The nodes that a move of the RDMA device makes anew, maybe under other numbers.
+    pub fn moving_nodes(&self) -> Vec<String> {
+        // One `rdma_cm` serves all devices.
+        let own = self.rdma.iter().filter(|(class, _)| **class != "rdma_cm");
+        own.flat_map(|(_, paths)| paths).cloned().collect()
+    }
+
     /// The sections of `PCIDEVICE_…_INFO`, with upstream's keys.
     pub fn information(&self) -> Vec<(&'static str, BTreeMap<String, String>)> {
         let mut sections = Vec::new();

@@ -60,6 +60,7 @@ pub fn allocate(
 ) -> Result<AllocateResponse, String> {
     let found = custody::read_offer(host, &in_force.boot_id).good();
     let offer = found.as_ref().unwrap_or(in_force);
+    let delivery = if offer.by_path { Delivery::DeviceSpecs } else { delivery };
     let claims = custody::read_claims(host, &offer.boot_id).good().unwrap_or_default();
     let facilities = offer
         .resources

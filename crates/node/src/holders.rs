@@ -99,7 +99,11 @@ mod tests {
     const DEVICE: &str = "0000:03:00.2";
 
     fn claims(at: i64) -> Claims {
-        let claim = Claim { resource: "openshift.io/rdma_vf".to_owned(), at: second(at) };
+        let claim = Claim {
+            resource: "openshift.io/rdma_vf".to_owned(),
+            at: second(at),
+            nodes: Vec::new(),
+        };
         let claims = BTreeMap::from([(DEVICE.parse().unwrap(), claim)]);
         Claims { claims, ..Claims::default() }
     }

@@ -15,12 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Devices that must not be given now, each with its reason.
 pub type Withdrawn = BTreeMap<PciAddress, String>;
 
-/// What the plan says against giving devices away.
+/// What speaks against giving devices away, or against the best way to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Against {
     pub withdrawn: Withdrawn,
     /// As the planner says: nothing that is for RDMA is given.
     pub mode: Option<String>,
+    /// The container runtime has no CDI.
+    pub no_cdi: bool,
 }
 
 /// The offer of this moment: the previous one where nothing differs, else one with a new sequence.
@@ -63,11 +65,17 @@ pub fn offer(
         version: VERSION,
         boot_id: inventory.boot_id.clone(),
         sequence: last + 1,
+        by_path: against.no_cdi,
         resources,
     };
     match previous {
         // One that nobody has seen yet has no sequence.
-        Some(same) if same.sequence > 0 && same.resources == next.resources => same.clone(),
+        Some(same)
+            if same.sequence > 0
+                && (same.by_path, &same.resources) == (next.by_path, &next.resources) =>
+        {
+            same.clone()
+        }
         Some(_) | None => next,
     }
 }
@@ -106,7 +114,8 @@ pub fn of_the_boot_before(
         }
     }
     resources.retain(|_, resource| !resource.devices.is_empty());
-    let offer = Offer { version: VERSION, boot_id: boot_id.to_owned(), sequence: 0, resources };
+    let offer =
+        Offer { version: VERSION, boot_id: boot_id.to_owned(), resources, ..Offer::default() };
     (!offer.resources.is_empty()).then_some(offer)
 }
 

@@ -194,6 +194,19 @@ fn nothing_new_is_the_same_offer_and_a_lost_one_is_never_numbered_again() {
 }
 
 #[test]
+fn a_runtime_without_cdi_makes_a_new_offer_that_says_by_path() {
+    let inventory = node(vec![vf(0, "mlx5_core")]);
+    let desired = wanted(&["rdma 0-3"]);
+    let before = first(&["rdma 0-3"], &inventory);
+    let against = Against { no_cdi: true, ..Against::default() };
+    let off = offer(Some(&before), 1, &desired, &inventory, "openshift.io", &against);
+    assert_eq!((before.by_path, off.by_path, off.sequence), (false, true, 2));
+    assert_eq!(off.resources, before.resources);
+    let on = offer(Some(&off), 2, &desired, &inventory, "openshift.io", &Against::default());
+    assert_eq!((on.by_path, on.sequence), (false, 3));
+}
+
+#[test]
 fn vfs_that_go_and_come_again_stay_listed() {
     let before = first(&["rdma 0-3"], &node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
     let desired = wanted(&["rdma 0-3"]);
@@ -240,7 +253,7 @@ fn what_the_plan_changes_is_withdrawn_with_its_reason() {
     let inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
     let withdrawn =
         Withdrawn::from([(pci("0000:3b:00.3"), "policy train asks for MTU 9000".to_owned())]);
-    let withdrawn = Against { withdrawn, mode: None };
+    let withdrawn = Against { withdrawn, ..Against::default() };
     let offer = offer(None, 0, &wanted(&["rdma 0-3"]), &inventory, "openshift.io", &withdrawn);
     check(
         &offer,

@@ -98,18 +98,24 @@ pub fn allocate(
         let mut given = Vec::new();
         for id in &container.devices_ids {
             let device = ready(resource, resource_name, id)?;
-            let claim = Claim { resource: resource_name.to_owned(), at: now };
+            let facilities = facilities.get(&device.pci).cloned().unwrap_or_default();
+            let nodes = match delivery {
+                Delivery::Cdi => Vec::new(),
+                Delivery::DeviceSpecs => facilities.moving_nodes(),
+            };
+            let claim = Claim { resource: resource_name.to_owned(), at: now, nodes };
             claims.claims.insert(device.pci, claim);
-            given.push((device, facilities.get(&device.pci).cloned().unwrap_or_default()));
+            given.push((device, facilities));
         }
         response.container_responses.push(container_response(resource_name, &given, delivery));
     }
     Ok((response, claims))
 }
 
-/// A claim matters only while it is young, or while a pod holds the device, which PodResources then says.
+/// A claim matters only while it is young, or while a pod holds the device, which PodResources then says. What was
+/// given by path is compared at every ADD of the pod, and stands until the device is given anew.
 fn forget_old(claims: &mut Claims, now: Timestamp) {
-    claims.claims.retain(|_, claim| holders::is_young(claim.at, now));
+    claims.claims.retain(|_, claim| !claim.nodes.is_empty() || holders::is_young(claim.at, now));
 }
 
 fn ready<'a>(

@@ -30,7 +30,13 @@ fn offer() -> Offer {
     devices[4].state = OfferState::Broken { because: "0000:af:00.2 has no driver".to_owned() };
     let resource = OfferedResource { devices, rdma: true, ..OfferedResource::default() };
     let resources = BTreeMap::from([(RESOURCE.to_owned(), resource)]);
-    Offer { version: VERSION, boot_id: "boot-1".to_owned(), sequence: 7, resources }
+    Offer {
+        version: VERSION,
+        boot_id: "boot-1".to_owned(),
+        sequence: 7,
+        resources,
+        ..Offer::default()
+    }
 }
 
 fn rdma(uverbs: u32) -> Facilities {
@@ -51,7 +57,7 @@ fn check_allocate(ids: &[&str], delivery: Delivery, expected: Expect) {
         AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids: ids }] };
     let facilities =
         BTreeMap::from([(pci("0000:3b:00.2"), rdma(4)), (pci("0000:3b:00.4"), rdma(6))]);
-    let old = Claim { resource: RESOURCE.to_owned(), at: NOW };
+    let old = Claim { resource: RESOURCE.to_owned(), at: NOW, nodes: Vec::new() };
     let claims = Claims {
         version: VERSION,
         boot_id: "boot-1".to_owned(),
@@ -215,7 +221,7 @@ fn a_resource_that_is_gone_is_refused() {
 
 #[test]
 fn an_acknowledgement_of_a_new_boot_drops_the_claims_of_the_old_one() {
-    let claim = Claim { resource: RESOURCE.to_owned(), at: NOW };
+    let claim = Claim { resource: RESOURCE.to_owned(), at: NOW, nodes: Vec::new() };
     let claims = Claims {
         boot_id: "boot-0".to_owned(),
         sequence: 90,

@@ -1,14 +1,16 @@
-//! Shell: asks the container runtime which pod sandboxes it knows, on the socket that the kubelet uses.
+//! Shell: asks the container runtime which pod sandboxes it knows and what it is, on the socket that the kubelet uses.
 //!
 //! Where it cannot be told for sure which runtime is in charge, nobody is asked: a runtime that is not in charge knows
 //! none of the sandboxes, and would make orphans of all of them.
 
+use crate::cdi::Runtime;
 use crate::pod_resources::{connect, in_full};
-use crate::proto::runtime_v1::ListPodSandboxRequest;
 use crate::proto::runtime_v1::runtime_service_client::RuntimeServiceClient;
+use crate::proto::runtime_v1::{ListPodSandboxRequest, StatusRequest, VersionRequest};
 use host::Host;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use tonic::transport::Channel;
 
 /// 16 MiB: sandboxes come with their labels and annotations.
 const LARGEST: usize = 16 << 20;
@@ -21,17 +23,41 @@ const USUAL: [&str; 3] = [
 
 /// The ids of all sandboxes, or the sentence that says why nobody knows them. `root` is where we see the host's root.
 pub async fn list(host: &dyn Host, root: &Path) -> Result<BTreeSet<String>, String> {
-    let socket = match configured(host) {
-        Some(endpoint) => inside(root, &path_of(&endpoint)?),
-        None => the_only(root)?,
-    };
-    let failed =
-        |why: String| format!("cannot ask the container runtime at {}: {why}", socket.display());
-    let channel = connect(&socket).await.map_err(|error| failed(in_full(&error)))?;
-    let mut client = RuntimeServiceClient::new(channel).max_decoding_message_size(LARGEST);
+    let socket = socket(host, root)?;
+    let mut client = client(&socket).await?;
     let response = client.list_pod_sandbox(ListPodSandboxRequest {}).await;
-    let response = response.map_err(|status| failed(status.message().to_owned()))?;
+    let response = response.map_err(|status| failed(&socket, status.message()))?;
     Ok(response.into_inner().items.into_iter().map(|sandbox| sandbox.id).collect())
+}
+
+/// What the runtime says of itself, or the sentence that says why it does not.
+pub async fn runtime(host: &dyn Host, root: &Path) -> Result<Runtime, String> {
+    let socket = socket(host, root)?;
+    let mut client = client(&socket).await?;
+    let refused = |status: tonic::Status| failed(&socket, status.message());
+    let version = client.version(VersionRequest {}).await.map_err(refused)?.into_inner();
+    let status = client.status(StatusRequest { verbose: true }).await.map_err(refused)?;
+    Ok(Runtime {
+        name: version.runtime_name,
+        version: version.runtime_version,
+        configuration: status.into_inner().info.remove("config").unwrap_or_default(),
+    })
+}
+
+fn socket(host: &dyn Host, root: &Path) -> Result<PathBuf, String> {
+    match configured(host) {
+        Some(endpoint) => Ok(inside(root, &path_of(&endpoint)?)),
+        None => the_only(root),
+    }
+}
+
+async fn client(socket: &Path) -> Result<RuntimeServiceClient<Channel>, String> {
+    let channel = connect(socket).await.map_err(|error| failed(socket, &in_full(&error)))?;
+    Ok(RuntimeServiceClient::new(channel).max_decoding_message_size(LARGEST))
+}
+
+fn failed(socket: &Path, why: &str) -> String {
+    format!("cannot ask the container runtime at {}: {why}", socket.display())
 }
 
 fn inside(root: &Path, path: &str) -> PathBuf {

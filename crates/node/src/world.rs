@@ -2,6 +2,7 @@
 //!
 //! Fed by watch events; an object that cannot be understood leaves the last good one in place and is named.
 
+use crate::cdi::Cdi;
 use api::annotation;
 use api::custody::Holder;
 use api::names;
@@ -44,6 +45,8 @@ pub struct NodeWorld {
     /// What the container runtime said directly before this step: the sandboxes that it knows, or why it did not say;
     /// None: it was not asked.
     pub sandboxes: Option<Result<BTreeSet<String>, String>>,
+    /// Whether the container runtime has CDI, as far as it ever said.
+    pub cdi: Option<Cdi>,
     /// Objects that could not be understood, by what they are, each with why.
     pub problems: BTreeMap<ObjectKey, String>,
     /// The first refused write of the last step.

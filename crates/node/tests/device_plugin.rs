@@ -128,6 +128,7 @@ impl Node {
             version: VERSION,
             boot_id: self.boot_id(),
             sequence,
+            by_path: false,
             resources: BTreeMap::from([(RESOURCE.to_owned(), resource)]),
         };
         custody::write_offer(&self.host, &offer).unwrap();

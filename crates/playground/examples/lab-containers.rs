@@ -161,17 +161,53 @@ impl Bench {
         self.is_home(&sandbox.device)
     }
 
-    /// `useCDI: false` beside a runtime that has CDI switched off: nodes by path.
+    /// What the daemon finds out about a runtime that has CDI switched off: nodes by path, with no word of the user's.
     fn by_path(&mut self) -> Outcome {
-        self.guide.machine.restart_device_plugin(&["--no-cdi"]);
-        self.guide.offered()?;
+        // It asks once a minute, and when it began there was no runtime.
+        self.look_again(61, "cdi-off")?;
+        let reported = self.reported("off")?;
         let sandbox = self.sandbox("by-path")?;
         let given = self.guide.machine.allocation("by-path");
         equal("CDI names", given.cdi.len(), 0)?;
         let container = self.container(&sandbox)?;
         let seen = self.must_have_its_own(&container, &sandbox.device)?;
         self.end(&sandbox)?;
-        Ok(format!("{}; and home with the sandbox's end", seen.join(", ")))
+        Ok(format!(
+            "{reported}; the container has {}, and all is home after its end",
+            seen.join(", ")
+        ))
+    }
+
+    /// `useCDI: false`: what was given by path has got another number, which another device may have by now.
+    fn refused(&mut self) -> Outcome {
+        self.guide.machine.restart_device_plugin(&["--no-cdi"]);
+        self.guide.offered()?;
+        let device = self.guide.machine.allocate(RESOURCE, "refused")?;
+        let given = self.verbs(&device)?;
+        spare_device("del")?;
+        let refused = self.sandbox_with("refused", device.clone());
+        spare_device("add")?;
+        let Err(why) = refused else {
+            return Err(format!("a container would get {given} of another device"));
+        };
+        let words = ["the pod must be recreated", "useCDI"];
+        if !words.iter().all(|word| why.contains(word)) {
+            return Err(why);
+        }
+        self.guide.machine.free("refused");
+        self.is_home(&device)?;
+        // The numbers may have changed places; whoever is given the device next is told the new one.
+        Ok(why
+            .split_once("the pod must")
+            .map_or(why.clone(), |(_, end)| format!("the pod must{end}")))
+    }
+
+    /// What the node state says of CDI.
+    fn reported(&self, word: &str) -> Result<String, String> {
+        self.guide.machine.until("the node state tells of CDI", || {
+            let told = self.guide.state()["status"]["cdi"].as_str().unwrap_or_default().to_owned();
+            if told.starts_with(word) { Ok(told) } else { Err(format!("it says {told:?}")) }
+        })
     }
 
     /// The sandbox is taken away without DEL, and the runtime is down.
@@ -217,6 +253,8 @@ impl Bench {
     /// The device plugin names the device; a number becomes free; the chain moves the device; the container has the new one.
     fn after_the_move(&mut self) -> Outcome {
         self.guide.machine.restart_device_plugin(&[]);
+        self.look_again(61, "cdi-on")?;
+        let reported = self.reported("on")?;
         self.guide.offered()?;
         let device = self.guide.machine.allocate(RESOURCE, "by-name")?;
         let given = self.guide.machine.allocation("by-name");
@@ -237,7 +275,7 @@ impl Bench {
         equal("whose the announced number is now", stranger.trim(), "spare")?;
         let seen = self.must_have_its_own(&container, &sandbox.device)?;
         self.end(&sandbox)?;
-        Ok(format!("Allocate saw {announced}, the container has {}", seen.join(", ")))
+        Ok(format!("{reported}; Allocate saw {announced}, the container has {}", seen.join(", ")))
     }
 
     /// The runtime reads the spec when it creates the container, and no earlier.
@@ -283,6 +321,9 @@ fn main() {
     });
     let Some(mut bench) = started else { return report.end() };
     report.case("containerd: without cdi a container gets the nodes by path", || bench.by_path());
+    report.case("containerd: by path a pod whose device was renumbered is refused", || {
+        bench.refused()
+    });
     let mut lost = None;
     report.case("containerd: while it is down, nothing of a lost sandbox is touched", || {
         let (sandbox, said) = bench.lost()?;
