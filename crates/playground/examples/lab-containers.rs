@@ -186,7 +186,6 @@ impl Bench {
         let given = self.verbs(&device)?;
         spare_device("del")?;
         let refused = self.sandbox_with("refused", device.clone());
-        spare_device("add")?;
         let Err(why) = refused else {
             return Err(format!("a container would get {given} of another device"));
         };
@@ -196,10 +195,20 @@ impl Bench {
         }
         self.guide.machine.free("refused");
         self.is_home(&device)?;
-        // The numbers may have changed places; whoever is given the device next is told the new one.
+        self.spare_comes_first(&device)?;
         Ok(why
             .split_once("the pod must")
             .map_or(why.clone(), |(_, end)| format!("the pod must{end}")))
+    }
+
+    /// The device that was moved has the spare one's number now: both are made again, in the order of the beginning.
+    fn spare_comes_first(&self, device: &str) -> Result<(), String> {
+        let found = home::rdma_devices_at_home(&self.guide.host, device).unwrap_or_default();
+        for rdma in found {
+            said(Command::new("/usr/bin/rdma").args(["link", "del", &rdma.name]))?;
+        }
+        spare_device("add")?;
+        self.guide.offered()
     }
 
     /// What the node state says of CDI.
