@@ -1,12 +1,14 @@
 //! Daemon and device plugin at rest: memory, CPU and wake-ups with 0, 64 and 512 VFs.
 //!
 //! Each runs over a directory in the place of the host's root, with cards as sysfs has them. The device plugin has an
-//! offer and no kubelet to register with; the daemon talks to the playground's API server and is asked for nothing. Of
-//! the network interfaces it is told those of this computer: the cards have none, which the lab alone can give them.
+//! offer and no kubelet to register with; the daemon talks to the playground's API server, reports the cards and is asked
+//! for nothing. Of the network interfaces it is told those of this computer: the cards have none, which the lab alone can
+//! give them. The daemon's node is made with kubectl.
 
 use crate::tools;
 use anyhow::{Context, bail};
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,8 +37,18 @@ pub fn run() -> anyhow::Result<()> {
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).context("cannot make a directory for the benchmark")?;
     let (kubeconfig, _server) = api_server(&directory)?;
-    println!("at rest for {} s:", WATCHED.as_secs());
-    println!("{:<14} {:>5} {:>10} {:>9} {:>14}", "", "VFs", "memory", "CPU", "wake-ups/min");
+    let kubectl = kubectl();
+    if kubectl.is_none() {
+        println!("NOT MEASURED: the daemon, because kubectl is not installed");
+    }
+    println!(
+        "at rest for {} s; of the memory, `own` is not the program's file:",
+        WATCHED.as_secs()
+    );
+    println!(
+        "{:<14} {:>5} {:>10} {:>10} {:>9} {:>14}",
+        "", "VFs", "memory", "own", "CPU", "wake-ups/min"
+    );
     for vfs in [0, 64, 512] {
         let root = directory.join(format!("{vfs}"));
         lay_out(&root, vfs)?;
@@ -44,9 +56,39 @@ pub fn run() -> anyhow::Result<()> {
         plugin.arg("device-plugin").stdout(Stdio::null());
         let plugin = at_rest(plugin, &root, "device plugin")?;
         println!("{:<14} {vfs:>5} {}", "device plugin", plugin.told());
-        let daemon = at_rest(daemon(&program, &kubeconfig), &root, "daemon")?;
+        let Some(kubectl) = &kubectl else { continue };
+        let name = format!("bench-{vfs}");
+        make_node(kubectl, &kubeconfig, &name)?;
+        let daemon = at_rest(daemon(&program, &kubeconfig, &name), &root, "daemon")?;
         println!("{:<14} {vfs:>5} {}", "daemon", daemon.told());
         println!("{:<14} {vfs:>5} {:>6} KiB", "together", plugin.resident + daemon.resident);
+    }
+    Ok(())
+}
+
+/// That of CI, or the computer's own.
+fn kubectl() -> Option<PathBuf> {
+    let ours = tools::root().join("target/tools/kubectl");
+    let works =
+        |program: &Path| Command::new(program).args(["version", "--client"]).output().is_ok();
+    [ours, PathBuf::from("kubectl")].into_iter().find(|program| works(program))
+}
+
+/// A node of the cluster; the operator makes a node state for it.
+fn make_node(kubectl: &Path, kubeconfig: &Path, name: &str) -> anyhow::Result<()> {
+    let manifest = format!(
+        r#"{{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{name}","labels":{{"kubernetes.io/os":"linux","node-role.kubernetes.io/worker":""}}}}}}"#
+    );
+    let mut command = Command::new(kubectl);
+    command.arg("--kubeconfig").arg(kubeconfig).args(["apply", "--filename", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().context("cannot start kubectl")?;
+    if let Some(mut pipe) = child.stdin.take() {
+        pipe.write_all(manifest.as_bytes()).context("kubectl does not read")?;
+    }
+    let status = child.wait().context("cannot wait for kubectl")?;
+    if !status.success() {
+        bail!("kubectl could not make node {name}: {status}");
     }
     Ok(())
 }
@@ -82,11 +124,11 @@ fn api_server(directory: &Path) -> anyhow::Result<(PathBuf, Running)> {
 }
 
 /// In mounts of its own: the namespace of the host, which is ours, has to lie below the root.
-fn daemon(program: &Path, kubeconfig: &Path) -> Command {
+fn daemon(program: &Path, kubeconfig: &Path, node: &str) -> Command {
     let mut command = Command::new("unshare");
     let script = r#"mount --bind /proc/self/ns/net "$HOST_ROOT/proc/1/ns/net" && exec "$0" daemon"#;
     command.args(["--mount", "sh", "-c", script]).arg(program);
-    command.env("NODE_NAME", "bench").env("KUBECONFIG", kubeconfig).stdout(Stdio::null());
+    command.env("NODE_NAME", node).env("KUBECONFIG", kubeconfig).stdout(Stdio::null());
     command
 }
 
@@ -171,6 +213,7 @@ fn at_rest(mut command: Command, root: &Path, what: &str) -> anyhow::Result<AtRe
     let minutes = WATCHED.as_secs() / 60;
     Ok(AtRest {
         resident: after.resident,
+        own: after.own,
         milliseconds: (after.ticks - before.ticks) * 10,
         // A thread that ended took its count along.
         wakes: after.switches.saturating_sub(before.switches) / minutes.max(1),
@@ -179,13 +222,17 @@ fn at_rest(mut command: Command, root: &Path, what: &str) -> anyhow::Result<AtRe
 
 struct AtRest {
     resident: u64,
+    own: u64,
     milliseconds: u64,
     wakes: u64,
 }
 
 impl AtRest {
     fn told(&self) -> String {
-        format!("{:>6} KiB {:>6} ms {:>14}", self.resident, self.milliseconds, self.wakes)
+        format!(
+            "{:>6} KiB {:>6} KiB {:>6} ms {:>14}",
+            self.resident, self.own, self.milliseconds, self.wakes
+        )
     }
 }
 
@@ -193,6 +240,8 @@ impl AtRest {
 struct Rest {
     /// KiB.
     resident: u64,
+    /// KiB that are not pages of a file.
+    own: u64,
     /// Hundredths of a second of CPU.
     ticks: u64,
     /// Times that a thread went to sleep, each of which was woken before.
@@ -205,7 +254,7 @@ impl Rest {
             fs::read_to_string(format!("/proc/{process}/{name}"))
                 .with_context(|| format!("cannot read {name} of the program"))
         };
-        let stat = read("stat")?;
+        let (stat, status) = (read("stat")?, read("status")?);
         let fields: Vec<&str> =
             stat.rsplit(") ").next().unwrap_or_default().split_whitespace().collect();
         let tick =
@@ -217,7 +266,8 @@ impl Rest {
             switches += number(&status, "voluntary_ctxt_switches:");
         }
         Ok(Self {
-            resident: number(&read("status")?, "VmRSS:"),
+            resident: number(&status, "VmRSS:"),
+            own: number(&status, "RssAnon:"),
             ticks: tick(11) + tick(12),
             switches,
         })
