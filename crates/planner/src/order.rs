@@ -395,6 +395,15 @@ impl<'a> Gate<'a> {
         self.plan.blockers.iter().any(|blocker| matches!(blocker, Blocker::DeviceHeld { .. }))
     }
 
+    /// The node was drained for a reboot, which is over, and what is left to do waits for a pod that came afterwards:
+    /// nobody moves it in this turn any more, so that the turn is given back and a drain of devices asked for.
+    fn is_spent(&self) -> bool {
+        self.permission.turn == Turn::Drained(DrainRequest::Reboot)
+            && self.wants == DrainRequest::Drain
+            && self.plan.steps.is_empty()
+            && self.is_held()
+    }
+
     fn block(&mut self, blocker: Blocker) {
         if !self.plan.blockers.contains(&blocker) {
             self.plan.blockers.push(blocker);
@@ -410,7 +419,7 @@ impl<'a> Gate<'a> {
             Turn::Ending => DrainRequest::Idle,
             // Nobody drains, but what a pod holds waits for the operator, which knows whether the pool allows force.
             Turn::DrainDisabled if !self.is_held() => DrainRequest::Idle,
-            _ if too_small => DrainRequest::Idle,
+            _ if too_small || self.is_spent() => DrainRequest::Idle,
             // What was granted is kept until the node is at its goal, so that no pod comes back in between.
             Turn::Draining(_) | Turn::Drained(_) if busy => turn.request().max(self.wants),
             _ => self.wants,

@@ -242,6 +242,21 @@ fn a_reboot_turn_serves_the_vfs_too_and_is_kept_until_they_are_made() {
 }
 
 #[test]
+fn a_reboot_turn_is_given_back_when_only_what_pods_hold_since_the_boot_is_left_to_do() {
+    let mut machine = machine();
+    hold(&mut machine, 0);
+    hold(&mut machine, 1);
+    let turn = Turn::Drained(DrainRequest::Reboot);
+    let desired = wanted(None, &["3b", "5e"]);
+    let permission = machine.permission(turn);
+    let plan = planner::plan(&desired, &machine.inventory, &permission, machine.now);
+    assert_eq!((plan.steps, plan.request), (vec![], DrainRequest::Idle));
+    let permission = Permission { turn: Turn::NotYet, ..permission };
+    let plan = planner::plan(&desired, &machine.inventory, &permission, machine.now);
+    assert_eq!(plan.request, DrainRequest::Drain);
+}
+
+#[test]
 fn while_the_node_is_drained_its_devices_are_withdrawn_and_nothing_is_touched() {
     let mut machine = machine();
     hold(&mut machine, 0);
