@@ -127,6 +127,7 @@ fn whatever_step_of_add_fails_the_sentence_tells_and_del_brings_all_home() {
         failed 999: cannot give mlx5_2 of 0000:03:00.2 to the pod: bad message
         failed 999: cannot list /sys/bus/pci/devices/0000:03:00.2/infiniband: bad message
         failed 999: cannot list the rdma devices: bad message
+        failed 999: cannot read /run/ironrail/claims.json: bad message
         failed 999: cannot read /var/run/cdi/ironrail.dev-vf-0000:03:00.2.json: bad message
     "#]].assert_eq(&told);
 }
