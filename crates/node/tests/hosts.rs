@@ -186,12 +186,12 @@ fn sle_micro_has_a_read_only_root_and_a_writable_etc() {
     check(
         "sle-micro-6",
         expect![[r#"
-        levers: modprobe.d
-        waits: 
-        container runtime: unix:///run/k3s/containerd/containerd.sock
-        boot phases: by systemd
-        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
-    "#]],
+            levers: modprobe.d, kernel argument by transactional-update
+            waits: 
+            container runtime: unix:///run/k3s/containerd/containerd.sock
+            boot phases: by systemd
+            plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+        "#]],
     );
 }
 

@@ -148,15 +148,13 @@ fn a_node_is_tainted_from_before_its_reboot_until_its_devices_are_verified() {
         Ready, -, - of - healthy
         Ready, Idle, - of - healthy
         Ready, Idle, 0 of 0 healthy
-        Ready, Idle, 4 of 4 healthy
-        Ready, Draining, 4 of 4 healthy
-        Ready, Draining, tainted, 4 of 4 healthy
-        Ready, Draining, tainted, 0 of 4 healthy
-        Ready, DrainComplete, tainted, 0 of 4 healthy
-        down, DrainComplete, tainted, 0 of 4 healthy
-        Ready, DrainComplete, tainted, 0 of 4 healthy
+        Ready, Draining, 0 of 0 healthy
+        Ready, Draining, tainted, 0 of 0 healthy
+        Ready, DrainComplete, tainted, 0 of 0 healthy
+        down, DrainComplete, tainted, 0 of 0 healthy
+        Ready, DrainComplete, tainted, 0 of 0 healthy
         Ready, DrainComplete, tainted, 4 of 4 healthy
-        Ready, Idle, tainted, 4 of 4 healthy
+        Ready, DrainComplete, 4 of 4 healthy
         Ready, Idle, 4 of 4 healthy"#]]
     .assert_eq(&seen["worker-0"].join("\n"));
     for node in script.store().objects("v1", "Node") {
@@ -212,11 +210,11 @@ fn a_pod_that_nobody_makes_again_stays_in_the_condition_until_it_goes() {
     let pod = pods(&script).into_iter().find(|(name, _)| name == "alone").unwrap().1;
     assert_eq!(pod["status"]["reason"], "UnexpectedAdmissionError");
     let condition = told(&script, &node).lines().next().unwrap().to_owned();
-    expect![[r#""False" "PodNotAdmitted": "2 pods were not admitted: default/alone: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; nobody makes another one, so create it again | default/train-93bc1fce3c-8gtzv: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]].assert_eq(&condition);
+    expect![[r#""False" "PodNotAdmitted": "2 pods were not admitted: default/alone: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; nobody makes another one, so create it again | default/train-93bc1fce3c-n7bck: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]].assert_eq(&condition);
     send(&mut script, Request::new(Method::Delete, ObjectKey::of(&pod).path()));
     script.rest().unwrap();
     let condition = told(&script, &node).lines().next().unwrap().to_owned();
-    expect![[r#""False" "PodNotAdmitted": "1 pod was not admitted: default/train-93bc1fce3c-8gtzv: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]]
+    expect![[r#""False" "PodNotAdmitted": "1 pod was not admitted: default/train-93bc1fce3c-n7bck: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]]
         .assert_eq(&condition);
 }
 

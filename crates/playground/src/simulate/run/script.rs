@@ -37,8 +37,13 @@ impl Script {
             let options = Options { faults: BTreeSet::new(), ..Options::new(seed) };
             Simulation::new(&options, start)
         };
-        let fits = |simulation: &Simulation| simulation.cluster.nodes.len() == nodes;
-        let simulation = (1..1000).map(of_seed).find(fits);
+        let fits = |simulation: &Simulation| {
+            let story = &simulation.story;
+            let plain = story.small_card.is_none() && story.lives.is_none();
+            plain && simulation.cluster.nodes.len() == nodes
+        };
+        // The second: in the first the daemon is always quicker than the operator after a boot, and no taint is seen.
+        let simulation = (1..1000).map(of_seed).filter(fits).nth(1);
         let mut simulation = simulation.ok_or(format!("no seed makes {nodes} nodes"))?;
         simulation.story.acts.clear();
         simulation.queue = Queue::default();
