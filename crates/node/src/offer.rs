@@ -37,12 +37,17 @@ pub fn offer(
     prefix: &str,
     against: &Against,
 ) -> Offer {
-    let held: BTreeSet<&str> = inventory.holders.iter().map(|h| h.device.as_str()).collect();
+    let listed: BTreeSet<&str> = inventory.holders.iter().map(|h| h.device.as_str()).collect();
+    let unverified = unverified(previous);
+    // The kubelet still lists pods of the boot before, which it is about to fail: what was never ready in this boot is
+    // in nobody's namespace, and is judged like what is free.
+    let stale: BTreeSet<String> = unverified.iter().map(PciAddress::to_string).collect();
+    let held: BTreeSet<&str> =
+        listed.iter().copied().filter(|device| !stale.contains(*device)).collect();
     let mut resources = asked_for(desired, inventory, prefix, &held);
     if let Some(previous) = previous {
-        keep_what_may_not_vanish(&mut resources, previous, desired, &held);
+        keep_what_may_not_vanish(&mut resources, previous, desired, &listed);
     }
-    let unverified = unverified(previous);
     for resource in resources.values_mut() {
         let mode = against.mode.as_ref().filter(|_| resource.rdma);
         for device in &mut resource.devices {

@@ -422,3 +422,25 @@ fn in_a_mode_that_a_reboot_did_not_bring_nothing_is_given_for_rdma() {
     "#]],
     );
 }
+
+/// After a boot the kubelet lists a pod until it has failed it; the device that it names is nobody's then, and bare.
+#[test]
+fn what_was_never_ready_in_this_boot_is_judged_whoever_is_listed_with_it() {
+    let mut before = first(&["rdma 0-1"], &node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
+    for device in before.resources.values_mut().flat_map(|resource| &mut resource.devices) {
+        device.state = OfferState::Unverified { because: "it was not looked at yet".to_owned() };
+    }
+    let mut inventory = node(vec![vf(0, ""), vf(1, "mlx5_core")]);
+    let holder = |device: &str| Holder { device: device.to_owned(), ..Holder::default() };
+    inventory.holders = vec![holder("0000:3b:00.2"), holder("0000:3b:00.3")];
+    let wanted = wanted(&["rdma 0-1"]);
+    check(
+        &offer(Some(&before), 1, &wanted, &inventory, "openshift.io", &Against::default()),
+        expect![[r#"
+            offer 2
+            openshift.io/rdma with rdma
+              0000:3b:00.2 unverified: 0000:3b:00.2 has no driver
+              0000:3b:00.3 ready
+        "#]],
+    );
+}
