@@ -125,6 +125,15 @@ impl<H: Host> Crashing<H> {
         }
     }
 
+    /// Another thread of the dead process wants to wait: for it no time passes any more, so that it would wait for ever.
+    fn too_late(&self) -> Woken {
+        let crash = self.state().crash;
+        match crash.filter(|_| !std::thread::panicking()) {
+            Some(crash) => resume_unwind(Box::new(Killed { crash })),
+            None => Woken::ByTimeout,
+        }
+    }
+
     fn asked<T>(&self, primitive: impl FnOnce(&H) -> Result<T, Refusal>) -> Result<T, Refusal> {
         self.step(primitive).unwrap_or_else(|| Err(Refusal::new("go on after death", Errno::INTR)))
     }
@@ -234,7 +243,7 @@ impl<H: Host> Host for Crashing<H> {
     }
 
     fn wait(&self, interests: &[Interest], timeout: Duration) -> Woken {
-        self.step(|host| host.wait(interests, timeout)).unwrap_or(Woken::ByTimeout)
+        self.step(|host| host.wait(interests, timeout)).unwrap_or_else(|| self.too_late())
     }
 }
 
@@ -297,5 +306,15 @@ mod tests {
         assert_eq!(refusal.to_string(), "go on after death: interrupted system call");
         assert!(host.inner().read("/etc/hostname").is_ok());
         assert_eq!(host.count(), 1);
+    }
+
+    #[test]
+    fn another_thread_of_a_dead_process_does_not_wait_for_what_never_comes() {
+        let host = host();
+        let crash = Crash { primitive: 1, side: Side::Before };
+        host.arm(crash);
+        let _ = survive(|| process(&host));
+        let end = survive(|| host.wait(&[], Duration::from_secs(1)));
+        assert_eq!(end, Err(Killed { crash }));
     }
 }
