@@ -7,6 +7,7 @@ use crate::seam::{FileKind, Host, Refusal};
 use api::files::{ALLOCATIONS, CNI_JOURNAL};
 use api::journal::{Record, VERSION};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use thiserror::Error;
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -42,13 +43,36 @@ pub fn read(host: &dyn Host, device: &str) -> Result<Option<Record>, JournalErro
 
 /// All records in the order of their devices; one that cannot be read does not hide the others.
 pub fn list(host: &dyn Host) -> Result<Vec<Result<Record, JournalError>>, JournalError> {
-    let names = match host.list(CNI_JOURNAL) {
-        Ok(names) => names,
-        Err(refusal) if refusal.errno == Errno::NOENT => Vec::new(),
-        Err(refusal) => return Err(refusal.into()),
-    };
+    let names = names(host)?;
     let devices = names.iter().filter_map(|name| name.strip_suffix(".json"));
     Ok(devices.filter_map(|device| read(host, device).transpose()).collect())
+}
+
+fn names(host: &dyn Host) -> Result<Vec<String>, JournalError> {
+    match host.list(CNI_JOURNAL) {
+        Ok(names) => Ok(names),
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(Vec::new()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The device of a file that was to become its record, by the name that `Host::replace` gives it.
+fn unfinished_device(name: &str) -> Option<&str> {
+    let (device, rest) = name.strip_prefix('.')?.split_once(".json.")?;
+    rest.ends_with(".new").then_some(device)
+}
+
+/// The devices beside whose record something lies that was to become one, and whose writer is at it or dead.
+pub fn unfinished(host: &dyn Host) -> Result<BTreeSet<String>, JournalError> {
+    Ok(names(host)?.iter().filter_map(|name| unfinished_device(name)).map(str::to_owned).collect())
+}
+
+/// Removes what dead writers left beside the record of a device; as the caller holds its lock, they are dead.
+pub fn tidy(host: &dyn Host, device: &str) -> Result<(), JournalError> {
+    for name in names(host)?.iter().filter(|name| unfinished_device(name) == Some(device)) {
+        host.remove(&format!("{CNI_JOURNAL}/{name}"))?;
+    }
+    Ok(())
 }
 
 /// Writes the record of a device; on return it is on the disk.

@@ -71,12 +71,15 @@ impl Sweeper {
     pub fn is_due(&self, host: &dyn Host, now: Timestamp) -> bool {
         // A clock that was set back must not put the sweep off.
         let early = |looked: Timestamp| now.duration_since(looked).unsigned_abs() < EVERY;
-        !self.looked.is_some_and(early) && journal::list(host).map_or(true, |all| !all.is_empty())
+        !self.looked.is_some_and(early)
+            && (journal::list(host).map_or(true, |all| !all.is_empty())
+                || journal::unfinished(host).is_ok_and(|devices| !devices.is_empty()))
     }
 
     /// Looks at every record once, and brings home what is an orphan's for the second time.
     pub fn sweep(&mut self, host: &dyn Host, evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
         self.looked = Some(now);
+        let leftovers = tidy(host);
         let (sandboxes, pods) = match (evidence.sandboxes, evidence.pods) {
             (Ok(sandboxes), Some(pods)) => (sandboxes, pods),
             (Err(why), _) => return self.blind(why.clone()),
@@ -90,7 +93,7 @@ impl Sweeper {
         };
         self.counts.blind = 0;
         let mut suspects = BTreeMap::new();
-        let mut doubts = BTreeSet::new();
+        let mut doubts: BTreeSet<String> = leftovers.err().into_iter().collect();
         let mut findings = Vec::new();
         for record in records {
             let verdict = match &record {
@@ -215,6 +218,19 @@ fn is_owners(host: &dyn Host, record: &Record, space: &Namespace) -> bool {
     host.metadata(path).is_ok_and(|found| {
         (found.device, found.inode) == (owner.namespace_device, owner.namespace_inode)
     })
+}
+
+/// Removes records that were never finished. No evidence is needed: under the device's lock nobody writes them.
+fn tidy(host: &dyn Host) -> Result<(), String> {
+    for device in journal::unfinished(host).map_err(|error| error.to_string())? {
+        let Ok(pci) = device.parse::<PciAddress>() else { continue };
+        match device_lock::take(host, &pci, Duration::ZERO) {
+            Ok(_lock) => journal::tidy(host, &device).map_err(|error| error.to_string())?,
+            Err(device_lock::LockError::Held { .. }) => {}
+            Err(error) => return Err(format!("cannot tidy the journal of {device}: {error}")),
+        }
+    }
+    Ok(())
 }
 
 /// None: somebody is at work on the device, or it is another attachment's by now.

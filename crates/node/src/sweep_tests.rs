@@ -2,6 +2,7 @@
 
 use super::*;
 use api::RdmaMode;
+use api::files::CNI_JOURNAL;
 use api::journal::{LinkBefore, Owner, RdmaCustody, VERSION, VfCustody, VfProfile};
 use expect_test::{Expect, expect};
 use host::crashing::{Crash, Crashing, Death, Side, survive};
@@ -81,8 +82,8 @@ fn world(host: &dyn Host) -> String {
     let identity = vf_profile::identify(host, &pci).unwrap();
     let mac = vf_profile::look(host, &identity).unwrap().1.mac.unwrap_or_default();
     let rdma = home::rdma_devices_at_home(host, VF).unwrap().pop().map(|device| device.name);
-    let notes = host.list(api::files::CNI_JOURNAL).unwrap().len()
-        + host.list(api::files::ALLOCATIONS).unwrap().len();
+    let notes =
+        host.list(CNI_JOURNAL).unwrap().len() + host.list(api::files::ALLOCATIONS).unwrap().len();
     format!("at home: {link:?} with admin mac {mac}, {rdma:?}; notes on disk: {notes}\n")
 }
 
@@ -281,6 +282,21 @@ fn a_garbled_record_is_named_and_does_not_hide_the_others() {
         Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
     "#]],
     );
+}
+
+#[test]
+fn a_record_that_was_never_finished_is_removed_once_nobody_is_at_the_device() {
+    let host = node();
+    let other = "0000:03:00.3".parse().unwrap();
+    host.replace(&format!("{CNI_JOURNAL}/.0000:03:00.3.json.3672.0.new"), b"{", 0o600).unwrap();
+    let left = || host.list(CNI_JOURNAL).unwrap().join(" ");
+    let mut sweeper = Sweeper::default();
+    let lock = device_lock::take(&host.process(), &other, Duration::ZERO).unwrap();
+    look(&mut sweeper, &host, &knows_the_sandbox(), 0);
+    assert_eq!(left(), ".0000:03:00.3.json.3672.0.new 0000:03:00.2.json");
+    drop(lock);
+    look(&mut sweeper, &host, &knows_the_sandbox(), 30);
+    assert_eq!(left(), "0000:03:00.2.json");
 }
 
 #[test]
