@@ -156,6 +156,18 @@ pub struct ObjectKey {
     pub name: String,
 }
 
+/// The value at a JSON pointer (RFC 6901), as `Value::pointer` finds it, without a copy of each key on the way.
+pub fn at<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
+    pointer.split('/').skip(1).try_fold(object, |value, key| match value {
+        Value::Object(map) if key.contains('~') => {
+            map.get(&key.replace("~1", "/").replace("~0", "~"))
+        }
+        Value::Object(map) => map.get(key),
+        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
 impl ObjectKey {
     pub fn new(api_version: &str, kind: &str, namespace: &str, name: &str) -> Self {
         Self {
@@ -169,7 +181,7 @@ impl ObjectKey {
     /// The key of an object in its JSON form; absent parts become empty text.
     pub fn of(object: &Value) -> Self {
         let text = |pointer: &str| {
-            object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+            at(object, pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         Self {
             api_version: text("/apiVersion"),

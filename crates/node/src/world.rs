@@ -8,7 +8,7 @@ use api::custody::Holder;
 use api::names;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::SriovOperatorConfig;
-use api::wire::{Answer, ObjectKey};
+use api::wire::{Answer, ObjectKey, at};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,8 +85,7 @@ impl NodeWorld {
 
     /// True when we have a newer version of the same node state.
     fn is_older(&self, key: &ObjectKey, object: &Value) -> bool {
-        let text =
-            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text = |pointer: &str| at(object, pointer).and_then(Value::as_str).unwrap_or_default();
         let Some(known) = self.state.as_ref().filter(|_| key.kind == names::NODE_STATE) else {
             return false;
         };
@@ -149,11 +148,11 @@ fn parsed<T: DeserializeOwned>(object: Option<&Value>) -> Result<Option<T>, Stri
 impl OwnNode {
     fn of(object: &Value) -> Self {
         let texts = |pointer: &str| {
-            let map = object.pointer(pointer).and_then(Value::as_object);
+            let map = at(object, pointer).and_then(Value::as_object);
             let pairs = map.into_iter().flatten();
             pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
         };
-        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text = |pointer| at(object, pointer).and_then(Value::as_str).unwrap_or_default();
         Self {
             name: text("/metadata/name").to_owned(),
             uid: text("/metadata/uid").to_owned(),

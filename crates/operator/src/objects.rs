@@ -4,6 +4,7 @@
 
 use api::Timestamp;
 use api::crd::{LabelSelector, Metadata};
+use api::wire::at;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -109,11 +110,11 @@ pub fn metadata(object: &Value) -> Result<Metadata, String> {
 }
 
 fn text(object: &Value, pointer: &str) -> String {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    at(object, pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    object.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+    at(object, pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
 impl Node {
@@ -123,7 +124,7 @@ impl Node {
         let ready = condition.is_some_and(|condition| condition["status"] == "True");
         let turned = condition.and_then(|condition| condition["lastTransitionTime"].as_str());
         let not_ready_since = turned.filter(|_| !ready).and_then(|time| time.parse().ok());
-        let unschedulable = object.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+        let unschedulable = at(object, "/spec/unschedulable") == Some(&Value::Bool(true));
         let mut metadata = metadata(object)?;
         // Other controllers keep long texts in a node's annotations; only ours are read here.
         metadata.annotations.retain(|key, _| {
@@ -134,7 +135,7 @@ impl Node {
             ]
             .contains(&key.as_str())
         });
-        let allocatable = extended(object.pointer("/status/allocatable"));
+        let allocatable = extended(at(object, "/status/allocatable"));
         let taints = list(object, "/spec/taints").cloned().collect();
         let boot_id = text(object, "/status/nodeInfo/bootID");
         Ok(Self { metadata, unschedulable, ready, not_ready_since, allocatable, taints, boot_id })
@@ -146,7 +147,7 @@ impl MachineConfigPool {
         let metadata = metadata(object)?;
         let state = metadata.annotations.get(api::annotation::NODE_STATE);
         let pool = planner::machine_config::ConfigPool {
-            paused: object.pointer("/spec/paused") == Some(&Value::Bool(true)),
+            paused: at(object, "/spec/paused") == Some(&Value::Bool(true)),
             paused_by_us: state.is_some_and(|state| state == api::annotation::PAUSED),
             wanted: text(object, "/spec/configuration/name"),
             applied: text(object, "/status/configuration/name"),
@@ -213,8 +214,8 @@ impl Pod {
 
 /// What one container asks for; a limit without a request is one.
 fn asked_by(container: &Value) -> BTreeMap<String, u64> {
-    let mut asked = extended(container.pointer("/resources/limits"));
-    asked.extend(extended(container.pointer("/resources/requests")));
+    let mut asked = extended(at(container, "/resources/limits"));
+    asked.extend(extended(at(container, "/resources/requests")));
     asked
 }
 
@@ -237,12 +238,12 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 impl Budget {
     pub fn read(object: &Value) -> Result<Self, String> {
-        let selector = object.pointer("/spec/selector").filter(|selector| !selector.is_null());
+        let selector = at(object, "/spec/selector").filter(|selector| !selector.is_null());
         let selector = selector
             .map(LabelSelector::deserialize)
             .transpose()
             .map_err(|error| format!("spec.selector cannot be read: {error}"))?;
-        let allowed = object.pointer("/status/disruptionsAllowed").and_then(Value::as_i64);
+        let allowed = at(object, "/status/disruptionsAllowed").and_then(Value::as_i64);
         Ok(Self {
             metadata: metadata(object)?,
             selector,

@@ -103,27 +103,13 @@ impl Cluster {
             self.news.take_in(api);
         }
         if self.news.take_namespaces() {
+            let user = "system:serviceaccount:kube-system:service-account-controller";
             let outcome = accounts(api);
-            busy |= carry_out(
-                api,
-                "system:serviceaccount:kube-system:service-account-controller",
-                outcome,
-                &mut next,
-            );
+            busy |= carry_out(api, user, outcome, &mut next).busy;
         }
-        if let Some(at) = early {
-            next = Some(at);
-        } else if self.news.take_workloads() {
-            self.whole = Some(later(now, patience(self.nodes.len())));
-            let outcome = workloads::step(api, now);
-            busy |= carry_out(
-                api,
-                "system:serviceaccount:kube-system:workload-controllers",
-                outcome,
-                &mut next,
-            );
-            let outcome = scheduler::step(api, now);
-            busy |= carry_out(api, "system:kube-scheduler", outcome, &mut next);
+        match early {
+            Some(at) => next = Some(at),
+            None => busy |= self.look_at_the_whole(api, now, &mut next),
         }
         self.news.take_in(api);
         for (name, slot) in &mut self.nodes {
@@ -151,6 +137,34 @@ impl Cluster {
         }
         (busy, next)
     }
+
+    /// The workload controllers and the scheduler look; true when they wrote something.
+    fn look_at_the_whole(
+        &mut self,
+        api: &mut dyn Api,
+        now: Timestamp,
+        next: &mut Option<Timestamp>,
+    ) -> bool {
+        let mut carried = Carried::default();
+        let workloads = self.news.take_workloads();
+        let waits = self.news.take_scheduler();
+        if waits || !workloads.is_empty() {
+            self.whole = Some(later(now, patience(self.nodes.len())));
+        }
+        if !workloads.is_empty() {
+            let user = "system:serviceaccount:kube-system:workload-controllers";
+            let outcome = workloads::step(api, &workloads, now);
+            carried += carry_out(api, user, outcome, next);
+        }
+        if waits {
+            let outcome = scheduler::step(api, now);
+            carried += carry_out(api, "system:kube-scheduler", outcome, next);
+        }
+        if carried.failed {
+            self.news.look_again_with_the_next();
+        }
+        carried.busy
+    }
 }
 
 /// The node controller and the kubelet look at one node; true when they wrote something.
@@ -174,11 +188,11 @@ fn look_after(
         }
         let outcome = Outcome { writes, look_again };
         let user = "system:serviceaccount:kube-system:node-controller";
-        busy |= carry_out(api, user, outcome, again);
+        busy |= carry_out(api, user, outcome, again).busy;
     }
     if slot.is_up() {
         let outcome = run_kubelet(slot, name, news.pods_on(name), api, environment, now);
-        busy |= carry_out(api, &format!("system:node:{name}"), outcome, again);
+        busy |= carry_out(api, &format!("system:node:{name}"), outcome, again).busy;
     }
     busy
 }
@@ -229,15 +243,32 @@ fn later(now: Timestamp, delay: Duration) -> Timestamp {
     now.checked_add(delay).unwrap_or(Timestamp::MAX)
 }
 
+/// What became of somebody's writes.
+#[derive(Debug, Default, Clone, Copy)]
+struct Carried {
+    /// There were some.
+    busy: bool,
+    /// Not all of them were accepted.
+    failed: bool,
+}
+
+impl std::ops::AddAssign for Carried {
+    fn add_assign(&mut self, other: Self) {
+        self.busy |= other.busy;
+        self.failed |= other.failed;
+    }
+}
+
 fn carry_out(
     api: &mut dyn Api,
     user: &str,
     outcome: Outcome,
     next: &mut Option<Timestamp>,
-) -> bool {
-    let busy = !outcome.writes.is_empty();
+) -> Carried {
+    let mut carried = Carried { busy: !outcome.writes.is_empty(), failed: false };
     for write in &outcome.writes {
         let answer = api.write(user, write);
+        carried.failed |= !matches!(answer, Answer::Done(_));
         // A conflict or a missing object heals at the next look; a refusal is a mistake of ours and must be seen.
         if let Answer::Refused(..) = answer {
             tracing::warn!(%user, object = %write.key(), %answer, "the API refused a write of the playground");
@@ -246,7 +277,7 @@ fn carry_out(
     if let Some(at) = outcome.look_again {
         *next = Some(next.map_or(at, |other| other.min(at)));
     }
-    busy
+    carried
 }
 
 /// Every namespace has a service account `default`.

@@ -1,5 +1,6 @@
 //! Reading the store's objects as the built-in controllers do: always fresh, never through a cache.
 
+use api::wire::at;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,22 +15,22 @@ pub trait Objects {
 
 /// Text at a JSON pointer, or `""`.
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(object, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Number at a JSON pointer, or 0.
 pub fn number(object: &Value, pointer: &str) -> i64 {
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+    at(object, pointer).and_then(Value::as_i64).unwrap_or_default()
 }
 
 /// Elements at a JSON pointer, or none.
 pub fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    at(object, pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Entries at a JSON pointer whose values are text.
 pub fn texts<'a>(object: &'a Value, pointer: &str) -> BTreeMap<&'a str, &'a str> {
-    let entries = object.pointer(pointer).and_then(Value::as_object);
+    let entries = at(object, pointer).and_then(Value::as_object);
     entries.into_iter().flatten().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))).collect()
 }
 
@@ -131,7 +132,7 @@ pub fn requests(pod: &Value) -> BTreeMap<String, i64> {
         let mut asked = BTreeMap::new();
         // A limit without a request is also the request.
         for section in ["/resources/limits", "/resources/requests"] {
-            let entries = container.pointer(section).and_then(Value::as_object);
+            let entries = at(container, section).and_then(Value::as_object);
             for (resource, amount) in entries.into_iter().flatten() {
                 asked.insert(resource.clone(), quantity(amount));
             }

@@ -2,7 +2,7 @@
 
 use super::objects::{self, Objects, items, name, namespace, text, texts};
 use api::Timestamp;
-use api::wire::{Event, ObjectKey, Outcome, Write};
+use api::wire::{Event, ObjectKey, Outcome, Write, at};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub fn objections(pod: &Value, node: &Value, used: &BTreeMap<String, i64>) -> Ve
             };
         }
     }
-    if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
+    if at(node, "/spec/unschedulable") == Some(&Value::Bool(true))
         && !tolerates(
             pod,
             &json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}),
@@ -121,8 +121,8 @@ pub fn matches_node(pod: &Value, node: &Value) -> bool {
         pod,
         "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
     );
-    let labels = node.pointer("/metadata/labels").unwrap_or(&Value::Null);
-    let selector = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
+    let labels = at(node, "/metadata/labels").unwrap_or(&Value::Null);
+    let selector = at(pod, "/spec/nodeSelector").and_then(Value::as_object);
     selector.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
         && (terms.is_empty() || {
             let labels = texts(node, "/metadata/labels");

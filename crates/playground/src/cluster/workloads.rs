@@ -1,5 +1,6 @@
 //! The workload controllers: Deployment → ReplicaSet → pods, DaemonSet → pods, and their status.
 
+use super::news::Workloads;
 use super::objects::{self, Objects, items, name, namespace, number, text, texts};
 use super::scheduler;
 use api::Timestamp;
@@ -9,8 +10,8 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// One pass over all workloads.
-pub fn step(view: &(impl Objects + ?Sized), now: Timestamp) -> Outcome {
+/// One pass over the workloads that have something to see.
+pub fn step(view: &(impl Objects + ?Sized), seen: &Workloads, now: Timestamp) -> Outcome {
     let pods = view.list("v1", "Pod");
     let nodes = view.list("v1", "Node");
     let sets = view.list("apps/v1", "ReplicaSet");
@@ -18,14 +19,15 @@ pub fn step(view: &(impl Objects + ?Sized), now: Timestamp) -> Outcome {
     let none = Vec::new();
     let own = |set: &Value| owned.get(objects::uid(set)).unwrap_or(&none);
     let mut writes = Vec::new();
-    for deployment in view.list("apps/v1", "Deployment").iter().filter(|d| !objects::is_deleting(d))
-    {
+    let deployments = view.list("apps/v1", "Deployment");
+    let spreads = view.list("apps/v1", "DaemonSet");
+    for deployment in deployments.iter().filter(|d| seen.concern(d) && !objects::is_deleting(d)) {
         writes.extend(deploy(deployment, &sets, now));
     }
-    for set in sets.iter().filter(|s| !objects::is_deleting(s)) {
+    for set in sets.iter().filter(|s| seen.concern(s) && !objects::is_deleting(s)) {
         writes.extend(replicate(set, own(set)));
     }
-    for set in view.list("apps/v1", "DaemonSet").iter().filter(|d| !objects::is_deleting(d)) {
+    for set in spreads.iter().filter(|d| seen.concern_spread(d) && !objects::is_deleting(d)) {
         writes.extend(spread(set, own(set), &nodes));
     }
     Outcome { writes, look_again: None }
