@@ -53,6 +53,29 @@ impl Node {
     }
 }
 
+/// Directories that are always there and no links: nobody lists them who only passes through.
+const FIXED: &[&[&str]] = &[
+    &["sys", "bus", "pci", "devices"],
+    &["sys", "bus", "pci", "drivers"],
+    &["sys", "class", "net"],
+    &["sys", "kernel"],
+    &["sys", "module"],
+    &["proc", "sys"],
+    &["proc"],
+    &["sys"],
+];
+
+/// Takes a fixed directory off the path still to walk, which is held in reverse; something of it is left.
+fn fixed_start(todo: &mut Vec<String>) -> Vec<String> {
+    let fits = |fixed: &&&[&str]| {
+        todo.len() > fixed.len() && todo.iter().rev().zip(fixed.iter()).all(|(a, b)| a == b)
+    };
+    let length = FIXED.iter().find(fits).map_or(0, |fixed| fixed.len());
+    let mut start = todo.split_off(todo.len() - length);
+    start.reverse();
+    start
+}
+
 /// Symbolic links followed before ELOOP (include/linux/namei.h, MAXSYMLINKS).
 const LINKS: usize = 40;
 
@@ -64,15 +87,19 @@ impl Machine {
         path: &str,
         follow_last: bool,
     ) -> Result<(String, Option<Node>), Errno> {
-        let plain = files::plain(path);
-        if !kernel_path(&plain) {
-            return Ok((plain, None));
+        // What starts as a kernel's path and never goes up is one.
+        if !kernel_path(path) || path.contains("..") {
+            let plain = files::plain(path);
+            if !kernel_path(&plain) {
+                return Ok((plain, None));
+            }
         }
         // `..` after a link means the directory that the link leads to, so the original path is walked.
         let mut todo: Vec<String> =
             path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
         // Nearly every path starts like this, so the link behind it is not walked anew each time.
-        let mut done: Vec<String> = self.function_start(&mut todo).unwrap_or_default();
+        let mut done: Vec<String> =
+            self.function_start(&mut todo).unwrap_or_else(|| fixed_start(&mut todo));
         let mut followed = 0;
         let mut last = None;
         while let Some(part) = todo.pop() {
