@@ -157,20 +157,34 @@ fn a_process_with_a_device_open_stops_a_reload_before_anything_is_touched() {
 
 #[test]
 fn a_crash_at_any_moment_of_a_reload_ends_at_the_goal_with_every_module_loaded() {
+    crash_at_any_moment_between("", ("exclusive", RdmaMode::Exclusive));
+}
+
+#[test]
+fn a_crash_at_any_moment_of_an_undo_by_reload_ends_in_the_mode_that_the_node_had_before() {
+    crash_at_any_moment_between("exclusive", ("", RdmaMode::Shared));
+}
+
+fn crash_at_any_moment_between(before: &str, (wanted, mode): (&str, RdmaMode)) {
     let start = || {
         let mut life = gated(None);
-        life.wants("", 2);
+        life.wants(before, 2);
         life.settle();
         life
     };
+    let boots = start().machine_says().2;
     let (begin, end) = {
         let mut life = start();
         let counting = Crashing::new(life.host.clone(), Death::Unwind);
-        life.wants("exclusive", 2);
-        let unloads = |life: &Life| life.host.journal().iter().any(|line| line.contains("rmmod"));
+        let unloads = |life: &Life| {
+            let journal = life.host.journal();
+            journal.iter().filter(|line| line.contains("rmmod")).count()
+        };
+        let unloaded = unloads(&life);
+        life.wants(wanted, 2);
         let mut begin = 0;
-        while life.machine_says().0 != Some(RdmaMode::Exclusive) {
-            begin = if unloads(&life) { begin } else { counting.count() };
+        while life.machine_says().0 != Some(mode) {
+            begin = if unloads(&life) > unloaded { begin } else { counting.count() };
             life.turn(&counting);
         }
         (begin, counting.count())
@@ -182,7 +196,7 @@ fn a_crash_at_any_moment_of_a_reload_ends_at_the_goal_with_every_module_loaded()
         let modules = life.host.machine().modules.clone();
         let dying = Crashing::new(life.host.clone(), Death::Unwind);
         dying.arm(Crash { primitive, side });
-        life.wants("exclusive", 2);
+        life.wants(wanted, 2);
         if survive(|| life.settle_over(&dying)).is_err() {
             life.world = NodeWorld::default();
             life.daemon = Daemon::new(NODE, NAMESPACE);
@@ -191,8 +205,8 @@ fn a_crash_at_any_moment_of_a_reload_ends_at_the_goal_with_every_module_loaded()
             life.settle();
         }
         let story = life.told.join("\n");
-        assert_eq!(life.machine_says().0, Some(RdmaMode::Exclusive), "{primitive}:\n{story}");
-        assert!(life.machine_says().2 <= 2, "{primitive}:\n{story}");
+        assert_eq!(life.machine_says().0, Some(mode), "{primitive}:\n{story}");
+        assert!(life.machine_says().2 <= boots + 1, "{primitive}:\n{story}");
         assert_eq!(life.host.machine().modules, modules, "{primitive}:\n{story}");
         life.assert_quiet();
     }

@@ -177,3 +177,53 @@ fn two_pools_with_control_plane_nodes_never_disturb_two_of_them() {
         run_control_plane(seed);
     }
 }
+
+/// Steps until a write of this beginning was made; of this kind nothing is heard meanwhile.
+fn until(operator: &mut Driver, api: &mut Api, deaf_for: &str, beginning: &str) {
+    for _ in 0..1000 {
+        assert!(operator.step(api), "nothing more to do; it wrote:\n{}", operator.trace.join("\n"));
+        if operator.trace.iter().any(|line| line.starts_with(beginning)) {
+            return;
+        }
+        for kind in KINDS.iter().filter(|kind| kind.kind != deaf_for) {
+            while operator.deliver_one(api, kind.kind) {}
+        }
+    }
+    panic!("no {beginning}; it wrote:\n{}", operator.trace.join("\n"));
+}
+
+#[test]
+fn a_cordon_that_lands_after_the_other_operator_has_undone_the_drain_is_taken_back_and_the_node_gets_its_turn()
+ {
+    let mut api = Api::default();
+    api.put(config());
+    api.put(pool("rdma", json!({ "rdmaMode": "exclusive" })));
+    for name in ["w0", "w1"] {
+        api.put(node(name));
+    }
+    api.put(pod("app-w0", "w0", ""));
+    let mut first = Driver::new(&api, settings());
+    first.settle(&mut api);
+    api.annotate(NODE_STATE, "w0", annotation::DESIRED_STATE, annotation::REBOOT_REQUIRED);
+    api.annotate("Node", "w0", annotation::NODE_STATE, annotation::REBOOT_REQUIRED);
+    // The other one lists before the grant, and its watch of pools is late from then on.
+    let mut second = Driver::new(&api, settings());
+    first.deliver(&api);
+    let said = "event SriovNetworkNodeState sriov-network-operator/w0 DrainController: ";
+    until(&mut first, &mut api, NODE_STATE, &format!("{said}draining"));
+    while first.deliver_one(&api, NODE_STATE) {}
+    while second.deliver_one(&api, NODE_STATE) {}
+    until(&mut second, &mut api, "SriovNetworkPoolConfig", &format!("{said}the drain is undone"));
+    until(&mut first, &mut api, NODE_STATE, "patch Node w0");
+    let current = |api: &Api| api.annotation(NODE_STATE, "w0", annotation::CURRENT_STATE);
+    let cordoned = |api: &Api| api.get("Node", "w0").unwrap()["spec"]["unschedulable"] == true;
+    assert_eq!((current(&api).as_str(), cordoned(&api)), (annotation::IDLE, true));
+    first.settle(&mut api);
+    first.wait(5);
+    let written = first.settle(&mut api);
+    assert_eq!(
+        (current(&api).as_str(), cordoned(&api)),
+        (annotation::DRAIN_COMPLETE, true),
+        "{written}"
+    );
+}

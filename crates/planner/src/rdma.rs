@@ -104,14 +104,18 @@ fn goal(wanted: Option<RdmaMode>, inventory: &Inventory, records: &[RebootRecord
     changed_by_us(inventory, records).then_some(Goal::Restored(initial))
 }
 
-/// True when our file is in place, or the last reboot or reload that we asked for made the mode that is effective now.
+/// True when our file is in place, or the last reboot or reload that we booked made the mode that is effective now, or
+/// brought nothing: then it is an undo that died half-way, and whose file is gone already.
 fn changed_by_us(inventory: &Inventory, records: &[RebootRecord]) -> bool {
-    let by_reboot = ledger::latest(records, RebootReason::RdmaMode, "").is_some_and(|record| {
+    let booked = records.iter().rfind(|record| is_about_mode(record)).is_some_and(|record| {
         let reached = inventory.rdma.mode.is_some_and(|mode| mode.to_string() == record.goal);
-        record.outcome == RebootOutcome::Pending || reached
+        reached || record.outcome != RebootOutcome::Helped
     });
-    let by_reload = reload::made(records, inventory.rdma.mode);
-    inventory.rdma.modprobe_option.is_some() || by_reboot || by_reload
+    inventory.rdma.modprobe_option.is_some() || booked
+}
+
+fn is_about_mode(record: &RebootRecord) -> bool {
+    [RebootReason::RdmaMode.as_str(), RDMA_RELOAD].contains(&record.reason.as_str())
 }
 
 /// Without a loaded subsystem there is nothing to disturb: the option takes effect when it is loaded.
@@ -150,7 +154,7 @@ fn contradicting_argument(
 ) -> Option<RdmaMode> {
     let rdma = &inventory.rdma;
     let booked = |record: &RebootRecord| {
-        [RebootReason::RdmaMode.as_str(), RDMA_RELOAD].contains(&record.reason.as_str())
+        is_about_mode(record)
             && record.levers.iter().any(|lever| lever.starts_with("kernel argument"))
     };
     let ours = rdma.managed_before || records.iter().any(booked);

@@ -153,12 +153,6 @@ fn tried(
         .then(|| format!("{A_DAY} reloads in the last 24 hours are the limit"))
 }
 
-/// True when the mode of this boot was brought by a reload.
-pub(crate) fn made(records: &[RebootRecord], mode: Option<RdmaMode>) -> bool {
-    let latest = records.iter().rfind(|record| record.reason == RDMA_RELOAD);
-    latest.zip(mode).is_some_and(|(record, mode)| record.goal == mode.to_string())
-}
-
 /// Closes what was begun: whoever plans does so before a reload or after one, never in its middle.
 pub(crate) fn judge(records: &mut [RebootRecord], inventory: &Inventory) {
     let mode = inventory.rdma.mode.map_or("none".to_owned(), |mode| mode.to_string());

@@ -359,12 +359,21 @@ fn start(seen: &Observed, now: Timestamp) -> Outcome {
     let may = annotations.contains_key(annotation::GRANT);
     let needs_both = planner::rollout::has_control_plane_role(&seen.node.metadata.labels);
     if !may || (needs_both && !annotations.contains_key(annotation::CONTROL_PLANE_GRANT)) {
-        return Outcome::default();
+        return Outcome { writes: leftover(seen), look_again: None };
     }
     annotations.insert(annotation::CURRENT_STATE.to_owned(), annotation::DRAINING.into());
     let patch = json!({ "metadata": { "annotations": annotations } });
     let message = format!("draining: the node asks for {}", seen.drain.request.as_str());
     Outcome { writes: vec![patch_state(seen, patch), event(seen, &message, now)], look_again: None }
+}
+
+/// Our cordon on a node that is not being drained: one operator set it while another, which did not know the grant yet,
+/// undid the drain. As long as it stands the grant does not end, and the node would wait for ever.
+///
+/// The first write changes nothing: it holds only where no drain was started since we looked.
+fn leftover(seen: &Observed) -> Vec<Write> {
+    let taken_back = uncordon(seen.node).map(|write| [patch_state(seen, json!({})), write]);
+    taken_back.into_iter().flatten().collect()
 }
 
 /// Nothing is cordoned before the machine-config pool of the node is held.

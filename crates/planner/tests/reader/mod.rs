@@ -207,7 +207,7 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                     ["refused"] => RebootOutcome::Refused { found: "the card said no".to_owned() },
                     ["did", "not", "help"] => RebootOutcome::DidNotHelp {
                         expected: (*goal).to_owned(),
-                        found: "shared".to_owned(),
+                        found: if *goal == "shared" { "exclusive" } else { "shared" }.to_owned(),
                     },
                     other => panic!("no outcome of a reboot: {other:?}"),
                 };
