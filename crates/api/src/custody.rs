@@ -30,6 +30,9 @@ pub struct OfferedResource {
     pub devices: Vec<OfferedDevice>,
     /// Adds RDMA character devices of the VF.
     pub rdma: bool,
+    /// Leaves `umad` and `issm` out of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclude_umad: bool,
     /// Adds /dev/vhost-net and /dev/net/tun.
     pub vhost_net: bool,
     /// No NUMA hint for the kubelet.

@@ -74,6 +74,9 @@ pub struct VfGroup {
     /// Ours: the device plugin gives no NUMA hint.
     #[serde(skip_serializing_if = "is_false")]
     pub exclude_topology: bool,
+    /// Ours: the device plugin leaves `umad` and `issm` out.
+    #[serde(skip_serializing_if = "is_false")]
+    pub exclude_umad: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

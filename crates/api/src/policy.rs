@@ -43,6 +43,9 @@ pub struct PolicySpec {
     pub vdpa_type: String,
     #[serde(skip_serializing_if = "is_false")]
     pub exclude_topology: bool,
+    /// Ours: pods get no `umad` and `issm` devices, by which a program could speak to the fabric's management.
+    #[serde(skip_serializing_if = "is_false")]
+    pub exclude_umad: bool,
     /// True: VFs are made by somebody else and only offered by us.
     #[serde(skip_serializing_if = "is_false")]
     pub externally_managed: bool,

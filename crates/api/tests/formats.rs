@@ -45,6 +45,7 @@ fn an_offer_names_each_device_with_its_state() {
             ),
         ],
         rdma: true,
+        exclude_umad: true,
         vhost_net: false,
         exclude_topology: false,
     };
@@ -87,6 +88,7 @@ fn an_offer_names_each_device_with_its_state() {
                     }
                   ],
                   "rdma": true,
+                  "excludeUmad": true,
                   "vhostNet": false,
                   "excludeTopology": false
                 }

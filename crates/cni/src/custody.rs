@@ -61,10 +61,11 @@ fn daemon_is_here(call: &Call) -> bool {
 /// The attachment of this call; refuses a namespace that is not there.
 pub fn owner(call: &Call) -> Result<Owner, Failure> {
     let bad = |refusal: host::Refusal| {
-        Failure::new(
-            failure::NAMESPACE,
-            format!("cannot use CNI_NETNS {}: {}", call.namespace, refusal.reason()),
-        )
+        let why = match refusal.errno {
+            Errno::INVAL => "it is not a network namespace".to_owned(),
+            _ => refusal.reason(),
+        };
+        Failure::new(failure::NAMESPACE, format!("cannot use CNI_NETNS {}: {why}", call.namespace))
     };
     let file = call.host.metadata(call.namespace).map_err(bad)?;
     let any = LinkQuery { name: Some("lo".to_owned()), ..LinkQuery::default() };

@@ -7,7 +7,6 @@ use expect_test::{Expect, expect};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// Starts the binary under a plugin's name and returns exit status, stdout and stderr.
 fn check(
     plugin: &str,
     arguments: &[&str],
@@ -15,6 +14,11 @@ fn check(
     stdin: &str,
     expected: Expect,
 ) {
+    expected.assert_eq(&run(plugin, arguments, environment, stdin));
+}
+
+/// Starts the binary under a plugin's name and returns exit status, stdout and stderr.
+fn run(plugin: &str, arguments: &[&str], environment: &[(&str, &str)], stdin: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join(plugin);
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ironrail-cni"), &program).unwrap();
@@ -30,13 +34,12 @@ fn check(
     // A program that does not read closes the pipe; that is its right.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let output = child.wait_with_output().unwrap();
-    let told = format!(
+    format!(
         "exit {}\n{}{}",
         output.status.code().unwrap(),
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8(output.stderr).unwrap(),
-    );
-    expected.assert_eq(&told);
+    )
 }
 
 #[test]
@@ -92,6 +95,41 @@ fn an_error_is_json_on_stdout_a_line_on_stderr_and_exit_1() {
         error: cannot read the network configuration on stdin: EOF while parsing an object at line 1 column 1
     "#]],
     );
+}
+
+#[test]
+fn a_namespace_path_that_leads_to_no_namespace_is_refused_by_the_real_kernel_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = |name: &str, target: &str| {
+        let path = directory.path().join(name);
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let told = |path: &str, code: u32, expected: &str| {
+        let environment = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "a"),
+            ("CNI_NETNS", path),
+            ("CNI_IFNAME", "net1"),
+            ("CNI_PATH", "/opt/cni/bin"),
+        ];
+        let stdin =
+            r#"{"cniVersion":"1.1.0","name":"blue","type":"sriov","deviceID":"0000:3b:00.2"}"#;
+        let said = run("sriov", &[], &environment, stdin);
+        let expected = format!(r#""code":{code},"msg":"{}""#, expected.replace("PATH", path));
+        assert!(said.contains(&expected), "{said}\n{expected}");
+    };
+    let none = "cannot use CNI_NETNS PATH: it is not a network namespace";
+    told("/etc/hostname", 8, none);
+    told("/proc/self/ns/uts", 8, none);
+    told(&link("to-a-file", "/etc/hostname"), 8, none);
+    told(
+        &link("to-nothing", "/nowhere"),
+        8,
+        "cannot use CNI_NETNS PATH: no such file or directory",
+    );
+    let own = "CNI_NETNS PATH is the host's own network namespace; a pod needs one of its own";
+    told(&link("to-the-hosts", "/proc/self/ns/net"), 8, own);
 }
 
 #[test]

@@ -71,6 +71,9 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
         let names = host.list(&device.pci.file("infiniband")).unwrap_or_default();
         if let Some(name) = names.into_iter().next().or_else(|| device.rdma_device.clone()) {
             facilities.rdma = cdi::rdma_nodes(host, &name);
+            if resource.exclude_umad {
+                facilities.rdma.retain(|class, _| !["umad", "issm"].contains(class));
+            }
             facilities.rdma_device = name;
         }
     }
@@ -105,5 +108,37 @@ fn vhost_nodes(host: &dyn Host) -> Vec<(&'static str, String)> {
     match nodes.iter().all(|(_, path)| host.metadata(path).is_ok()) {
         true => nodes.map(|(key, path)| (key, path.to_owned())).into(),
         false => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::sim::{Flavour, Machine, SimHost};
+
+    #[test]
+    fn umad_and_issm_are_left_out_of_an_infiniband_device() {
+        let mut machine =
+            Machine::new("ib-0", Flavour::Ubuntu, "2026-01-01T00:00:00Z".parse().unwrap());
+        machine.add_connectx7(0x3b, 0, true);
+        machine.boot();
+        let host = SimHost::new(machine);
+        let pci: api::PciAddress = "0000:3b:00.0".parse().unwrap();
+        let device = OfferedDevice {
+            pci,
+            state: api::custody::OfferState::Ready,
+            numa_node: None,
+            parent: pci,
+            driver: Some("mlx5_core".to_owned()),
+            rdma_device: None,
+        };
+        let given = |exclude_umad| {
+            let resource =
+                OfferedResource { rdma: true, exclude_umad, ..OfferedResource::default() };
+            let classes: Vec<_> = of(&host, &resource, &device).rdma.into_keys().collect();
+            classes.join(" ")
+        };
+        assert_eq!(given(false), "issm rdma_cm umad uverbs");
+        assert_eq!(given(true), "rdma_cm uverbs");
     }
 }

@@ -159,6 +159,8 @@ fn asked_for(
             resource.rdma |= group.rdma;
             resource.vhost_net |= group.vhost_net;
             resource.exclude_topology |= group.exclude_topology;
+            // What one keeps from pods, no VF of the other gives them.
+            resource.exclude_umad |= group.exclude_umad;
             if let Some(function) = function {
                 let given = devices(function, group, held).into_iter();
                 resource

@@ -62,15 +62,17 @@ fn node(vfs: Vec<VirtualFunction>) -> Inventory {
     }
 }
 
-/// `rdma 0-1` is a group of RDMA netdevices, `vfio 2-3` one of vfio-pci, `rdma whole` the PF itself.
+/// `rdma 0-1` is a group of RDMA netdevices, `rdma! 2-3` one without umad for the same resource, `vfio 2-3` one of
+/// vfio-pci, `rdma whole` the PF itself.
 fn wanted(groups: &[&str]) -> Desired {
     let group = |text: &&str| {
         let (kind, range) = text.split_once(' ').unwrap();
         VfGroup {
-            resource_name: kind.to_owned(),
+            resource_name: kind.trim_end_matches('!').to_owned(),
             device_type: if kind == "vfio" { "vfio-pci" } else { "netdevice" }.to_owned(),
             vf_range: range.parse().ok(),
-            is_rdma: kind == "rdma",
+            is_rdma: kind.starts_with("rdma"),
+            exclude_umad: kind.ends_with('!'),
             ..VfGroup::default()
         }
     };
@@ -126,6 +128,18 @@ fn each_group_offers_its_vfs() {
           0000:3b:00.5 ready
     "#]],
     );
+}
+
+#[test]
+fn what_one_group_of_a_resource_leaves_out_no_vf_of_it_gives() {
+    let inventory = node((0..4).map(|index| vf(index, "mlx5_core")).collect());
+    let without = |groups: &[&str]| {
+        let offer = first(groups, &inventory);
+        offer.resources["openshift.io/rdma"].exclude_umad
+    };
+    assert!(!without(&["rdma 0-1", "rdma 2-3"]));
+    assert!(without(&["rdma 0-1", "rdma! 2-3"]));
+    assert!(without(&["rdma! 0-1", "rdma 2-3"]));
 }
 
 #[test]

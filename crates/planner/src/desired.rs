@@ -56,6 +56,7 @@ pub struct Group {
     pub vdpa: Option<VdpaType>,
     pub vhost_net: bool,
     pub exclude_topology: bool,
+    pub exclude_umad: bool,
 }
 
 /// The bus driver of a vDPA device.
@@ -130,6 +131,7 @@ fn group(group: &VfGroup) -> Result<Group, String> {
         vdpa: vdpa_type(&group.vdpa_type)?,
         vhost_net: group.need_vhost_net,
         exclude_topology: group.exclude_topology,
+        exclude_umad: group.exclude_umad,
     })
 }
 

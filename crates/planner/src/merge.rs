@@ -126,6 +126,7 @@ fn entry(policy: &Policy, found: &InterfaceStatus) -> Interface {
             vdpa_type: policy.spec.vdpa_type.clone(),
             need_vhost_net: policy.vhost_net,
             exclude_topology: policy.exclude_topology,
+            exclude_umad: policy.exclude_umad,
         }],
         externally_managed: policy.externally_managed,
         allow_lifeline: policy.allow_lifeline,

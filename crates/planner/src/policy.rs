@@ -31,6 +31,7 @@ pub struct Policy {
     pub eswitch: EswitchMode,
     pub vdpa: Option<VdpaType>,
     pub exclude_topology: bool,
+    pub exclude_umad: bool,
     pub externally_managed: bool,
     pub allow_lifeline: bool,
     pub taint_until_ready: bool,
@@ -128,6 +129,7 @@ impl Reader {
             eswitch: self.keep(desired::eswitch_mode(&spec.eswitch_mode)),
             vdpa: self.keep(desired::vdpa_type(&spec.vdpa_type)),
             exclude_topology: spec.exclude_topology,
+            exclude_umad: spec.exclude_umad,
             externally_managed: spec.externally_managed,
             allow_lifeline: spec.allow_lifeline,
             taint_until_ready: spec.taint_until_ready,
@@ -239,6 +241,11 @@ impl Reader {
         if policy.device_type == DeviceType::VfioPci && policy.spec.is_rdma {
             self.problem(
                 "isRdma: true needs the kernel's driver and deviceType vfio-pci takes it away; write deviceType: netdevice or isRdma: false",
+            );
+        }
+        if policy.exclude_umad && !policy.rdma {
+            self.problem(
+                "excludeUmad: true leaves some RDMA devices out and without isRdma: true there are none; write isRdma: true or take out excludeUmad",
             );
         }
         if switchdev && policy.link_type == Some(LinkType::Infiniband) {

@@ -194,9 +194,12 @@ fn a_namespace_that_is_none_is_refused() {
     );
     refused(
         "/etc/hostname",
-        expect!["failed 8: cannot use CNI_NETNS /etc/hostname: invalid argument"],
+        expect!["failed 8: cannot use CNI_NETNS /etc/hostname: it is not a network namespace"],
     );
-    refused("/run/netns", expect!["failed 8: cannot use CNI_NETNS /run/netns: invalid argument"]);
+    refused(
+        "/run/netns",
+        expect!["failed 8: cannot use CNI_NETNS /run/netns: it is not a network namespace"],
+    );
 }
 
 #[test]
