@@ -444,6 +444,29 @@ fn hold(api: &mut Api) {
 }
 
 #[test]
+fn a_holder_that_is_heard_of_after_the_drain_was_complete_goes_all_the_same() {
+    let (mut api, mut driver) = guarded(json!({}));
+    api.refuse_evictions.clear();
+    ask(&mut api, "worker-0", annotation::DRAIN_REQUIRED);
+    driver.settle(&mut api);
+    driver.wait(5);
+    driver.settle(&mut api);
+    let current = |api: &Api| api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE);
+    assert_eq!(current(&api), annotation::DRAIN_COMPLETE);
+    api.put(pod("web-0", "worker-0", "openshift.io/rdma"));
+    hold(&mut api);
+    check(
+        &driver.settle(&mut api),
+        expect![[r#"
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: it holds 0000:3b:00.2]
+        evict Pod default/web-0
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]"#]],
+    );
+    assert!(api.get("Pod", "web-0").is_none());
+    assert_eq!(current(&api), annotation::DRAIN_COMPLETE);
+}
+
+#[test]
 fn an_external_drainer_does_the_whole_drain_and_we_write_nothing_in_between() {
     let mut api = Api::default();
     api.put(config());

@@ -264,11 +264,7 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
         }
         (false, Progress::Draining) if !matches!(seen.gate, Paused::Enough) => hold(seen, now),
         (false, Progress::Draining) => commit(&seen, &planner::drain::plan(&seen.facts), now),
-        // The daemon's turn.
-        (false, Progress::DrainComplete) => Outcome {
-            writes: condition(&seen, &judge(&seen, &Drain::default()), now),
-            look_again: None,
-        },
+        (false, Progress::DrainComplete) => complete(&seen, now),
     }
 }
 
@@ -388,6 +384,17 @@ fn hold(seen: Observed, now: Timestamp) -> Outcome {
         }
     };
     Outcome { writes, look_again: Some(later(now, TRY_AGAIN)) }
+}
+
+/// The daemon's turn. A holder that the API told of too late goes all the same: the daemon, which looks once more before
+/// its first write, waits for it, and nobody else would send it away.
+fn complete(seen: &Observed, now: Timestamp) -> Outcome {
+    let plan = planner::drain::plan(&seen.facts);
+    if seen.drain.request == DrainRequest::Drain && !plan.evict.is_empty() {
+        return commit(seen, &plan, now);
+    }
+    let writes = condition(seen, &judge(seen, &Drain::default()), now);
+    Outcome { writes, look_again: None }
 }
 
 fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
