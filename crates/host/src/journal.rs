@@ -62,6 +62,12 @@ fn unfinished_device(name: &str) -> Option<&str> {
     rest.ends_with(".new").then_some(device)
 }
 
+/// True when there is no record, and nothing that was to become one. Nothing is read.
+pub fn is_empty(host: &dyn Host) -> Result<bool, JournalError> {
+    let ours = |name: &String| name.ends_with(".json") || unfinished_device(name).is_some();
+    Ok(!names(host)?.iter().any(ours))
+}
+
 /// The devices beside whose record something lies that was to become one, and whose writer is at it or dead.
 pub fn unfinished(host: &dyn Host) -> Result<BTreeSet<String>, JournalError> {
     Ok(names(host)?.iter().filter_map(|name| unfinished_device(name)).map(str::to_owned).collect())

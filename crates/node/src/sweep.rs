@@ -71,9 +71,7 @@ impl Sweeper {
     pub fn is_due(&self, host: &dyn Host, now: Timestamp) -> bool {
         // A clock that was set back must not put the sweep off.
         let early = |looked: Timestamp| now.duration_since(looked).unsigned_abs() < EVERY;
-        !self.looked.is_some_and(early)
-            && (journal::list(host).map_or(true, |all| !all.is_empty())
-                || journal::unfinished(host).is_ok_and(|devices| !devices.is_empty()))
+        !self.looked.is_some_and(early) && !journal::is_empty(host).unwrap_or(false)
     }
 
     /// Looks at every record once, and brings home what is an orphan's for the second time.

@@ -5,6 +5,7 @@
 mod fake;
 
 use api::annotation;
+use api::wire::ObjectKey;
 use expect_test::{Expect, expect};
 use fake::{Api, Driver, config, node, pod, pool, settings};
 use serde_json::{Value, json};
@@ -429,6 +430,22 @@ fn without_drains_and_with_force_a_reboot_takes_nobody_away_and_a_change_takes_o
         let current = api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE);
         assert_eq!(current, annotation::DRAIN_COMPLETE);
     }
+}
+
+#[test]
+fn a_late_holder_goes_by_force_where_drains_are_switched_off_and_its_pool_wants_force() {
+    let (mut api, mut driver) = guarded(json!({ "onDeadline": "force" }));
+    api.edit("SriovOperatorConfig", "default", |c| c["spec"]["disableDrain"] = true.into());
+    api.remove(&ObjectKey::of(api.get("Pod", "web-0").unwrap()));
+    ask(&mut api, "worker-0", annotation::DRAIN_REQUIRED);
+    driver.settle(&mut api);
+    let current = |api: &Api| api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE);
+    assert_eq!(current(&api), annotation::DRAIN_COMPLETE);
+    api.put(pod("web-0", "worker-0", "openshift.io/rdma"));
+    hold(&mut api);
+    driver.settle(&mut api);
+    assert!(api.get("Pod", "web-0").is_none());
+    assert_eq!(current(&api), annotation::DRAIN_COMPLETE);
 }
 
 /// The guarded pod holds a device.

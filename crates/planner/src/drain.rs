@@ -97,7 +97,12 @@ pub struct Drain {
 impl Drain {
     /// True when every pod that must go has gone.
     pub fn is_complete(&self) -> bool {
-        self.evict.is_empty() && self.force.is_empty() && self.blockers.is_empty()
+        !self.sends_away() && self.blockers.is_empty()
+    }
+
+    /// True when a pod is to be evicted or deleted now.
+    pub fn sends_away(&self) -> bool {
+        !self.evict.is_empty() || !self.force.is_empty()
     }
 }
 

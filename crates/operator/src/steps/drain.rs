@@ -390,7 +390,7 @@ fn hold(seen: Observed, now: Timestamp) -> Outcome {
 /// its first write, waits for it, and nobody else would send it away.
 fn complete(seen: &Observed, now: Timestamp) -> Outcome {
     let plan = planner::drain::plan(&seen.facts);
-    if seen.drain.request == DrainRequest::Drain && !plan.evict.is_empty() {
+    if seen.drain.request == DrainRequest::Drain && plan.sends_away() {
         return commit(seen, &plan, now);
     }
     let writes = condition(seen, &judge(seen, &Drain::default()), now);

@@ -1,6 +1,7 @@
 //! What changed in the API since the built-in parts last looked, so that each looks only when it has something to see.
 //!
-//! A cursor into the store's changes, and the pods of each node kept up with it. It decides nothing.
+//! A cursor into the store's changes, and the nodes and their pods kept up with it. It tells whom a change concerns, and
+//! not what is to be done about it.
 
 use super::cluster::Api;
 use super::objects::{self, items, name, namespace, text, uid};
