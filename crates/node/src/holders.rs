@@ -2,7 +2,7 @@
 //!
 //! Too many holders is slow, too few is a pod that loses its device: what is doubtful counts as held.
 
-use crate::proto::v1::ListPodResourcesResponse;
+use crate::proto::v1::{ContainerResources, ListPodResourcesResponse};
 use api::custody::{Claims, Holder};
 use api::{PciAddress, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,27 +30,44 @@ pub fn confirm(confirmed: &mut Confirmed, pods: &[Holder], claims: &Claims, now:
     }
 }
 
-/// The devices that PodResources names, each with its pod. Devices of others (GPUs) are left out: their ids are no PCI
-/// addresses, or not of a resource of ours, which the caller cannot always know; extra ones do no harm.
+/// The devices that PodResources names, each with its pod, whether a device plugin or a DRA driver gave them. Devices of
+/// others (GPUs) are left out: their ids are no PCI addresses, or not of a resource of ours, which the caller cannot always
+/// know; extra ones do no harm.
 pub fn of_pod_resources(response: &ListPodResourcesResponse) -> Vec<Holder> {
     let mut holders = BTreeSet::new();
     for pod in &response.pod_resources {
-        let devices = pod.containers.iter().flat_map(|container| &container.devices);
-        for (resource, id) in
-            devices.flat_map(|d| d.device_ids.iter().map(move |id| (&d.resource_name, id)))
-        {
-            if id.parse::<PciAddress>().is_ok() {
-                holders.insert(Holder {
-                    device: id.clone(),
-                    resource: resource.clone(),
-                    namespace: pod.namespace.clone(),
-                    pod: pod.name.clone(),
-                    uid: String::new(),
-                });
-            }
+        for (resource, device) in pod.containers.iter().flat_map(devices) {
+            holders.insert(Holder {
+                device: device.to_string(),
+                resource: resource.to_owned(),
+                namespace: pod.namespace.clone(),
+                pod: pod.name.clone(),
+                uid: String::new(),
+            });
         }
     }
     holders.into_iter().collect()
+}
+
+/// A container's devices, each with its resource, or with the DRA driver that gave it.
+fn devices(container: &ContainerResources) -> impl Iterator<Item = (&str, PciAddress)> {
+    let plugin = container.devices.iter().flat_map(|given| {
+        let ids = given.device_ids.iter().filter_map(|id| id.parse().ok());
+        ids.map(|device| (given.resource_name.as_str(), device))
+    });
+    let claims = container.dynamic_resources.iter().flat_map(|claim| &claim.claim_resources);
+    let dra = claims.filter_map(|given| {
+        Some((given.driver_name.as_str(), address_in_dra_name(&given.device_name)?))
+    });
+    plugin.chain(dra)
+}
+
+/// The PCI address in the name that a DRA driver gives a device: a DNS label, so `0000-03-00-2` (dra-driver-sriov) or
+/// `pci-0000-03-00-2` (DRANET).
+fn address_in_dra_name(name: &str) -> Option<PciAddress> {
+    let parts: Vec<&str> = name.strip_prefix("pci-").unwrap_or(name).split('-').collect();
+    let [domain, bus, slot, function] = parts.as_slice() else { return None };
+    format!("{domain}:{bus}:{slot}.{function}").parse().ok()
 }
 
 /// Joins the three sources: one holder for each device, the best known first.
@@ -94,6 +111,7 @@ pub fn is_young(at: Timestamp, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::v1::{ClaimResource, ContainerDevices, DynamicResource, PodResources};
     use api::custody::Claim;
 
     const DEVICE: &str = "0000:03:00.2";
@@ -125,6 +143,49 @@ mod tests {
             !join(&pods, &[], &claims(claimed), &confirmed, second(*at)).is_empty()
         };
         assert_eq!(looks.iter().map(look).collect::<Vec<_>>(), held);
+    }
+
+    #[test]
+    fn devices_of_a_device_plugin_and_of_dra_drivers_are_held_by_the_pod_and_devices_of_others_are_not()
+     {
+        let claimed = |driver: &str, device: &str| DynamicResource {
+            claim_resources: vec![ClaimResource {
+                driver_name: driver.to_owned(),
+                device_name: device.to_owned(),
+            }],
+        };
+        let container = ContainerResources {
+            devices: vec![ContainerDevices {
+                resource_name: "openshift.io/rdma_vf".to_owned(),
+                device_ids: vec!["0000:03:00.2".to_owned(), "GPU-8f2c1d90".to_owned()],
+            }],
+            dynamic_resources: vec![
+                claimed("sriovnetwork.k8snetworkplumbingwg.io", "0000-03-00-3"),
+                claimed("dra.net", "pci-0000-04-00-1"),
+                claimed("dra.net", "net-eth0"),
+                claimed("gpu.nvidia.com", "gpu-0"),
+                claimed("odd.example", "0000-03-00-2-1"),
+            ],
+            ..ContainerResources::default()
+        };
+        let response = ListPodResourcesResponse {
+            pod_resources: vec![PodResources {
+                name: "rdma-app".to_owned(),
+                namespace: "default".to_owned(),
+                containers: vec![container],
+            }],
+        };
+        let holders = of_pod_resources(&response);
+        assert!(holders.iter().all(|h| (&*h.namespace, &*h.pod) == ("default", "rdma-app")));
+        let held: Vec<_> = holders.iter().map(|h| (&*h.device, &*h.resource)).collect();
+        assert_eq!(
+            held,
+            [
+                ("0000:03:00.2", "openshift.io/rdma_vf"),
+                ("0000:03:00.3", "sriovnetwork.k8snetworkplumbingwg.io"),
+                ("0000:04:00.1", "dra.net"),
+            ]
+        );
     }
 
     #[test]

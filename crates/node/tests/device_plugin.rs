@@ -14,8 +14,8 @@ use node::plugin::Delivery;
 use node::pod_resources;
 use node::proto::v1::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
 use node::proto::v1::{
-    ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse,
-    PodResources,
+    ClaimResource, ContainerDevices, ContainerResources, DynamicResource, ListPodResourcesRequest,
+    ListPodResourcesResponse, PodResources,
 };
 use node::proto::v1beta1::device_plugin_client::DevicePluginClient;
 use node::proto::v1beta1::registration_server::{Registration, RegistrationServer};
@@ -269,6 +269,12 @@ impl PodResourcesLister for Lister {
                 devices(RESOURCE, "0000:03:00.2"),
                 devices("nvidia.com/gpu", "GPU-fef8089b"),
             ],
+            dynamic_resources: vec![DynamicResource {
+                claim_resources: vec![ClaimResource {
+                    driver_name: "dra.net".to_owned(),
+                    device_name: "pci-0000-03-00-3".to_owned(),
+                }],
+            }],
         };
         let pod = PodResources {
             name: "rdma-app".to_owned(),
@@ -299,6 +305,7 @@ async fn holders_come_from_the_kubelet_and_a_silent_one_is_named() {
         .iter()
         .map(|h| format!("{} {} {}/{}", h.device, h.resource, h.namespace, h.pod))
         .collect();
-    assert_eq!(shown, vec![format!("0000:03:00.2 {RESOURCE} default/rdma-app")]);
+    let given = format!("0000:03:00.2 {RESOURCE} default/rdma-app");
+    assert_eq!(shown, [&*given, "0000:03:00.3 dra.net default/rdma-app"]);
     server.abort();
 }

@@ -7,12 +7,14 @@
 #[path = "../../host/tests/support/mutate.rs"]
 mod mutate;
 
-use api::{Timestamp, files};
+use api::{PciAddress, Timestamp, files};
 use host::sim::{Flavour, Machine, SimHost};
 use host::{Host, journal};
 use node::boot::{self, Phase};
 use node::proto::runtime_v1::ListPodSandboxResponse;
-use node::proto::v1::ListPodResourcesResponse;
+use node::proto::v1::{
+    ClaimResource, ContainerResources, DynamicResource, ListPodResourcesResponse, PodResources,
+};
 use node::proto::v1beta1::AllocateRequest;
 use node::{custody, holders, ledger};
 use prost::Message;
@@ -92,10 +94,24 @@ fn a_broken_order_makes_a_boot_phase_fail_in_words_or_do_what_it_says() {
 #[test]
 fn broken_messages_of_kubelet_and_runtime_are_refused_or_read() {
     let pods: &[u8] = b"\n\x3a\n\x08rdma-app\x12\x07default\x1a\x25\n\x04main\x12\x1d\n\x0copenshift/vf\x12\x0c0000:03:00.2";
+    let claimed = ClaimResource {
+        driver_name: "sriovnetwork.k8snetworkplumbingwg.io".to_owned(),
+        device_name: "0000-03-00-2".to_owned(),
+    };
+    let container = ContainerResources {
+        dynamic_resources: vec![DynamicResource { claim_resources: vec![claimed] }],
+        ..ContainerResources::default()
+    };
+    let pod = PodResources { containers: vec![container], ..PodResources::default() };
+    let claims = ListPodResourcesResponse { pod_resources: vec![pod] }.encode_to_vec();
     let request: &[u8] = b"\n\x0e\n\x0c0000:03:00.2";
-    mutate::run(&[pods], 1, |bytes| {
+    mutate::run(&[pods, &claims], 1, |bytes| {
         if let Ok(response) = ListPodResourcesResponse::decode(bytes) {
-            assert!(holders::of_pod_resources(&response).iter().all(|h| h.device.len() == 12));
+            assert!(
+                holders::of_pod_resources(&response)
+                    .iter()
+                    .all(|h| h.device.parse::<PciAddress>().is_ok())
+            );
         }
     });
     mutate::run(&[request, b"\n\x0b\n\x09sandbox-a"], 1, |bytes| {

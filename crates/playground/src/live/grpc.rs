@@ -238,6 +238,7 @@ impl PodResourcesLister for Lister {
                     resource_name: given.resource.clone(),
                     device_ids: given.ids.clone(),
                 }],
+                ..ContainerResources::default()
             });
         }
         let pod_resources = pods.into_values().collect();
