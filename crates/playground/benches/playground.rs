@@ -1,12 +1,13 @@
 //! How much the playground carries: requests a second, in memory and over HTTPS; how a write spreads to many watches;
-//! and the guide on 200 nodes, a tenth at a time, beside the same on 20. Ratios of one run; nothing passes by a time.
+//! how long a policy takes to become resources; and the guide on 200 nodes, a tenth at a time, beside the same on 20.
+//! Ratios of one run; nothing passes by a time.
 //!
-//! `cargo xtask bench playground -- requests` runs one part; the parts are requests, watches and rollout.
+//! `cargo xtask bench playground -- requests` runs one part; the parts are requests, watches, offer and rollout.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
-use api::Timestamp;
 use api::wire::{Method, ObjectKey, PatchType, Request};
+use api::{Timestamp, names};
 use futures::{StreamExt, future};
 use playground::demo::{self, User};
 use playground::live::{Options, Playground};
@@ -25,6 +26,9 @@ fn main() {
     }
     if wanted("watches") {
         runtime.block_on(watches());
+    }
+    if wanted("offer") {
+        runtime.block_on(offers());
     }
     if wanted("rollout") {
         rollout(&runtime);
@@ -150,10 +154,95 @@ async fn fan_out(watching: usize, beside: usize) -> f64 {
 type Events = futures::stream::BoxStream<'static, kube::Result<kube::core::WatchEvent<Value>>>;
 
 async fn watch(user: &User, number: usize) -> Events {
-    let path = ObjectKey::of(&map(0)).collection_path();
-    let path = format!("{path}?watch=true&fieldSelector=metadata.name%3Dmap-{number}");
+    follow(user, &ObjectKey::of(&map(number))).await
+}
+
+async fn follow(user: &User, object: &ObjectKey) -> Events {
+    let path = format!(
+        "{}?watch=true&fieldSelector=metadata.name%3D{}",
+        object.collection_path(),
+        object.name
+    );
     let request = http::Request::get(path).body(Vec::new()).unwrap();
     user.client.request_events::<Value>(request).await.unwrap().boxed()
+}
+
+/// From a policy on a card without VFs until the node counts its VFs, over a kernel that takes no time: what is ours.
+/// Device plugin and kubelet look every 200 and 100 ms here; on a real node inotify and gRPC tell them at once.
+async fn offers() {
+    println!("a policy for two VFs on a node at rest; seconds since it was sent");
+    let playground = Playground::start(Options { nodes: 1, ..Options::default() }).await.unwrap();
+    let user = playground.admin().unwrap();
+    let state = key("sriovnetwork.openshift.io/v1", "SriovNetworkNodeState", names::NAMESPACE);
+    until(&user, &state, |state| !state["status"]["interfaces"].is_null()).await;
+    for round in 0..4 {
+        let resource = format!("rdma{round}");
+        let policy = json!({
+            "apiVersion": "sriovnetwork.openshift.io/v1", "kind": "SriovNetworkNodePolicy",
+            "metadata": { "name": resource, "namespace": names::NAMESPACE },
+            "spec": {
+                "resourceName": resource, "nodeSelector": {}, "numVfs": 2, "isRdma": true,
+                "nicSelector": { "pfNames": ["enp3s0f0"] },
+            },
+        });
+        let path = ObjectKey::of(&policy).path();
+        let counted = format!("/status/allocatable/openshift.io~1{resource}");
+        let node = key("v1", "Node", "");
+        let start = Instant::now();
+        let create = Request::new(Method::Post, ObjectKey::of(&policy).collection_path());
+        assert!(user.send(&create.with_body(policy)).await.is_done());
+        let told = |what: &str| println!("  {what:<48} {:>8.3}", start.elapsed().as_secs_f64());
+        let (ordered, done, allocatable) = tokio::join!(
+            async {
+                until(&user, &state, |s| s["spec"]["interfaces"].to_string().contains(&resource))
+                    .await;
+                told("the operator has written the node's order")
+            },
+            async {
+                let done = |s: &Value| {
+                    s["status"]["syncStatus"] == "Succeeded"
+                        && s["status"]["interfaces"].to_string().contains("vfID")
+                        && s["spec"]["interfaces"].to_string().contains(&resource)
+                };
+                until(&user, &state, done).await;
+                told("the daemon says that the card is as ordered")
+            },
+            async {
+                until(&user, &node, |n| n.pointer(&counted).is_some_and(|count| count == "2"))
+                    .await;
+                told("the kubelet counts the devices")
+            },
+        );
+        let ((), (), ()) = (ordered, done, allocatable);
+        assert!(user.send(&Request::new(Method::Delete, path)).await.is_done());
+        until(&user, &state, |s| {
+            !s["status"]["interfaces"].to_string().contains("vfID")
+                && s["status"]["syncStatus"] == "Succeeded"
+        })
+        .await;
+    }
+}
+
+fn key(api_version: &str, kind: &str, namespace: &str) -> ObjectKey {
+    ObjectKey::of(&json!({
+        "apiVersion": api_version, "kind": kind,
+        "metadata": { "name": "worker-0", "namespace": namespace },
+    }))
+}
+
+/// Follows one object until it is so.
+async fn until(user: &User, object: &ObjectKey, is_so: impl Fn(&Value) -> bool) {
+    loop {
+        let mut events = follow(user, object).await;
+        while let Some(Ok(event)) = events.next().await {
+            use kube::core::WatchEvent::{Added, Modified};
+            if let Added(seen) | Modified(seen) = event
+                && is_so(&seen)
+            {
+                return;
+            }
+        }
+    }
 }
 
 /// The guide with a tenth of the nodes at a time: 200 nodes beside 20.
