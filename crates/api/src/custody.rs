@@ -37,6 +37,9 @@ pub struct OfferedResource {
     pub vhost_net: bool,
     /// No NUMA hint for the kubelet.
     pub exclude_topology: bool,
+    /// The VFs of a container lie on as many PFs as there are, not on as few.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spread_rails: bool,
 }
 
 /// One device that a pod may be given. Its id for the kubelet is its PCI address.

@@ -77,6 +77,9 @@ pub struct VfGroup {
     /// Ours: the device plugin leaves `umad` and `issm` out.
     #[serde(skip_serializing_if = "is_false")]
     pub exclude_umad: bool,
+    /// Ours: the VFs of a container lie on as many PFs as there are.
+    #[serde(skip_serializing_if = "is_false")]
+    pub spread_rails: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,6 +46,9 @@ pub struct PolicySpec {
     /// Ours: pods get no `umad` and `issm` devices, by which a program could speak to the fabric's management.
     #[serde(skip_serializing_if = "is_false")]
     pub exclude_umad: bool,
+    /// Ours: the VFs that a container asks for lie on as many PFs (rails) as there are, and not on as few as they fit.
+    #[serde(skip_serializing_if = "is_false")]
+    pub spread_rails: bool,
     /// True: VFs are made by somebody else and only offered by us.
     #[serde(skip_serializing_if = "is_false")]
     pub externally_managed: bool,

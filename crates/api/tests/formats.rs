@@ -48,6 +48,7 @@ fn an_offer_names_each_device_with_its_state() {
         exclude_umad: true,
         vhost_net: false,
         exclude_topology: false,
+        spread_rails: true,
     };
     check(
         &Offer {
@@ -90,7 +91,8 @@ fn an_offer_names_each_device_with_its_state() {
                   "rdma": true,
                   "excludeUmad": true,
                   "vhostNet": false,
-                  "excludeTopology": false
+                  "excludeTopology": false,
+                  "spreadRails": true
                 }
               }
             }"#]],

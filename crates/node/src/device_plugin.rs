@@ -5,9 +5,11 @@
 
 use crate::directory::Watched;
 use crate::give::{self, Taken};
+use crate::gpus::{self, Admissions, Gpus};
+use crate::nearness::{Choice, Place, Places};
 use crate::observe;
 use crate::plugin::{self, Delivery};
-use crate::pod_resources::{connect, in_full};
+use crate::pod_resources::{self, connect, in_full};
 use crate::proto::v1beta1::device_plugin_server::{DevicePlugin, DevicePluginServer};
 use crate::proto::v1beta1::registration_client::RegistrationClient;
 use crate::proto::v1beta1::{
@@ -18,32 +20,36 @@ use crate::proto::v1beta1::{
 use crate::wake::{Pace, Wakes};
 use anyhow::{Context, anyhow};
 use api::custody::{Offer, OfferedResource};
-use api::files;
+use api::{PciAddress, files};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use host::Host;
 use host::seam::{Interest, Lock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
-use tonic::transport::Server;
+use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tracing::instrument::WithSubscriber;
 
 /// Pause between two tries for the lock, and between two registrations that the kubelet did not take.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long an answer waits for the kubelet's list of GPUs: the kubelet itself waits for the answer, without a limit.
+const LOOK: Duration = Duration::from_millis(4);
 
 /// What the device plugin needs.
 pub struct Settings {
     pub host: Arc<dyn Host>,
     /// The kubelet's directory of device plugins, with its `kubelet.sock`.
     pub directory: PathBuf,
+    /// The socket on which the kubelet says what pods were given.
+    pub pod_resources: PathBuf,
     pub delivery: Delivery,
     pub pace: Pace,
 }
@@ -60,6 +66,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         boot_id,
         delivery: settings.delivery,
         in_force: Mutex::default(),
+        around: Mutex::default(),
+        admissions: Mutex::default(),
+        kubelet: pod_resources::channel(&settings.pod_resources)
+            .with_context(|| format!("{} is no socket", settings.pod_resources.display()))?,
     });
     let interests = vec![Interest::File(files::OFFER.to_owned())];
     let mut wakes = Wakes::new(Arc::clone(host), interests, settings.pace)
@@ -84,6 +94,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             () = wakes.next() => {}
             changed = sockets.changed() => {
                 changed.with_context(|| format!("cannot watch {}", directory.display()))?;
+                // The kubelet writes its checkpoint here whenever it has given devices to a container.
+                desk.look_at_pods();
             }
             // One that was aborted ends with an error of the join, and is no news.
             Some(ended) = servers.tasks.join_next() => if let Ok(Err(error)) = ended {
@@ -136,12 +148,24 @@ struct Desk {
     boot_id: String,
     delivery: Delivery,
     in_force: Mutex<Option<Offer>>,
+    /// Where everything is, as it was when the offer was taken.
+    around: Mutex<Arc<Around>>,
+    admissions: Mutex<Admissions>,
+    /// To the kubelet's PodResources.
+    kubelet: Channel,
+}
+
+/// What is where on this node.
+#[derive(Default)]
+struct Around {
+    places: Places,
+    gpus: Gpus,
 }
 
 impl Desk {
     /// Held while an offer is taken in, and while devices are given.
-    fn in_force(&self) -> std::sync::MutexGuard<'_, Option<Offer>> {
-        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_force(&self) -> MutexGuard<'_, Option<Offer>> {
+        locked(&self.in_force)
     }
 
     fn take_offer(&self) -> Taken {
@@ -149,8 +173,15 @@ impl Desk {
         let taken = give::take_offer(self.host.as_ref(), &self.boot_id, in_force.as_ref());
         if let Taken::New(offer) = &taken {
             *in_force = Some(offer.clone());
+            drop(in_force);
+            let around = Around { places: places(self.host.as_ref(), offer), gpus: self.gpus() };
+            *locked(&self.around) = Arc::new(around);
         }
         taken
+    }
+
+    fn gpus(&self) -> Gpus {
+        Gpus::read(self.host.as_ref())
     }
 
     fn allocate(
@@ -168,15 +199,59 @@ impl Desk {
         given
     }
 
-    fn preferred(
+    async fn preferred(
         &self,
         resource: &str,
         request: &PreferredAllocationRequest,
     ) -> PreferredAllocationResponse {
+        let gpus = tokio::time::timeout(LOOK, self.new_gpus()).await.unwrap_or_default();
+        let around = Arc::clone(&locked(&self.around));
         let in_force = self.in_force();
-        let offered = in_force.as_ref().and_then(|offer| offer.resources.get(resource));
-        plugin::preferred(offered.unwrap_or(&OfferedResource::default()), request)
+        let (offered, nothing) =
+            (in_force.as_ref().and_then(|o| o.resources.get(resource)), OfferedResource::default());
+        let choice =
+            Choice { resource: offered.unwrap_or(&nothing), places: &around.places, gpus: &gpus };
+        plugin::preferred(&choice, request)
     }
+
+    /// Looks who was given GPUs, beside what else is done, so that the next pod that is admitted stands out.
+    fn look_at_pods(self: &Arc<Self>) {
+        if !locked(&self.around).gpus.is_empty() {
+            let desk = Arc::clone(self);
+            tokio::spawn(async move { desk.new_gpus().await });
+        }
+    }
+
+    /// The GPUs of the pod that is being admitted, where it is clear which one this is.
+    async fn new_gpus(&self) -> Vec<Place> {
+        let around = Arc::clone(&locked(&self.around));
+        if around.gpus.is_empty() {
+            return Vec::new();
+        }
+        let Ok(listed) = pod_resources::ask(self.kubelet.clone()).await else { return Vec::new() };
+        let around = match around.gpus.lacks_one_of(&listed) {
+            // Their driver came later than our offer.
+            true => Arc::new(Around { places: around.places.clone(), gpus: self.gpus() }),
+            false => around,
+        };
+        *locked(&self.around) = Arc::clone(&around);
+        let in_force = self.in_force();
+        let ours = |resource: &str| {
+            in_force.as_ref().is_some_and(|offer| offer.resources.contains_key(resource))
+        };
+        locked(&self.admissions).look(&listed, &around.gpus, ours, self.host.now())
+    }
+}
+
+/// Where the PFs of an offer are.
+fn places(host: &dyn Host, offer: &Offer) -> Places {
+    let devices = offer.resources.values().flat_map(|resource| &resource.devices);
+    let pfs: BTreeSet<PciAddress> = devices.map(|device| device.parent).collect();
+    pfs.into_iter().map(|pf| (pf, gpus::place(host, &pf))).collect()
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ids(request: &AllocateRequest) -> String {
@@ -347,7 +422,7 @@ impl DevicePlugin for Resource {
         &self,
         request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        Ok(Response::new(self.desk.preferred(&self.name, request.get_ref())))
+        Ok(Response::new(self.desk.preferred(&self.name, request.get_ref()).await))
     }
 
     async fn allocate(

@@ -158,6 +158,7 @@ mod tests {
             devices: vec![ContainerDevices {
                 resource_name: "openshift.io/rdma_vf".to_owned(),
                 device_ids: vec!["0000:03:00.2".to_owned(), "GPU-8f2c1d90".to_owned()],
+                topology: None,
             }],
             dynamic_resources: vec![
                 claimed("sriovnetwork.k8snetworkplumbingwg.io", "0000-03-00-3"),

@@ -161,6 +161,7 @@ fn asked_for(
             resource.exclude_topology |= group.exclude_topology;
             // What one keeps from pods, no VF of the other gives them.
             resource.exclude_umad |= group.exclude_umad;
+            resource.spread_rails |= group.spread_rails;
             if let Some(function) = function {
                 let given = devices(function, group, held).into_iter();
                 resource

@@ -62,17 +62,18 @@ fn node(vfs: Vec<VirtualFunction>) -> Inventory {
     }
 }
 
-/// `rdma 0-1` is a group of RDMA netdevices, `rdma! 2-3` one without umad for the same resource, `vfio 2-3` one of
+/// `rdma 0-1` is a group of RDMA netdevices, `rdma! 2-3` and `rdma~ 2-3` ones without umad and over all rails for the same resource, `vfio 2-3` one of
 /// vfio-pci, `rdma whole` the PF itself.
 fn wanted(groups: &[&str]) -> Desired {
     let group = |text: &&str| {
         let (kind, range) = text.split_once(' ').unwrap();
         VfGroup {
-            resource_name: kind.trim_end_matches('!').to_owned(),
+            resource_name: kind.trim_end_matches(['!', '~']).to_owned(),
             device_type: if kind == "vfio" { "vfio-pci" } else { "netdevice" }.to_owned(),
             vf_range: range.parse().ok(),
             is_rdma: kind.starts_with("rdma"),
             exclude_umad: kind.ends_with('!'),
+            spread_rails: kind.ends_with('~'),
             ..VfGroup::default()
         }
     };
@@ -140,6 +141,15 @@ fn what_one_group_of_a_resource_leaves_out_no_vf_of_it_gives() {
     assert!(!without(&["rdma 0-1", "rdma 2-3"]));
     assert!(without(&["rdma 0-1", "rdma! 2-3"]));
     assert!(without(&["rdma! 0-1", "rdma 2-3"]));
+}
+
+#[test]
+fn a_resource_is_spread_over_rails_where_one_of_its_policies_says_so() {
+    let inventory = node((0..4).map(|index| vf(index, "mlx5_core")).collect());
+    let spread =
+        |groups: &[&str]| first(groups, &inventory).resources["openshift.io/rdma"].spread_rails;
+    assert!(!spread(&["rdma 0-1", "rdma 2-3"]));
+    assert!(spread(&["rdma 0-1", "rdma~ 2-3"]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! No socket, no file and no discovery: what the host has for a device comes in as `Facilities`. The shell around this is
 //! `device_plugin`; the simulation calls these functions directly.
 
+use crate::nearness::Choice;
 use crate::proto::v1beta1::{
     AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse,
     ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse, Device,
@@ -206,49 +207,19 @@ fn device_information(id: &str, facilities: &Facilities) -> Value {
     Value::Object(information)
 }
 
-/// The devices of each container that lie best together: on one NUMA node, then on one PF, then in order of address.
-///
-/// The kubelet calls with the devices that its topology manager left over, and may ignore the answer.
+/// The devices that each container had best be given.
 pub fn preferred(
-    resource: &OfferedResource,
+    choice: &Choice,
     request: &PreferredAllocationRequest,
 ) -> PreferredAllocationResponse {
     let one = |container: &ContainerPreferredAllocationRequest| {
-        ContainerPreferredAllocationResponse { device_i_ds: pack(resource, container) }
+        let size = usize::try_from(container.allocation_size).unwrap_or_default();
+        let (free, must) = (&container.available_device_i_ds, &container.must_include_device_i_ds);
+        ContainerPreferredAllocationResponse { device_i_ds: choice.make(free, must, size) }
     };
     PreferredAllocationResponse {
         container_responses: request.container_requests.iter().map(one).collect(),
     }
-}
-
-fn pack(resource: &OfferedResource, request: &ContainerPreferredAllocationRequest) -> Vec<String> {
-    let size = usize::try_from(request.allocation_size).unwrap_or_default();
-    let place = |id: &String| {
-        let device = resource.devices.iter().find(|device| device.pci.to_string() == *id);
-        device.map_or((None, None), |device| (device.numa_node, Some(device.parent)))
-    };
-    let mut chosen: Vec<String> = request.must_include_device_i_ds.clone();
-    let mut rest: BTreeSet<String> = request.available_device_i_ds.iter().cloned().collect();
-    rest.retain(|id| !chosen.contains(id));
-    while chosen.len() < size && !rest.is_empty() {
-        // Near to what is chosen; with nothing chosen yet, where the most are left, so that the rest fits too.
-        let nearness = |id: &String| {
-            let (node, parent) = place(id);
-            let group = if chosen.is_empty() {
-                rest.iter().collect()
-            } else {
-                chosen.iter().collect::<Vec<_>>()
-            };
-            let same = |f: &dyn Fn(&String) -> bool| group.iter().filter(|other| f(other)).count();
-            (same(&|other| place(other).0 == node), same(&|other| place(other).1 == parent))
-        };
-        // Of equals the first by address: `max_by_key` takes the last, so it walks backwards.
-        let Some(best) = rest.iter().rev().max_by_key(|id| nearness(id)).cloned() else { break };
-        rest.remove(&best);
-        chosen.push(best);
-    }
-    chosen.sort();
-    chosen
 }
 
 #[cfg(test)]

@@ -231,26 +231,3 @@ fn an_acknowledgement_of_a_new_boot_drops_the_claims_of_the_old_one() {
     let acknowledged = acknowledge(&offer(), &claims);
     assert_eq!((acknowledged.sequence, acknowledged.claims.len()), (7, 0));
 }
-
-fn check_preferred(must: &[&str], available: &[&str], size: i32, expected: &str) {
-    let owned = |ids: &[&str]| ids.iter().map(|id| format!("0000:{id}")).collect();
-    let request = PreferredAllocationRequest {
-        container_requests: vec![ContainerPreferredAllocationRequest {
-            available_device_i_ds: owned(available),
-            must_include_device_i_ds: owned(must),
-            allocation_size: size,
-        }],
-    };
-    let answer = preferred(&offer().resources[RESOURCE], &request);
-    let chosen = answer.container_responses[0].device_i_ds.join(" ").replace("0000:", "");
-    assert_eq!(chosen, expected);
-}
-
-#[test]
-fn devices_of_one_request_lie_on_one_pf() {
-    let all = ["3b:00.2", "af:00.3", "3b:00.4", "af:00.4", "3b:00.5", "c1:00.2"];
-    check_preferred(&[], &all, 2, "3b:00.2 3b:00.4");
-    check_preferred(&["af:00.4"], &all, 2, "af:00.3 af:00.4");
-    check_preferred(&["af:00.4"], &all, 3, "3b:00.2 af:00.3 af:00.4");
-    check_preferred(&[], &["c1:00.2"], 3, "c1:00.2");
-}

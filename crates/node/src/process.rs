@@ -172,6 +172,7 @@ impl Work {
                 device_plugin::run(device_plugin::Settings {
                     host: self.host,
                     directory: self.kubelet.join("device-plugins"),
+                    pod_resources: self.kubelet.join("pod-resources/kubelet.sock"),
                     delivery,
                     pace: self.pace,
                 })

@@ -7,7 +7,7 @@ use api::PciAddress;
 use api::custody::{Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use futures::StreamExt;
 use host::Host;
-use host::sim::{Flavour, Machine, SimHost};
+use host::sim::{Flavour, Function, FunctionKind, Machine, SimHost};
 use node::custody;
 use node::device_plugin::{self, Settings};
 use node::plugin::Delivery;
@@ -20,12 +20,14 @@ use node::proto::v1::{
 use node::proto::v1beta1::device_plugin_client::DevicePluginClient;
 use node::proto::v1beta1::registration_server::{Registration, RegistrationServer};
 use node::proto::v1beta1::{
-    AllocateRequest, ContainerAllocateRequest, Empty, ListAndWatchResponse, RegisterRequest,
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty,
+    ListAndWatchResponse, PreferredAllocationRequest, RegisterRequest,
 };
 use node::wake::Pace;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -97,15 +99,27 @@ impl Drop for Node {
 impl Node {
     fn new(kubelet: impl FnOnce(&Path) -> Kubelet) -> (Self, Kubelet) {
         let machine = Machine::small_worker("worker-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+        Self::on(machine, &[("0000:03:00.0", 2)], kubelet)
+    }
+
+    fn on(
+        machine: Machine,
+        pfs: &[(&str, u32)],
+        kubelet: impl FnOnce(&Path) -> Kubelet,
+    ) -> (Self, Kubelet) {
         let host = SimHost::threaded(machine);
-        let pf: PciAddress = "0000:03:00.0".parse().unwrap();
-        host::vf_count::set(&host, &pf, 2, true).unwrap();
-        let vfs = host.machine().vfs_of(&pf);
+        let mut vfs = Vec::new();
+        for (pf, count) in pfs {
+            let pf = pf.parse().unwrap();
+            host::vf_count::set(&host, &pf, *count, true).unwrap();
+            vfs.extend(host.machine().vfs_of(&pf));
+        }
         let directory = tempfile::tempdir().unwrap();
         let kubelet = kubelet(directory.path());
         let settings = Settings {
             host: Arc::new(host.process()),
             directory: directory.path().to_owned(),
+            pod_resources: directory.path().join("pods.sock"),
             delivery: Delivery::Cdi,
             pace: Pace::Every(Duration::from_millis(10)),
         };
@@ -118,7 +132,7 @@ impl Node {
             pci: *pci,
             state,
             numa_node: Some(0),
-            parent: "0000:03:00.0".parse().unwrap(),
+            parent: PciAddress { function: 0, ..*pci },
             driver: Some("mlx5_core".to_owned()),
             rdma_device: None,
         };
@@ -251,6 +265,78 @@ async fn the_lock_is_held_for_life_and_free_after_it() {
     panic!("the lock is held by a device plugin that has ended");
 }
 
+/// A kubelet in the middle of admissions: how often it was asked, and the pod that has a GPU by then.
+#[derive(Clone, Default)]
+struct Admitting {
+    asked: Arc<AtomicUsize>,
+    has_gpu: Arc<AtomicBool>,
+}
+
+#[tonic::async_trait]
+impl PodResourcesLister for Admitting {
+    async fn list(
+        &self,
+        _: Request<ListPodResourcesRequest>,
+    ) -> Result<Response<ListPodResourcesResponse>, Status> {
+        let mut answer = ListPodResourcesResponse::default();
+        if self.has_gpu.load(Ordering::SeqCst) {
+            let devices = vec![ContainerDevices {
+                resource_name: "amd.com/gpu".to_owned(),
+                device_ids: vec!["0000:b1:00.0".to_owned()],
+                topology: None,
+            }];
+            let containers = vec![ContainerResources { devices, ..ContainerResources::default() }];
+            answer.pod_resources = vec![PodResources {
+                name: "train".to_owned(),
+                containers,
+                ..PodResources::default()
+            }];
+        }
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(answer))
+    }
+}
+
+#[tokio::test]
+async fn a_device_lies_on_the_root_port_of_the_gpu_that_its_pod_was_just_given() {
+    let mut machine = Machine::rdma_worker("worker-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+    let card = machine.functions[&"0000:af:00.0".parse().unwrap()].clone();
+    let gpu = Function { class: 0x03_8000, kind: FunctionKind::Bridge, ..card };
+    machine.functions.insert("0000:b1:00.0".parse().unwrap(), gpu);
+    let pfs = [("0000:3b:00.0", 1), ("0000:af:00.0", 1)];
+    let (node, mut kubelet) = Node::on(machine, &pfs, Kubelet::start);
+    let admitting = Admitting::default();
+    let listener = UnixListener::bind(node.directory.path().join("pods.sock")).unwrap();
+    let server = Server::builder()
+        .add_service(PodResourcesListerServer::new(admitting.clone()))
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    let server = tokio::spawn(async move { server.await.unwrap() });
+    node.offer(1, [OfferState::Ready, OfferState::Ready]);
+    kubelet.registered().await;
+    let mut plugin = kubelet.plugin().await;
+    let request = PreferredAllocationRequest {
+        container_requests: vec![ContainerPreferredAllocationRequest {
+            available_device_i_ds: node.vfs.iter().map(ToString::to_string).collect(),
+            must_include_device_i_ds: Vec::new(),
+            allocation_size: 1,
+        }],
+    };
+    let (first, near) = (node.vfs[0].to_string(), node.vfs[1].to_string());
+    // A computer that is busy answers late, and a late list is not waited for.
+    let mut preferred = async || {
+        let answer = plugin.get_preferred_allocation(request.clone()).await.unwrap().into_inner();
+        answer.container_responses[0].device_i_ds.join(" ")
+    };
+    while admitting.asked.load(Ordering::SeqCst) == 0 {
+        assert_eq!(preferred().await, first);
+    }
+    admitting.has_gpu.store(true, Ordering::SeqCst);
+    let patience = Duration::from_secs(20);
+    let follows = async { while preferred().await != near {} };
+    tokio::time::timeout(patience, follows).await.expect("the GPU of the one new pod counts");
+    server.abort();
+}
+
 struct Lister;
 
 #[tonic::async_trait]
@@ -262,6 +348,7 @@ impl PodResourcesLister for Lister {
         let devices = |resource: &str, id: &str| ContainerDevices {
             resource_name: resource.to_owned(),
             device_ids: vec![id.to_owned()],
+            topology: None,
         };
         let container = ContainerResources {
             name: "main".to_owned(),

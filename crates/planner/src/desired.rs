@@ -57,6 +57,7 @@ pub struct Group {
     pub vhost_net: bool,
     pub exclude_topology: bool,
     pub exclude_umad: bool,
+    pub spread_rails: bool,
 }
 
 /// The bus driver of a vDPA device.
@@ -132,6 +133,7 @@ fn group(group: &VfGroup) -> Result<Group, String> {
         vhost_net: group.need_vhost_net,
         exclude_topology: group.exclude_topology,
         exclude_umad: group.exclude_umad,
+        spread_rails: group.spread_rails,
     })
 }
 

@@ -127,6 +127,7 @@ fn entry(policy: &Policy, found: &InterfaceStatus) -> Interface {
             need_vhost_net: policy.vhost_net,
             exclude_topology: policy.exclude_topology,
             exclude_umad: policy.exclude_umad,
+            spread_rails: policy.spread_rails,
         }],
         externally_managed: policy.externally_managed,
         allow_lifeline: policy.allow_lifeline,

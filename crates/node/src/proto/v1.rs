@@ -24,12 +24,24 @@ pub struct ContainerResources {
     #[prost(message, repeated, tag = "5")]
     pub dynamic_resources: ::prost::alloc::vec::Vec<DynamicResource>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ContainerDevices {
     #[prost(string, tag = "1")]
     pub resource_name: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub device_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub topology: ::core::option::Option<TopologyInfo>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TopologyInfo {
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: ::prost::alloc::vec::Vec<NumaNode>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NumaNode {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
 }
 /// A claim of resource.k8s.io that the container uses; listed by kubelets from 1.34 on (older ones behind a gate).
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -237,6 +237,7 @@ impl PodResourcesLister for Lister {
                 devices: vec![ContainerDevices {
                     resource_name: given.resource.clone(),
                     device_ids: given.ids.clone(),
+                    topology: None,
                 }],
                 ..ContainerResources::default()
             });

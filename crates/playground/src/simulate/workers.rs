@@ -13,6 +13,7 @@ use host::seam::Lock;
 use host::sim::SimHost;
 use node::daemon::Daemon as DaemonStep;
 use node::give;
+use node::nearness::{Choice, Places};
 use node::plugin::{self, Delivery};
 use node::proto::v1beta1::{
     AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest,
@@ -416,7 +417,8 @@ impl Plugin {
                 allocation_size: i32::try_from(size).unwrap_or(i32::MAX),
             }],
         };
-        let response = plugin::preferred(offered, &request);
+        let choice = Choice { resource: offered, places: &Places::new(), gpus: &[] };
+        let response = plugin::preferred(&choice, &request);
         response.container_responses.into_iter().next().map(|c| c.device_i_ds).unwrap_or_default()
     }
 
