@@ -152,7 +152,7 @@ pub struct NodeStateStatus {
     /// The RDMA mode that the node had when we first saw it; restored when no pool asks for a mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_rdma_mode: Option<RdmaMode>,
-    /// Whether the container runtime gives devices by CDI name: `on` or `off`, and why.
+    /// Whether kubelet and container runtime give devices by CDI name: `on` or `off`, and why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cdi: String,
 }

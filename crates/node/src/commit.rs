@@ -2,6 +2,7 @@
 //!
 //! Status first, then the request: whoever sees that a node gave its turn back finds the goal in the status.
 
+use crate::cdi::Cdi;
 use crate::cordon;
 use crate::status::{self, Progress};
 use crate::sweep::Finding;
@@ -26,6 +27,8 @@ pub struct Report {
     pub progress: Progress,
     /// What the operator's drain is told; None while there is none.
     pub drain: Option<DrainStatus>,
+    /// How devices are handed over; None leaves what was said of it.
+    pub cdi: Option<Cdi>,
     /// None when the node could not be observed.
     pub inventory: Option<Inventory>,
     /// What is asked of the operator; None leaves it as it is.
@@ -54,10 +57,10 @@ pub fn outcome(
     }
     let mut new = status::status(state, report.inventory.as_ref(), &report.progress, now);
     new.drain.clone_from(&report.drain);
-    new.cdi = match &world.cdi {
-        Some(cdi) => cdi.sentence.clone(),
-        None => state.status.cdi.clone(),
-    };
+    new.cdi = report.cdi.as_ref().map_or(&state.status.cdi, |cdi| &cdi.sentence).clone();
+    if new.cdi != state.status.cdi {
+        tracing::info!("CDI is {}", new.cdi);
+    }
     let mut writes = Vec::new();
     if !status::stands(&state.status, &new) {
         let object = status::object(state, &new);

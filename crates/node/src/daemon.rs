@@ -3,6 +3,7 @@
 //! Nothing that matters is remembered between steps: a daemon killed at any primitive starts again from what it sees.
 //! What to do is the planner's; here is only the order in which looking, writing down and doing happen.
 
+use crate::cdi::{self, Cdi};
 use crate::commit::{self, Report};
 use crate::failures::{Failed, Failures};
 use crate::holders::Confirmed;
@@ -64,8 +65,7 @@ struct Work<'a> {
     no_firmware_writes: bool,
     /// `featureGates.rdmaModeReload`.
     mode_reload: bool,
-    /// The container runtime has no CDI.
-    no_cdi: bool,
+    world: &'a NodeWorld,
     /// `Node.status.allocatable`; None where there is no Node.
     allocatable: Option<&'a BTreeMap<String, String>>,
     looked_behind: &'a RefCell<Option<u64>>,
@@ -157,7 +157,7 @@ impl Daemon {
             },
             mode_reload: world.config.spec.feature_gates.get(names::MODE_RELOAD_GATE)
                 == Some(&true),
-            no_cdi: world.cdi.as_ref().is_some_and(|cdi| !cdi.is_on),
+            world,
             no_firmware_writes: world.config.spec.disable_plugins.iter().any(|p| p == "mellanox"),
             allocatable: world.node.as_ref().map(|node| &node.allocatable),
             looked_behind: &self.looked_behind,
@@ -305,13 +305,22 @@ impl Work<'_> {
             &self.desired,
             &seen.inventory,
             self.prefix,
-            &Against { withdrawn: plan.withdrawn(), mode: plan.mode_missed(), no_cdi: self.no_cdi },
+            &Against {
+                withdrawn: plan.withdrawn(),
+                mode: plan.mode_missed(),
+                no_cdi: !self.cdi(seen).is_on,
+            },
         );
         let differs = seen.offer.as_ref() != Some(&next);
         if differs {
             custody::write_offer(self.host, &next)?;
         }
         Ok(differs)
+    }
+
+    /// Whether devices are handed over by CDI name.
+    fn cdi(&self, seen: &Seen) -> Cdi {
+        cdi::judge(&self.world.ways(seen.offer.as_ref(), &self.state.status.cdi))
     }
 
     /// The way to a reboot: the disk tried, booked in the API, then every lever, then booked on the disk, then asked for.
@@ -390,6 +399,7 @@ impl Work<'_> {
 
     fn report(&self, seen: Seen, plan: &Plan, failed: &Failed) -> Report {
         let drain = self.drain(&seen, plan);
+        let cdi = Some(self.cdi(&seen));
         let mut inventory = seen.inventory;
         inventory.reboots = match planner::order::reboot_of(&plan.steps) {
             // What is booked for the reboot that is still to come stays booked.
@@ -404,6 +414,7 @@ impl Work<'_> {
                 errors: failed.values().cloned().collect(),
             },
             drain,
+            cdi,
             inventory: Some(inventory),
             request: Some(plan.request),
             first_tell: false,
@@ -458,6 +469,7 @@ impl Report {
         Self {
             progress: Progress::broken(why),
             drain: None,
+            cdi: None,
             inventory: None,
             request: None,
             first_tell: false,

@@ -15,6 +15,8 @@ use host::sim::{Fault, Flavour, Machine, SimHost};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+#[path = "daemon_cdi_tests.rs"]
+mod cdi;
 #[path = "daemon_reload_tests.rs"]
 mod reload;
 

@@ -2,10 +2,11 @@
 //!
 //! What to do is decided in `daemon`; how soon to look again is in its outcome.
 
+use crate::cdi::Ask;
 use crate::daemon::Daemon;
 use crate::wake::{Pace, Wakes};
 use crate::world::{Change, NodeWorld};
-use crate::{cdi, http, pod_resources, sandboxes};
+use crate::{cdi, http, kubelet, pod_resources, sandboxes};
 use anyhow::Context;
 use api::wire::{Answer, ObjectKey, Outcome, Write};
 use api::{Timestamp, files, names};
@@ -25,8 +26,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Events come in bursts: sixteen VFs are more than a hundred of them.
 const BURST: Duration = Duration::from_millis(50);
-/// How often the container runtime is asked what it is.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the daemon needs.
 pub struct Settings {
@@ -38,8 +37,8 @@ pub struct Settings {
     /// Where the host's root directory is: the container runtime's socket lies below it.
     pub root: PathBuf,
     pub pace: Pace,
-    /// When the container runtime was asked what it is.
-    pub asked: Option<Timestamp>,
+    /// When the container runtime is asked what it is.
+    pub ask: Ask,
 }
 
 /// What a watch tells.
@@ -81,7 +80,10 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
             (true, _) => pause,
             // What was stored is news: a reboot that is booked now goes on.
             (false, true) => BURST,
-            (false, false) => until(&outcome, settings.host.now()),
+            (false, false) => {
+                let now = settings.host.now();
+                until(&outcome, now).min(settings.ask.silence_ends_in(now).unwrap_or(LONGEST))
+            }
         };
         tokio::select! {
             more = news.next() => {
@@ -194,24 +196,24 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
     Ok(outcome)
 }
 
-/// Asks the container runtime what it is, once in a while: it may have been started again with another configuration.
+/// Asks the container runtime what it is, and looks at the kubelet's gates, once in a while: either may have been started
+/// again with another configuration. A silent runtime is asked again soon, since until it answers nobody knows.
 async fn ask_for_cdi(settings: &mut Settings, world: &mut NodeWorld) {
     let now = settings.host.now();
-    let late = |asked: Timestamp| now.duration_since(asked).unsigned_abs() >= ASK_AGAIN;
-    if !settings.asked.is_none_or(late) {
+    if !settings.ask.is_due(now) {
         return;
     }
-    settings.asked = Some(now);
+    world.gates = Some(kubelet::gates(settings.host.as_ref(), &cdi::GATES));
     match sandboxes::runtime(settings.host.as_ref(), &settings.root).await {
         Ok(runtime) => {
-            let found = cdi::judge(&runtime);
-            if let Some(news) = found.as_ref().filter(|news| world.cdi.as_ref() != Some(*news)) {
-                tracing::info!("CDI is {}", news.sentence);
-            }
-            world.cdi = found;
+            settings.ask.answered(now);
+            world.runtime = Some(runtime);
         }
         // What it said before stands; the sweeper tells people of a silent runtime.
-        Err(why) => tracing::debug!("{why}"),
+        Err(why) => {
+            settings.ask.failed(now);
+            tracing::debug!("{why}");
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod gpus;
 pub mod holders;
 mod http;
 pub mod install;
+pub mod kubelet;
 pub mod lanes;
 pub mod ledger;
 pub mod nearness;

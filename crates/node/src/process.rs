@@ -162,7 +162,7 @@ impl Work {
                     pod_resources: self.kubelet.join("pod-resources/kubelet.sock"),
                     root: self.root,
                     pace: self.pace,
-                    asked: None,
+                    ask: crate::cdi::Ask::default(),
                 })
                 .await
             }

@@ -4,6 +4,7 @@
 //! none of the sandboxes, and would make orphans of all of them.
 
 use crate::cdi::Runtime;
+use crate::kubelet::{self, flag};
 use crate::pod_resources::{connect, in_full};
 use crate::proto::runtime_v1::runtime_service_client::RuntimeServiceClient;
 use crate::proto::runtime_v1::{ListPodSandboxRequest, StatusRequest, VersionRequest};
@@ -92,7 +93,7 @@ fn path_of(endpoint: &str) -> Result<String, String> {
 
 /// The endpoint of the running kubelet: its flag, else its configuration file.
 pub fn configured(host: &dyn Host) -> Option<String> {
-    let arguments = kubelet(host)?;
+    let arguments = kubelet::arguments(host)?;
     let endpoint = flag(&arguments, "--container-runtime-endpoint").or_else(|| {
         let file = host.read(&flag(&arguments, "--config")?).ok()?;
         String::from_utf8_lossy(&file).lines().find_map(|line| {
@@ -101,34 +102,6 @@ pub fn configured(host: &dyn Host) -> Option<String> {
         })
     });
     endpoint.filter(|endpoint| !endpoint.is_empty())
-}
-
-/// The arguments of the process that is called kubelet.
-fn kubelet(host: &dyn Host) -> Option<Vec<String>> {
-    let processes = host.list("/proc").unwrap_or_default();
-    let mut numbered = processes.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-    numbered.find_map(|process| {
-        let name = host.read(&format!("/proc/{process}/comm")).ok()?;
-        if name.trim_ascii() != b"kubelet" {
-            return None;
-        }
-        let line = host.read(&format!("/proc/{process}/cmdline")).ok()?;
-        let words = line.split(|byte| *byte == 0);
-        Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
-    })
-}
-
-/// `--name=value` or `--name value`; the last one counts, as it does for the kubelet.
-fn flag(arguments: &[String], name: &str) -> Option<String> {
-    let mut found = None;
-    for (index, argument) in arguments.iter().enumerate() {
-        match argument.strip_prefix(name) {
-            Some("") => found = arguments.get(index + 1).cloned(),
-            Some(rest) => found = rest.strip_prefix('=').map(str::to_owned).or(found),
-            None => {}
-        }
-    }
-    found
 }
 
 #[cfg(test)]

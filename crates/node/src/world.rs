@@ -2,9 +2,10 @@
 //!
 //! Fed by watch events; an object that cannot be understood leaves the last good one in place and is named.
 
-use crate::cdi::Cdi;
+use crate::cdi::{Known, Runtime};
+use crate::kubelet::Gates;
 use api::annotation;
-use api::custody::Holder;
+use api::custody::{Holder, Offer};
 use api::names;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::SriovOperatorConfig;
@@ -32,6 +33,7 @@ pub struct OwnNode {
     pub annotations: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub allocatable: BTreeMap<String, String>,
+    pub kubelet_version: String,
 }
 
 /// The daemon's cache.
@@ -45,8 +47,10 @@ pub struct NodeWorld {
     /// What the container runtime said directly before this step: the sandboxes that it knows, or why it did not say;
     /// None: it was not asked.
     pub sandboxes: Option<Result<BTreeSet<String>, String>>,
-    /// Whether the container runtime has CDI, as far as it ever said.
-    pub cdi: Option<Cdi>,
+    /// What the container runtime last said of itself; None: it has not answered this process yet.
+    pub runtime: Option<Runtime>,
+    /// The kubelet's feature gates that somebody has set, or why nobody knows; None: nobody has looked.
+    pub gates: Option<Result<Gates, String>>,
     /// Objects that could not be understood, by what they are, each with why.
     pub problems: BTreeMap<ObjectKey, String>,
     /// The first refused write of the last step.
@@ -128,6 +132,17 @@ impl NodeWorld {
         Some(node.annotations.get(annotation::NODE_STATE).map_or(annotation::IDLE, String::as_str))
     }
 
+    /// What is known of the ways to hand devices over. `offered` is the offer of this boot, where there is one.
+    pub fn ways<'a>(&'a self, offered: Option<&Offer>, told: &'a str) -> Known<'a> {
+        Known {
+            runtime: self.runtime.as_ref(),
+            kubelet: self.node.as_ref().map_or("", |node| &node.kubelet_version),
+            gates: self.gates.as_ref(),
+            by_path: offered.map(|offer| offer.by_path),
+            told,
+        }
+    }
+
     /// A person's leave to ask once more for what the ledger has closed.
     pub fn retry_reboot(&self) -> &str {
         let annotations = self.node.as_ref().map(|node| &node.annotations);
@@ -160,6 +175,7 @@ impl OwnNode {
             annotations: texts("/metadata/annotations"),
             labels: texts("/metadata/labels"),
             allocatable: texts("/status/allocatable"),
+            kubelet_version: text("/status/nodeInfo/kubeletVersion").to_owned(),
         }
     }
 }

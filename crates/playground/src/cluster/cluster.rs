@@ -77,6 +77,7 @@ impl Cluster {
                     "node-role.kubernetes.io/worker": "",
                 } },
                 "spec": {},
+                "status": { "nodeInfo": { "kubeletVersion": crate::store::discovery::release() } },
             }),
         }
     }

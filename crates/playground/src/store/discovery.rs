@@ -161,10 +161,15 @@ impl Store {
     }
 }
 
+/// Server and kubelets are of one release.
+pub fn release() -> String {
+    format!("v{}.{}.0+ironrail-playground", VERSION.0, VERSION.1)
+}
+
 fn version() -> Value {
     json!({
         "major": VERSION.0, "minor": VERSION.1,
-        "gitVersion": format!("v{}.{}.0+ironrail-playground", VERSION.0, VERSION.1),
+        "gitVersion": release(),
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "2026-01-01T00:00:00Z",
         "goVersion": "none", "compiler": "rustc", "platform": "linux/amd64",
     })

@@ -12,7 +12,7 @@ mod cells;
 mod custom;
 mod defaults;
 mod delete;
-mod discovery;
+pub(crate) mod discovery;
 mod eviction;
 mod fields;
 mod gc;
