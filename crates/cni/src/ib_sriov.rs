@@ -16,7 +16,7 @@ use api::journal::{LinkState, RdmaCustody, Record, VERSION, VfCustody, VfProfile
 use host::home::{guid_of, rebind};
 use host::seam::{Interest, Link};
 use host::vf_profile::{self, VfIdentity, parse_address};
-use host::{home, journal};
+use host::{function, home, journal};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn read(call: &Call) -> Result<Config, Failure> {
         ));
     }
     let device = sriov::device(&fields)?;
-    let is_vf = call.host.link_target(&device.file("physfn")).is_ok();
+    let is_vf = function::physical(call.host, &device)?.is_some();
     let guid = guid(&fields, &arguments)?;
     if managed && is_vf && guid.is_none() {
         return Err(Failure::configuration(format!(
@@ -109,7 +109,7 @@ fn ipam(call: &Call) -> Result<Option<Ipam>, Failure> {
 }
 
 fn user_space(call: &Call, fields: &Fields, device: &PciAddress) -> Result<bool, Failure> {
-    let driver = home::driver(call.host, device);
+    let driver = function::driver(call.host, device)?;
     let bound = driver.as_deref() == Some("vfio-pci");
     if fields.flag("vfioPciMode")? && !bound {
         return Err(Failure::configuration(format!(
@@ -227,7 +227,7 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
         return Ok(bare);
     }
     if config.guid.is_some() {
-        rebind(call.host, &config.device).map_err(|error| Failure::internal(error.to_string()))?;
+        rebind(call.host, &config.device)?;
         verify_guid(call, config)?;
     }
     if config.rdma_isolation {
@@ -290,7 +290,7 @@ pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
 /// A VF in user space was never given addresses.
 fn in_user_space(call: &Call) -> bool {
     let device = sriov::device(&call.fields());
-    device.is_ok_and(|device| home::driver(call.host, &device).as_deref() == Some("vfio-pci"))
+    device.is_ok_and(|device| matches!(function::driver(call.host, &device), Ok(Some(driver)) if driver == "vfio-pci"))
 }
 
 pub fn check(call: &Call) -> Result<Option<Value>, Failure> {

@@ -4,6 +4,7 @@
 //! far an ADD or an earlier attempt came, nor what the pod did. Callers hold the device's lock, know from the
 //! journal what the device was like, and remove the record afterwards. Nothing here judges whether it is time.
 
+use crate::function;
 use crate::journal;
 use crate::seam::{
     Host, Interest, Link, LinkChange, LinkQuery, Namespace, RdmaChange, RdmaDevice, Refusal,
@@ -55,7 +56,8 @@ pub fn bring_home(host: &dyn Host, record: &Record) -> Result<Notes, HomeError> 
 fn probe_if_orphaned(host: &dyn Host, record: &Record, notes: &mut Notes) {
     let had_interface = record.vf.as_ref().is_some_and(|vf| vf.link.is_some());
     let Ok(pci) = record.device.parse::<PciAddress>() else { return };
-    if !had_interface || driver(host, &pci).is_some() || device_is_gone(host, &record.device) {
+    let bare = matches!(function::driver(host, &pci), Ok(None));
+    if !had_interface || !bare || device_is_gone(host, &record.device) {
         return;
     }
     match host.write("/sys/bus/pci/drivers_probe", &pci.to_string()) {
@@ -80,7 +82,7 @@ pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result
             move_rdma_home(host, &space, &found, rdma).map_err(refused)?;
             return verify_rdma_home(host, record, rdma);
         }
-        if host.link_target(&driver_link(device)).is_err() {
+        if function::optional(host.link_target(&driver_link(device))).map_err(refused)?.is_none() {
             return Ok(vec![format!("{device} has no driver, so it has no RDMA device")]);
         }
         if attempt + 1 < LATE_TRIES {
@@ -233,16 +235,10 @@ pub fn guid_of(address: &[u8]) -> Option<String> {
     (address.len() == 20).then(|| show_address(&address[12..]))
 }
 
-/// The driver that is bound to a function.
-pub fn driver(host: &dyn Host, pci: &PciAddress) -> Option<String> {
-    let target = host.link_target(&pci.file("driver")).ok()?;
-    target.rsplit('/').next().map(str::to_owned)
-}
-
 /// Takes the driver of a function off and puts it on again. In user space there is nothing to take anew, and without
 /// a driver nothing to take off.
 pub fn rebind(host: &dyn Host, pci: &PciAddress) -> Result<(), Refusal> {
-    let Some(driver) = driver(host, pci).filter(|driver| driver != "vfio-pci") else {
+    let Some(driver) = function::driver(host, pci)?.filter(|driver| driver != "vfio-pci") else {
         return Ok(());
     };
     host.write(&format!("/sys/bus/pci/drivers/{driver}/unbind"), &pci.to_string())?;
@@ -391,7 +387,7 @@ fn interface_home(
             move_home(host, &space, &link, before, pci).map_err(refused)?;
             continue;
         }
-        if host.link_target(&pci.file("driver")).is_err() {
+        if function::driver(host, pci).map_err(refused)?.is_none() {
             return Ok(vec![format!("{pci} has no driver, so it has no interface")]);
         }
         if attempt + 1 < LATE_TRIES {

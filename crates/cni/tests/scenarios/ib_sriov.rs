@@ -6,9 +6,9 @@ use host::sim::{Flavour, Machine};
 use serde_json::{Value, json};
 
 /// VF 0 of an InfiniBand ConnectX-7.
-const VF: &str = "0000:3b:00.1";
+pub const VF: &str = "0000:3b:00.1";
 
-fn bench() -> Bench {
+pub fn bench() -> Bench {
     let clock = "2026-01-01T00:00:00Z".parse().unwrap();
     let mut machine = Machine::new("ib-0", Flavour::Ubuntu, clock);
     machine.add_lifeline(0x01);
