@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used)] // every function here is part of a test
 
 use expect_test::{Expect, expect};
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 fn check(
     plugin: &str,
@@ -130,6 +131,60 @@ fn a_namespace_path_that_leads_to_no_namespace_is_refused_by_the_real_kernel_too
     );
     let own = "CNI_NETNS PATH is the host's own network namespace; a pod needs one of its own";
     told(&link("to-the-hosts", "/proc/self/ns/net"), 8, own);
+}
+
+/// A process with a network namespace of its own, until it is dropped.
+struct Pod(Child);
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A namespace of its own is there only for who may make one: the kernel lets anybody make one inside a user namespace,
+/// where a distribution does not forbid that.
+#[test]
+fn a_symlink_that_leads_to_a_network_namespace_is_followed() {
+    let child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", "echo ready && exec sleep 60"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pod = Pod(child);
+    let mut word = String::new();
+    BufReader::new(pod.0.stdout.take().unwrap()).read_line(&mut word).unwrap();
+    if word.trim() != "ready" {
+        eprintln!("SKIPPED: this machine lets nobody make a network namespace");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (path, again) = (directory.path().join("pod"), directory.path().join("again"));
+    std::os::unix::fs::symlink(format!("/proc/{}/ns/net", pod.0.id()), &path).unwrap();
+    std::os::unix::fs::symlink(&path, &again).unwrap();
+    let told = |path: &Path| {
+        let environment = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "a"),
+            ("CNI_NETNS", path.to_str().unwrap()),
+            ("CNI_IFNAME", "net1"),
+            ("CNI_PATH", "/opt/cni/bin"),
+        ];
+        // No machine has this device: what is refused is past the namespace.
+        let stdin =
+            r#"{"cniVersion":"1.1.0","name":"blue","type":"sriov","deviceID":"fffe:ff:1f.7"}"#;
+        run("sriov", &[], &environment, stdin)
+    };
+    let said = [told(&path), told(&again)];
+    assert_eq!(said[0], said[1]);
+    expect![[r#"
+        exit 1
+        {"cniVersion":"1.1.0","code":999,"msg":"fffe:ff:1f.7 is not a VF: it has no physfn in sysfs"}
+        error: fffe:ff:1f.7 is not a VF: it has no physfn in sysfs
+    "#]].assert_eq(&said[0]);
 }
 
 #[test]

@@ -128,6 +128,10 @@ impl Node {
     }
 
     fn offer(&self, sequence: u64, states: [OfferState; 2]) {
+        self.offer_with(sequence, states, |_| ());
+    }
+
+    fn offer_with(&self, sequence: u64, states: [OfferState; 2], amend: impl Fn(&mut Offer)) {
         let device = |(pci, state): (&PciAddress, OfferState)| OfferedDevice {
             pci: *pci,
             state,
@@ -138,13 +142,14 @@ impl Node {
         };
         let devices = self.vfs.iter().zip(states).map(device).collect();
         let resource = OfferedResource { devices, rdma: true, ..OfferedResource::default() };
-        let offer = Offer {
+        let mut offer = Offer {
             version: VERSION,
             boot_id: self.boot_id(),
             sequence,
             by_path: false,
             resources: BTreeMap::from([(RESOURCE.to_owned(), resource)]),
         };
+        amend(&mut offer);
         custody::write_offer(&self.host, &offer).unwrap();
     }
 
@@ -211,6 +216,42 @@ async fn it_registers_lists_gives_and_refuses() {
             node.vfs[1]
         )
     );
+}
+
+#[tokio::test]
+async fn what_may_send_to_the_fabric_is_left_out_of_spec_and_answer_alike() {
+    let (node, mut kubelet) = Node::new(Kubelet::start);
+    let mut told = vec![];
+    for (sequence, exclude_umad, by_path) in
+        [(1, false, false), (2, true, false), (3, false, true), (4, true, true)]
+    {
+        node.offer_with(sequence, [OfferState::Ready, OfferState::Ready], |offer| {
+            offer.by_path = by_path;
+            offer.resources.get_mut(RESOURCE).unwrap().exclude_umad = exclude_umad;
+        });
+        if sequence == 1 {
+            kubelet.registered().await;
+        }
+        let mut plugin = kubelet.plugin().await;
+        let given = plugin.allocate(asking_for(&node.vfs[..1])).await.unwrap().into_inner();
+        let container = &given.container_responses[0];
+        let spec = node.host.read(&host::cdi::path(&node.vfs[0])).unwrap();
+        let spec: serde_json::Value = serde_json::from_slice(&spec).unwrap();
+        let named = spec["devices"][0]["containerEdits"]["deviceNodes"].as_array().unwrap();
+        let named: Vec<&str> = named.iter().map(|node| node["path"].as_str().unwrap()).collect();
+        let by_path: Vec<&str> = container.devices.iter().map(|d| &*d.container_path).collect();
+        told.push(format!("cdi {named:?}\npath {by_path:?}"));
+    }
+    expect_test::expect![[r#"
+        cdi ["/dev/infiniband/rdma_cm", "/dev/infiniband/umad2", "/dev/infiniband/uverbs2"]
+        path []
+        cdi ["/dev/infiniband/rdma_cm", "/dev/infiniband/uverbs2"]
+        path []
+        cdi ["/dev/infiniband/rdma_cm", "/dev/infiniband/umad2", "/dev/infiniband/uverbs2"]
+        path ["/dev/infiniband/rdma_cm", "/dev/infiniband/umad2", "/dev/infiniband/uverbs2"]
+        cdi ["/dev/infiniband/rdma_cm", "/dev/infiniband/uverbs2"]
+        path ["/dev/infiniband/rdma_cm", "/dev/infiniband/uverbs2"]"#]]
+    .assert_eq(&told.join("\n"));
 }
 
 #[tokio::test]

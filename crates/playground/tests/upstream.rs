@@ -158,6 +158,32 @@ fn vhost_net_and_topology_reach_the_pod_the_kubelet_and_the_config_map() {
 }
 
 #[test]
+fn a_policy_that_excludes_umad_reaches_the_pods_that_come_after_it() {
+    let cluster = Cluster::start(2);
+    let inside = |name: &str| {
+        let mut pod = pod("umad");
+        pod["metadata"]["name"] = name.into();
+        cluster.apply(&pod);
+        cluster.until_is("v1", "Pod", "default", name, "/status/phase", "Running");
+        let listed = exec(&cluster, name, &["ls", "/dev/infiniband"]);
+        let mut classes: Vec<&str> =
+            listed.split_whitespace().map(|name| name.trim_end_matches(char::is_numeric)).collect();
+        classes.sort_unstable();
+        classes.join(" ")
+    };
+    cluster.apply(&policy("umad", "numVfs: 2, isRdma: true, nicSelector: {pfNames: [enp3s0f1]}"));
+    allocatable(&cluster, "umad", "2");
+    assert_eq!(inside("with"), "rdma_cm umad uverbs");
+    cluster.merge(names::POLICY, SPACE, "umad", json!({ "spec": { "excludeUmad": true } }));
+    let start = std::time::Instant::now();
+    while offered(&cluster, "umad")["excludeUmad"] != true {
+        assert!(start.elapsed() < Duration::from_secs(30), "{}", offered(&cluster, "umad"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(inside("without"), "rdma_cm uverbs");
+}
+
+#[test]
 fn position_k_of_the_devices_is_net_k_and_a_flag_alone_reaches_the_device_plugin() {
     let cluster = Cluster::start(2);
     let policy = policy("pair", "numVfs: 2, nicSelector: {pfNames: [enp3s0f1]}");

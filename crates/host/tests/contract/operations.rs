@@ -56,7 +56,7 @@ impl Stage<'_> {
     }
 
     fn driver(&mut self, index: u32) {
-        let driver = host::home::driver(self.host, &self.vf(index));
+        let driver = host::function::driver(self.host, &self.vf(index)).unwrap_or_default();
         self.lines.push(format!("driver of VF{index}: {driver:?}"));
     }
 

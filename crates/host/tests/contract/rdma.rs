@@ -233,7 +233,8 @@ fn numbers(stage: &mut Stage<'_>) {
     let device = stage.rdma(stage.vf(1)).index;
     stage.change_rdma("VF1's moves", &HOME, &RdmaChange::Move { device, to: pod.clone() });
     stage.uverbs(1);
-    let driver = home::driver(stage.host, &stage.vf(0)).unwrap_or_default();
+    let driver =
+        host::function::driver(stage.host, &stage.vf(0)).unwrap_or_default().unwrap_or_default();
     let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
     let unbound = stage.host.write(&path, &stage.vf(0).to_string()).map(|()| "done");
     stage.say("unbind VF0", unbound);
