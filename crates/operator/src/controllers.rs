@@ -325,6 +325,10 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
             if [names::DEVICE_PLUGIN_CONFIG, names::SUPPORTED_NIC_IDS].contains(&name.as_str()) =>
         {
             keys.push(Key::DevicePluginConfig);
+            if name == names::SUPPORTED_NIC_IDS {
+                keys.extend(policies(world));
+                keys.extend(world.node_states.keys().cloned().map(Key::Drain));
+            }
         }
         kinds::DAEMON_SET => keys.push(Key::OperatorConfig),
         _ => {}

@@ -2,9 +2,10 @@
 //!
 //! A cluster of five thousand nodes has a hundred thousand pods: what is not read is not kept. Nothing is judged here.
 
-use api::Timestamp;
 use api::crd::{LabelSelector, Metadata};
 use api::wire::at;
+use api::{Timestamp, names};
+use planner::tested::Tested;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -94,6 +95,8 @@ pub struct Namespace {
 pub struct ConfigMap {
     pub metadata: Metadata,
     pub data: BTreeMap<String, String>,
+    /// Where it is `supported-nic-ids`: the cards on it.
+    pub tested: Tested,
 }
 
 /// A DaemonSet of ours. The whole object is kept: there are two, and drift is found by comparing them.
@@ -265,11 +268,14 @@ impl Budget {
 impl ConfigMap {
     pub fn read(object: &Value) -> Result<Self, String> {
         let data = object.get("data").and_then(Value::as_object);
-        let data = data
+        let data: BTreeMap<String, String> = data
             .into_iter()
             .flatten()
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect();
-        Ok(Self { metadata: metadata(object)?, data })
+        let metadata = metadata(object)?;
+        let cards = data.values().filter(|_| metadata.name == names::SUPPORTED_NIC_IDS);
+        let tested = Tested::read(cards.map(String::as_str));
+        Ok(Self { metadata, data, tested })
     }
 }

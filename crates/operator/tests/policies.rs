@@ -316,3 +316,63 @@ fn a_policy_that_takes_vfs_of_a_nodes_lifeline_without_naming_it_is_told_and_rea
     driver.settle(&mut api);
     check(said(&api, "broad"), expect!["True NodesReady: 1 of 1 matched nodes are at their goal"]);
 }
+
+#[test]
+fn a_card_that_is_not_on_the_list_of_supported_ones_is_used_and_policy_and_node_state_warn_of_it() {
+    let (mut api, mut driver) = cluster();
+    api.edit(NODE_STATE, "n1", |state| {
+        state["status"]["interfaces"][0]["deviceID"] = "1021".into()
+    });
+    let nics = json!({ "vendor": "15b3", "pfNames": ["enp3s0f0"] });
+    let spec =
+        json!({ "resourceName": "all", "numVfs": 4, "nodeSelector": {}, "nicSelector": nics });
+    api.put(policy("new-card", spec));
+    driver.settle(&mut api);
+    let state = api.get(NODE_STATE, "n1").unwrap();
+    assert_eq!(state["spec"]["interfaces"][0]["numVfs"], 4);
+    let tested = |api: &Api| {
+        let state = api.get(NODE_STATE, "n1").unwrap();
+        let conditions = state["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.iter().find(|condition| condition["type"] == "CardsTested");
+        let text = |found: &Value, field: &str| found[field].as_str().unwrap().to_owned();
+        found.map_or("nothing".to_owned(), |found| {
+            ["status", "reason", "message"].map(|field| text(found, field)).join(" ")
+        })
+    };
+    check(
+        tested(&api),
+        expect![
+            "False NotTested used like any other card, though the ConfigMap supported-nic-ids does not name it: enp3s0f0 (15b3:1021); once you have seen that it works, add a line with vendor, PF id and VF id there"
+        ],
+    );
+    check(
+        said(&api, "new-card"),
+        expect![
+            "False Progressing: 0 of 1 matched nodes are at their goal; used like any other card, though the ConfigMap supported-nic-ids does not name it: enp3s0f0 (15b3:1021) on n1; once you have seen that it works, add a line with vendor, PF id and VF id there"
+        ],
+    );
+    quiet(&mut api, &mut driver);
+    // Somebody has seen that it works.
+    api.edit("ConfigMap", "supported-nic-ids", |map| map["data"]["cx7"] = "15B3 1021 101e".into());
+    driver.settle(&mut api);
+    check(
+        tested(&api),
+        expect![
+            "True AsExpected the ConfigMap supported-nic-ids names every card that is configured"
+        ],
+    );
+    check(
+        said(&api, "new-card"),
+        expect!["False Progressing: 0 of 1 matched nodes are at their goal"],
+    );
+    // Where there is no list, nothing is known to be untested.
+    api.edit("ConfigMap", "supported-nic-ids", |map| map["data"] = json!({}));
+    driver.settle(&mut api);
+    check(
+        tested(&api),
+        expect![
+            "True AsExpected the ConfigMap supported-nic-ids names every card that is configured"
+        ],
+    );
+    quiet(&mut api, &mut driver);
+}

@@ -33,6 +33,7 @@ pub mod render;
 pub mod rollout;
 pub mod select;
 pub mod taint;
+pub mod tested;
 mod waves;
 
 pub use action::{Action, Disturbance, Lane, Step};

@@ -4,6 +4,7 @@
 //! order of the writes is the promise: nothing is cordoned before the grant was seen stored and Draining was written.
 
 use super::admitted::{self, ADMITTED};
+use super::cards::{self, TESTED};
 use super::{
     DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
     key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
@@ -73,7 +74,7 @@ struct Observed<'a> {
     /// The node's taints with ours, where ours is to be there before a reboot and is not yet.
     taints: Option<Value>,
     /// Of the pods that the node's kubelet did not admit.
-    admitted: Option<Verdict>,
+    said: Vec<Verdict>,
     /// What the last try was refused with, budgets aside: a right that is missing, for one.
     refused: Option<String>,
 }
@@ -154,9 +155,15 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         abandoned,
         facts,
         taints,
-        admitted: admitted::condition(world, name, state),
+        said: beside_the_drain(world, name, state),
         refused,
     })
+}
+
+/// What the operator says of a node beside its drain.
+fn beside_the_drain(world: &World, name: &str, state: &SriovNetworkNodeState) -> Vec<Verdict> {
+    let admitted = admitted::condition(world, name, state);
+    admitted.into_iter().chain(cards::condition(world, state)).collect()
 }
 
 /// True while the operator's pod ends on another node, or has, or will, since we drain that one.
@@ -232,7 +239,7 @@ fn drain_pod(pod: &Pod) -> DrainPod {
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     let Some(mut seen) = observe(world, name, now) else { return Outcome::default() };
-    let writes = say(&seen, seen.admitted.as_slice(), now);
+    let writes = say(&seen, &seen.said, now);
     if !writes.is_empty() {
         return Outcome { writes, look_again: Some(now) };
     }
@@ -536,7 +543,8 @@ fn condition(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
 /// of the node state are the daemon's.
 fn say(seen: &Observed, verdicts: &[Verdict], now: Timestamp) -> Vec<Write> {
     let metadata = &seen.state.metadata;
-    let ours = |condition: &&Condition| [DRAINED, ADMITTED].contains(&condition.kind.as_str());
+    const OURS: [&str; 3] = [DRAINED, ADMITTED, TESTED];
+    let ours = |condition: &&Condition| OURS.contains(&condition.kind.as_str());
     let old: Vec<Condition> = seen.state.status.conditions.iter().filter(ours).cloned().collect();
     let mut new = old.clone();
     for verdict in verdicts {

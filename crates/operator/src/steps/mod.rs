@@ -3,6 +3,7 @@
 //! Here stand the few lines that several controllers share.
 
 pub mod admitted;
+mod cards;
 pub mod devices;
 pub mod drain;
 pub(crate) mod machine_config;

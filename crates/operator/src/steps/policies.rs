@@ -27,6 +27,8 @@ struct Observed<'a> {
     findings: &'a [Problem],
     /// PFs by which hosts live, taken without being named.
     blindly: Option<String>,
+    /// Cards of which nobody has said that they work.
+    untested: Option<String>,
 }
 
 fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
@@ -41,7 +43,10 @@ fn observe<'a>(world: &'a World, name: &str) -> Option<Observed<'a>> {
     let ready = ready(world, policy, &selection);
     let findings = world.findings_of(&format!("policy {name}"));
     let blindly = parsed.policy.as_ref().and_then(|policy| cluster::taken_blindly(policy, &facts));
-    Some(Observed { policy, parsed, selection, ready, findings, blindly })
+    let tested = world.config_maps.get(names::SUPPORTED_NIC_IDS).map(|map| &map.tested);
+    let untested = parsed.policy.as_ref().zip(tested);
+    let untested = untested.and_then(|(policy, tested)| tested.warning_of(policy, &facts));
+    Some(Observed { policy, parsed, selection, ready, findings, blindly, untested })
 }
 
 /// How many matched nodes are done with the policy. That the order has it is asked only where the answer turns the
@@ -88,6 +93,7 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
                 ready: 0,
                 findings: &[],
                 blindly: None,
+                untested: None,
             };
             commit(&seen, &Verdict::not_ready("InvalidPolicy", &problem.message), now)
         }
@@ -109,8 +115,8 @@ fn judge(seen: &Observed) -> Verdict {
     let progress = format!("{} of {nodes} matched nodes are at their goal", seen.ready);
     // Here `problems` are warnings: what the policy asks for and does not get.
     let warnings = seen.parsed.problems.iter().map(|problem| problem.message.clone());
-    let blindly = seen.blindly.clone();
-    let message: Vec<String> = [progress].into_iter().chain(warnings).chain(blindly).collect();
+    let cards = seen.blindly.iter().chain(&seen.untested).cloned();
+    let message: Vec<String> = [progress].into_iter().chain(warnings).chain(cards).collect();
     let message = message.join("; ");
     match seen.parsed.policy {
         // Upstream's own name for a policy that it made itself.
