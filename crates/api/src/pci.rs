@@ -1,7 +1,7 @@
 //! PCI addresses as the kernel writes them: `0000:3b:00.0`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 /// The address of one PCI function: domain, bus, device, function.
@@ -32,8 +32,25 @@ impl PciAddress {
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
+        // Written digit by digit: every path in sysfs begins with one, and a node is read by thousands of them.
+        if self.domain > 0xffff {
+            write!(f, "{:x}", self.domain)?;
+        } else {
+            hex(f, self.domain, 4)?;
+        }
+        f.write_char(':')?;
+        hex(f, self.bus.into(), 2)?;
+        f.write_char(':')?;
+        hex(f, self.device.into(), 2)?;
+        f.write_char('.')?;
+        hex(f, self.function.into(), 1)
     }
+}
+
+/// The last `digits` hex digits of a number.
+fn hex(f: &mut fmt::Formatter<'_>, number: u32, digits: u32) -> fmt::Result {
+    let digit = |place: u32| char::from_digit((number >> (4 * place)) & 0xf, 16);
+    (0..digits).rev().filter_map(digit).try_for_each(|digit| f.write_char(digit))
 }
 
 impl fmt::Debug for PciAddress {

@@ -60,16 +60,23 @@ pub struct NodeWorld {
 impl NodeWorld {
     /// Takes in one change of a watched object. Objects of other kinds are not ours and change nothing.
     pub fn apply(&mut self, change: &Change) {
-        let key = match change {
-            Change::Is(object) | Change::Listed(object) => ObjectKey::of(object),
-            Change::Gone(key) => key.clone(),
-        };
-        let object = match change {
-            // An old DrainComplete, delivered after the drain was given back, would be taken for leave to reboot.
-            Change::Is(object) if self.is_older(&key, object) => return,
-            Change::Is(object) | Change::Listed(object) => Some(object),
-            Change::Gone(_) => None,
-        };
+        match change {
+            Change::Is(object) => self.is_now(object),
+            Change::Listed(object) => self.take(ObjectKey::of(object), Some(object)),
+            Change::Gone(key) => self.take(key.clone(), None),
+        }
+    }
+
+    /// Takes in the present state of a watched object, unless it is older than what we have.
+    pub fn is_now(&mut self, object: &Value) {
+        let key = ObjectKey::of(object);
+        // An old DrainComplete, delivered after the drain was given back, would be taken for leave to reboot.
+        if !self.is_older(&key, object) {
+            self.take(key, Some(object));
+        }
+    }
+
+    fn take(&mut self, key: ObjectKey, object: Option<&Value>) {
         self.problems.remove(&key);
         let taken = match key.kind.as_str() {
             names::NODE_STATE => parsed(object).map(|state| self.state = state),
@@ -104,9 +111,7 @@ impl NodeWorld {
         self.refused = None;
         for (key, answer) in answers {
             match answer {
-                Answer::Done(object) if ObjectKey::of(object) == *key => {
-                    self.apply(&Change::Is(object.clone()));
-                }
+                Answer::Done(object) if ObjectKey::of(object) == *key => self.is_now(object),
                 Answer::Done(_) => {}
                 other => {
                     self.refused = Some(format!("cannot write {key}: {other}"));

@@ -127,6 +127,7 @@ impl Operator {
             | Write::Create { .. }
             | Write::Update { .. }
             | Write::Patch { .. } => {
+                let object = object.into();
                 self.watched(&WatchEvent { change: Change::Modified, object }, now);
             }
             Write::Delete { .. } | Write::Evict { .. } | Write::Event(_) => {}

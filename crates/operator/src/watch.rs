@@ -148,7 +148,7 @@ async fn watch(
         if let Some(at) = object.pointer("/metadata/resourceVersion").and_then(Value::as_str) {
             version = at.to_owned();
         }
-        let event = WatchEvent { change, object };
+        let event = WatchEvent { change, object: object.into() };
         if news.send((kind, News::Event(event))).await.is_err() {
             return End::ListAgain;
         }

@@ -24,17 +24,17 @@ use planner::policy::Policy;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-/// One event of a watch, as the API writes it: `{"type": "ADDED", "object": {…}}`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// One event of a watch.
+#[derive(Debug, Clone, PartialEq)]
 pub struct WatchEvent {
-    #[serde(rename = "type")]
     pub change: Change,
-    pub object: Value,
+    /// Shared, since whoever tells of it may keep it too.
+    pub object: Arc<Value>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Added,
     Modified,
@@ -249,14 +249,14 @@ impl World {
                 fields.insert("kind".to_owned(), kind.kind.into());
             }
             present.insert(ObjectKey::of(&object));
-            events.push(WatchEvent { change: Change::Modified, object });
+            events.push(WatchEvent { change: Change::Modified, object: object.into() });
         }
         for key in self.keys(kind).difference(&present) {
             let object = serde_json::json!({
                 "apiVersion": key.api_version, "kind": key.kind,
                 "metadata": { "namespace": key.namespace, "name": key.name },
             });
-            events.push(WatchEvent { change: Change::Deleted, object });
+            events.push(WatchEvent { change: Change::Deleted, object: object.into() });
         }
         self.listed.insert(kind.kind);
         self.absent.remove(kind.kind);

@@ -144,8 +144,10 @@ fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
     assert!(driver.operator.world.policies.is_empty());
     // Our last write was stored before the deletion; its answer is late.
     stored["metadata"]["resourceVersion"] = "1000".into();
-    let late =
-        operator::world::WatchEvent { change: operator::world::Change::Modified, object: stored };
+    let late = operator::world::WatchEvent {
+        change: operator::world::Change::Modified,
+        object: stored.into(),
+    };
     driver.operator.watched(&late, driver.now);
     assert!(driver.operator.world.policies.is_empty());
     // Made anew, it is another object.

@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use api::Timestamp;
 use api::wire::{Method, ObjectKey, Request};
 use serde_json::Value;
+use std::sync::LazyLock;
 
 /// The files of `deploy/`, in the order of `kubectl apply -f deploy/crds -f deploy/install.yaml`.
 const FILES: &[(&str, &str)] = &[
@@ -45,8 +46,16 @@ const FILES: &[(&str, &str)] = &[
     ("install.yaml", include_str!("../../../deploy/install.yaml")),
 ];
 
+/// The documents, read once: thousands of simulated clusters install them.
+static DOCUMENTS: LazyLock<Result<Vec<Value>, String>> =
+    LazyLock::new(|| read().map_err(|error| format!("{error:#}")));
+
 /// Every document of the manifests, in order.
 pub fn documents() -> anyhow::Result<Vec<Value>> {
+    DOCUMENTS.clone().map_err(anyhow::Error::msg)
+}
+
+fn read() -> anyhow::Result<Vec<Value>> {
     let mut documents = Vec::new();
     for (file, text) in FILES {
         let of_file: Vec<Value> = serde_saphyr::from_multiple(text)

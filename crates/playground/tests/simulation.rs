@@ -31,6 +31,16 @@ fn twenty_seeds_pass_and_a_second_process_tells_the_same_story() {
     assert_eq!(text.lines().last(), Some("simulate: 20 passed, 0 failed"));
 }
 
+/// The eye of the simulation: a bug that no seed shows would be a bug that it cannot see.
+#[test]
+fn each_bug_of_the_old_operator_is_caught_within_two_hundred_seeds() {
+    let output = simulate(&["--mutations", "--seeds", "200"]);
+    let text = text(&output);
+    assert!(output.status.success(), "a bug was not caught:\n{text}");
+    assert_eq!(text.matches(": caught after ").count(), 13, "{text}");
+    assert_eq!(text.lines().last(), Some("mutations: 13 caught, 0 missed"));
+}
+
 #[test]
 fn the_trace_of_a_seed_shows_its_faults_and_is_the_same_each_time() {
     let traces = [(); 2].map(|()| text(&simulate(&["--seed", "2", "--trace", "--hash"])));

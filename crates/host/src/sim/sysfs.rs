@@ -94,6 +94,9 @@ impl Machine {
                 return Ok((plain, None));
             }
         }
+        if let Some(node) = self.straight(space, path) {
+            return Ok((path.to_owned(), Some(node)));
+        }
         // `..` after a link means the directory that the link leads to, so the original path is walked.
         let mut todo: Vec<String> =
             path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -135,6 +138,20 @@ impl Machine {
         Ok((format!("/{}", done.join("/")), node))
     }
 
+    /// What lies in a tree that has no links above it is found without a walk; None where only a walk can tell.
+    fn straight(&self, space: u64, path: &str) -> Option<Node> {
+        const TREES: [&str; 3] = ["/proc/", "/sys/kernel/security/", "/sys/module/"];
+        const DIRECTORIES: [&str; 2] = ["/sys/bus/pci/devices", "/sys/class/net"];
+        if !TREES.iter().any(|tree| path.starts_with(tree)) && !DIRECTORIES.contains(&path) {
+            return None;
+        }
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        if parts.iter().any(|part| matches!(*part, "" | "." | "..")) {
+            return None;
+        }
+        self.kernel_node(space, &parts).filter(|node| !matches!(node, Node::Link(_)))
+    }
+
     fn node_at(&self, space: u64, done: &[String]) -> Option<Node> {
         let here: Vec<&str> = done.iter().map(String::as_str).collect();
         self.kernel_node(space, &here)
@@ -159,6 +176,9 @@ impl Machine {
     /// What lies directly in the directory of a PCI function. Most of what is ever read does, so it is found without a
     /// walk; None for any other path.
     fn attribute(&self, space: u64, path: &str) -> Option<Option<Node>> {
+        if let Some(rest) = path.strip_prefix("/sys/class/net/") {
+            return self.interface_attribute(space, rest);
+        }
         let (pci, name) = path.strip_prefix("/sys/bus/pci/devices/")?.split_once('/')?;
         let is_entry = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
         // Behind a bridge stand other functions.

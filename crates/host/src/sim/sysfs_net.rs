@@ -54,6 +54,14 @@ impl Machine {
         }
     }
 
+    /// What lies directly in the directory of an interface, by `<interface>/<name>`; None where nothing does.
+    pub(super) fn interface_attribute(&self, space: u64, path: &str) -> Option<Option<Node>> {
+        let (interface, name) = path.split_once('/')?;
+        let link = self.links_in(space).find(|link| link.name == interface)?;
+        // Only links tell how deep they lie.
+        ATTRIBUTES.contains(&name).then(|| self.link_node(link, 0, &[name]))
+    }
+
     pub(super) fn virtual_net_node(&self, space: u64, parts: &[&str]) -> Option<Node> {
         let inside = || self.links_in(space).filter(|link| link.parent.is_none());
         match parts {

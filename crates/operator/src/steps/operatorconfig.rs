@@ -13,9 +13,15 @@ use api::wire::{Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, label, names};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-const CONFIG_DAEMON: &str = include_str!("../../../../deploy/manifests/config-daemon.yaml");
-const DEVICE_PLUGIN: &str = include_str!("../../../../deploy/manifests/device-plugin.yaml");
+static CONFIG_DAEMON: Template =
+    LazyLock::new(|| template(include_str!("../../../../deploy/manifests/config-daemon.yaml")));
+static DEVICE_PLUGIN: Template =
+    LazyLock::new(|| template(include_str!("../../../../deploy/manifests/device-plugin.yaml")));
+
+/// A DaemonSet with placeholders; the text is the program's own, so that it is read once.
+type Template = LazyLock<Result<Value, String>>;
 
 struct Observed<'a> {
     world: &'a World,
@@ -175,7 +181,7 @@ fn daemon_sets(settings: &Settings, config: &SriovOperatorConfig) -> [Result<Val
     let mut plugin_nodes = if chosen.is_empty() { linux } else { chosen.clone() };
     plugin_nodes.insert(label::DEVICE_PLUGIN.to_owned(), label::ENABLED.to_owned());
 
-    let daemon = fill(CONFIG_DAEMON, settings).map(|mut set| {
+    let daemon = fill(&CONFIG_DAEMON, settings).map(|mut set| {
         let container = &mut set["spec"]["template"]["spec"]["containers"][0];
         argue(container, log_level(spec.log_level));
         if let Some(environment) = container["env"].as_array_mut() {
@@ -187,7 +193,7 @@ fn daemon_sets(settings: &Settings, config: &SriovOperatorConfig) -> [Result<Val
         }
         placed(set, settings, config, &daemon_nodes)
     });
-    let plugin = fill(DEVICE_PLUGIN, settings).map(|mut set| {
+    let plugin = fill(&DEVICE_PLUGIN, settings).map(|mut set| {
         let container = &mut set["spec"]["template"]["spec"]["containers"][0];
         argue(container, log_level(spec.log_level));
         // CDI is the default: device nodes change when an RDMA device moves. Only a written false turns it off.
@@ -244,10 +250,14 @@ fn placed(
     set
 }
 
-/// Reads a template and fills in its placeholders.
-fn fill(template: &str, settings: &Settings) -> Result<Value, String> {
-    let mut set: Value = serde_saphyr::from_str(template)
-        .map_err(|error| format!("the operator's own manifest cannot be read: {error}"))?;
+fn template(text: &str) -> Result<Value, String> {
+    serde_saphyr::from_str(text)
+        .map_err(|error| format!("the operator's own manifest cannot be read: {error}"))
+}
+
+/// A template with its placeholders filled in.
+fn fill(template: &Template, settings: &Settings) -> Result<Value, String> {
+    let mut set = Result::clone(template)?;
     let values = BTreeMap::from([
         ("${DAEMON_IMAGE}", &settings.daemon_image),
         ("${DEVICE_PLUGIN_IMAGE}", &settings.device_plugin_image),

@@ -47,14 +47,14 @@ impl Api {
         object["metadata"]["generation"] = generation;
         let change = if old.is_some() { Change::Modified } else { Change::Added };
         self.objects.insert(key, object.clone());
-        self.log.push(WatchEvent { change, object: object.clone() });
+        self.log.push(WatchEvent { change, object: object.clone().into() });
         object
     }
 
     pub fn remove(&mut self, key: &ObjectKey) {
         if let Some(object) = self.objects.remove(key) {
             self.version += 1;
-            self.log.push(WatchEvent { change: Change::Deleted, object });
+            self.log.push(WatchEvent { change: Change::Deleted, object: object.into() });
         }
     }
 

@@ -46,7 +46,7 @@ impl Api for Direct<'_> {
         if user.starts_with("system:node:") && matches!(write, Write::Delete { .. }) {
             request.body["gracePeriodSeconds"] = 0.into();
         }
-        Answer::of(self.store.handle(self.now, &who, &request))
+        Answer::of(self.store.handle_unread(self.now, &who, &request))
     }
 
     fn changes(&self, revision: u64) -> (u64, Option<Vec<Arc<Value>>>) {

@@ -7,8 +7,8 @@ use crate::cluster::objects::{self, items, text};
 use crate::cluster::power::NodeSlot;
 use crate::store::{AuditEntry, Store};
 use api::pool::PoolSpec;
-use api::wire::ObjectKey;
-use api::{Timestamp, annotation, names};
+use api::wire::{ObjectKey, at};
+use api::{Timestamp, annotation, files, names};
 use host::sim::{Fault as Kernel, Machine};
 use planner::pools::{Limit, limit};
 use serde_json::Value;
@@ -34,6 +34,12 @@ pub struct Invariants {
     whole: BTreeSet<(String, String)>,
     /// A user had his hands in a node state's spec.
     spec_was_touched: bool,
+    /// Nodes from whose order one of two leaders took the policy that it had not heard of.
+    robbed: BTreeSet<String>,
+    /// Reboots that the API was seen to have booked, by node: what, which attempt, and in which boot.
+    mirrored: BTreeSet<(String, String)>,
+    /// What was found wrong in the middle of an event.
+    wrong: Option<String>,
     /// Writes that our programs sent, by service account.
     pub writes: BTreeMap<String, u64>,
     /// Since when and how often the same was written, by who and what.
@@ -59,6 +65,37 @@ impl Invariants {
         store.audit().iter().filter(counts).any(|entry| entry.key.kind != "Lease")
     }
 
+    /// A daemon has asked for a reboot, and what its step writes is not sent yet: the reboot is booked on the disk, and
+    /// the API took the same before.
+    pub fn reboot_asked(&mut self, node: &str, machine: &Machine) {
+        let disk = machine.files.get(files::REBOOTS).map(Vec::as_slice).unwrap_or_default();
+        let records: Value = serde_json::from_slice(disk).unwrap_or_default();
+        let boot = &machine.boot_id;
+        let booked: Vec<String> =
+            pending(records.as_array()).filter(|b| b.ends_with(boot)).collect();
+        let unknown =
+            booked.iter().find(|b| !self.mirrored.contains(&(node.to_owned(), (*b).clone())));
+        if booked.is_empty() {
+            self.wrong = Some(format!("{node} asks for a reboot that is not booked on its disk"));
+        } else if let Some(booked) = unknown {
+            self.wrong =
+                Some(format!("{node} asks for a reboot before the API has booked it: {booked}"));
+        }
+    }
+
+    /// What became of a node state that one of ours has written.
+    fn written_state(&mut self, name: &str, store: &Store, two_leaders: bool) {
+        let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
+        let Some(state) = store.object(&key) else { return };
+        let booked = pending(at(state, "/status/reboots").and_then(Value::as_array));
+        self.mirrored.extend(booked.map(|booked| (name.to_owned(), booked)));
+        // A lone operator never takes the policy away. Of two one may not have heard of it yet, and the node obeys.
+        let groups = || items(state, "/spec/interfaces").iter().flat_map(|i| items(i, "/vfGroups"));
+        if two_leaders && !groups().any(|group| text(group, "/resourceName") == "rdma") {
+            self.robbed.insert(name.to_owned());
+        }
+    }
+
     /// Looks at what the last event may have changed: the writes, and the machines of these nodes.
     pub fn check(
         &mut self,
@@ -66,7 +103,11 @@ impl Invariants {
         store: &mut Store,
         story: &Story,
         touched: &BTreeSet<String>,
+        two_leaders: bool,
     ) -> Result<(), String> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
         let holds_grants = |kind: &str| matches!(kind, names::POOL | names::OPERATOR_CONFIG);
         let audit = store.take_audit();
         if audit.iter().any(|entry| entry.changed && holds_grants(&entry.key.kind)) {
@@ -77,6 +118,10 @@ impl Invariants {
             entry.key.kind == names::NODE_STATE && !entry.who.starts_with(OURS)
         };
         self.spec_was_touched |= audit.iter().any(meddled);
+        let is_state = |entry: &&AuditEntry| entry.changed && entry.key.kind == names::NODE_STATE;
+        for entry in audit.iter().filter(is_state).filter(|entry| entry.who.starts_with(OURS)) {
+            self.written_state(&entry.key.name, store, two_leaders);
+        }
         audit.into_iter().try_for_each(|entry| self.ours(entry))?;
         for node in touched {
             let Some(slot) = cluster.nodes.get(node) else { continue };
@@ -282,7 +327,10 @@ impl Invariants {
             let place = (node.to_owned(), resource);
             if all == wanted as usize {
                 self.whole.insert(place);
-            } else if self.whole.contains(&place) && !self.spec_was_touched {
+            } else if self.whole.contains(&place)
+                && !self.spec_was_touched
+                && !self.robbed.contains(node)
+            {
                 return Err(format!(
                     "{node} has {all} of {} and had {wanted}, and nobody changed the policy",
                     place.1
@@ -291,6 +339,16 @@ impl Invariants {
         }
         Ok(())
     }
+}
+
+/// The reboots that a ledger has as pending: what, which attempt, in which boot.
+fn pending(records: Option<&Vec<Value>>) -> impl Iterator<Item = String> {
+    let open = |record: &&Value| text(record, "/outcome/state") == "pending";
+    records.into_iter().flatten().filter(open).map(|record| {
+        let (reason, goal) = (text(record, "/reason"), text(record, "/goal"));
+        let (attempt, boot) = (&record["attempt"], text(record, "/bootIdBefore"));
+        format!("{reason} {goal}, attempt {attempt} in boot {boot}")
+    })
 }
 
 /// What is wrong with the VF of a pod that begins: it was given before it was verified.

@@ -41,10 +41,12 @@ pub enum Mutation {
     NobodySweeps,
     /// No card is taken for one by which the host lives (pain 22).
     CutsLifelines,
+    /// What is booked of a reboot is lost on the way to the API, and the daemon told that it was stored (pain 19).
+    RebootsUnmirrored,
 }
 
 /// Every mutation with its name.
-const NAMES: [(Mutation, &str); 12] = [
+const NAMES: [(Mutation, &str); 13] = [
     (Mutation::NoLedger, "no ledger"),
     (Mutation::UnlimitedWhenUnset, "unlimited when unset"),
     (Mutation::CommandLineMode, "command line instead of effective mode"),
@@ -57,6 +59,7 @@ const NAMES: [(Mutation, &str); 12] = [
     (Mutation::WritesUnread, "writes what is so already"),
     (Mutation::NobodySweeps, "nobody sweeps"),
     (Mutation::CutsLifelines, "cuts lifelines"),
+    (Mutation::RebootsUnmirrored, "reboots before the API knows"),
 ];
 
 impl Mutation {
@@ -81,9 +84,11 @@ impl Mutation {
     }
 
     /// What the API answers to a write holds the object too.
-    pub(super) fn answer(self, boot: Option<&str>, answer: &mut Answer) {
-        if let Answer::Done(object) = answer {
-            self.show(boot, object);
+    pub(super) fn answer(self, boot: Option<&str>, sent: &Write, answer: &mut Answer) {
+        let Answer::Done(object) = answer else { return };
+        self.show(boot, object);
+        if let (Self::RebootsUnmirrored, Some(booked)) = (self, booked_by(sent)) {
+            object["status"]["reboots"] = booked.clone();
         }
     }
 
@@ -132,6 +137,12 @@ impl Mutation {
 
     /// What becomes of a write.
     pub(super) fn write(self, write: &mut Write) {
+        if let Write::Apply { object, .. } = write
+            && self == Self::RebootsUnmirrored
+            && let Some(status) = object.get_mut("status").and_then(Value::as_object_mut)
+        {
+            status.remove("reboots");
+        }
         let Write::Update { object, .. } = write else { return };
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
         if let Some(metadata) = metadata.filter(|_| self == Self::LostCompareAndSwap) {
@@ -184,6 +195,12 @@ impl fmt::Display for Mutation {
         let name = NAMES.iter().find(|(mutation, _)| mutation == self).map(|(_, name)| *name);
         f.write_str(name.unwrap_or_default())
     }
+}
+
+/// The reboots that a write of a status would book.
+fn booked_by(write: &Write) -> Option<&Value> {
+    let Write::Apply { object, .. } = write else { return None };
+    object.pointer("/status/reboots")
 }
 
 /// Leaves of a ledger what was asked for in this boot.

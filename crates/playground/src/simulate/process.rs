@@ -53,7 +53,7 @@ impl Informer {
                 return (!events.is_empty()).then_some(News::Events(events));
             }
         }
-        let Response { status, body } = store.handle(now, who, &self.request());
+        let Response { status, mut body } = store.handle(now, who, &self.request());
         if status != 200 {
             return None;
         }
@@ -61,7 +61,10 @@ impl Informer {
         let watch =
             self.request().with_query("watch", "true").with_query("resourceVersion", version);
         self.watch = store.watch(now, who, &watch).ok();
-        Some(News::Listed(body["items"].as_array().cloned().unwrap_or_default()))
+        match body["items"].take() {
+            Value::Array(items) => Some(News::Listed(items)),
+            _ => Some(News::Listed(Vec::new())),
+        }
     }
 
     /// False until a list was answered: then only is anything told by itself.

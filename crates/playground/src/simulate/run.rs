@@ -112,7 +112,7 @@ pub struct Simulation {
     pub(super) cluster: Cluster,
     pub(super) containers: Containers,
     pub(super) story: Story,
-    invariants: Invariants,
+    pub(super) invariants: Invariants,
     pub(super) trace: Trace,
     pub(super) faults: FaultCounts,
     /// How many faults could have struck, and which did.
@@ -210,8 +210,9 @@ impl Simulation {
             self.happen(event);
             self.after_event();
             let touched = std::mem::take(&mut self.touched);
+            let two_leaders = self.strokes.iter().any(|(_, fault)| *fault == Fault::TwoLeaders);
             self.invariants
-                .check(&self.cluster, &mut self.store, &self.story, &touched)
+                .check(&self.cluster, &mut self.store, &self.story, &touched, two_leaders)
                 .map_err(|why| self.at(why))?;
             if self.now > self.start + LONGEST {
                 return Err(self

@@ -40,9 +40,16 @@ impl Simulation {
             }
         }
         let lie = self.mutate(process, |mutation, machine| mutation.before_step(machine)).flatten();
+        let was_asked = self.reboot_is_asked(node.as_deref());
         let Some(worker) = self.containers.workers.get_mut(process) else { return };
         let taken = worker.step(&told, crash_at, local);
         let name = worker.name();
+        if let Some(slot) = node.as_ref().and_then(|node| self.cluster.nodes.get(node))
+            && !was_asked
+            && self.reboot_is_asked(node.as_deref())
+        {
+            self.invariants.reboot_asked(&slot.kubelet.node, &slot.kubelet.host.machine());
+        }
         self.mutate(process, |mutation, machine| mutation.after_step(machine, lie));
         self.touched.extend(node.clone());
         let now = node
@@ -61,6 +68,11 @@ impl Simulation {
                 self.kill(process, &format!("{name} dies in the middle of a step"));
             }
         }
+    }
+
+    fn reboot_is_asked(&self, node: Option<&str>) -> bool {
+        let slot = node.and_then(|node| self.cluster.nodes.get(node));
+        slot.is_some_and(|slot| slot.kubelet.host.machine().reboot_requested.is_some())
     }
 
     /// Lets the mutation at the machine of a process, where there is one.
@@ -113,7 +125,7 @@ impl Simulation {
             }
             let mut answer = self.write(&user, mutated.as_ref().unwrap_or(write), taken.manager);
             if let Some(mutation) = self.options.mutation {
-                mutation.answer(self.boot_of(process).as_deref(), &mut answer);
+                mutation.answer(self.boot_of(process).as_deref(), write, &mut answer);
             }
             self.trace
                 .line(self.now, &format!("{name} writes {}: {}", describe(write), short(&answer)));
@@ -128,8 +140,7 @@ impl Simulation {
         }
         // Host work takes time: the machine's clock says how much.
         let spent = taken.spent;
-        let slot = node.and_then(|node| self.cluster.nodes.get(node));
-        if slot.is_some_and(|slot| slot.kubelet.host.machine().reboot_requested.is_some()) {
+        if self.reboot_is_asked(node) {
             self.wake_cluster(self.now + spent + Duration::from_secs(1));
         }
         let local = self.local_time(process);

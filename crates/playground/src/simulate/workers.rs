@@ -25,7 +25,6 @@ use operator::kinds::KINDS;
 use operator::settings::Settings;
 use operator::world::WatchEvent;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// One running program.
@@ -216,8 +215,7 @@ impl OperatorProcess {
                         EventType::Deleted => operator::world::Change::Deleted,
                         EventType::Bookmark | EventType::Error => continue,
                     };
-                    let object = Arc::unwrap_or_clone(event.object);
-                    self.operator.watched(&WatchEvent { change, object }, now);
+                    self.operator.watched(&WatchEvent { change, object: event.object }, now);
                 }
             }
         }
@@ -289,13 +287,13 @@ impl Daemon {
             }
             News::Events(events) => {
                 for event in events {
-                    let object = Arc::unwrap_or_clone(event.object);
-                    let change = match event.event {
-                        EventType::Deleted => Change::Gone(ObjectKey::of(&object)),
-                        EventType::Added | EventType::Modified => Change::Is(object),
-                        EventType::Bookmark | EventType::Error => continue,
-                    };
-                    self.world.apply(&change);
+                    match event.event {
+                        EventType::Deleted => {
+                            self.world.apply(&Change::Gone(ObjectKey::of(&event.object)));
+                        }
+                        EventType::Added | EventType::Modified => self.world.is_now(&event.object),
+                        EventType::Bookmark | EventType::Error => {}
+                    }
                 }
             }
         }

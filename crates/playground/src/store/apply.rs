@@ -3,7 +3,7 @@
 use super::call::{Call, Validation};
 use super::fields::{Difference, FieldSet, strip};
 use super::object::{self, as_map};
-use super::ownership::{Manager, Owned, Ownership};
+use super::ownership::{self, Manager, Owned, Ownership};
 use super::shape::{ListKind, Shape};
 use super::write::{self, Booking};
 use super::{Refusal, Response, Store, pruning};
@@ -33,12 +33,10 @@ impl Store {
             }
             Err(refusal) => return Err(refusal.clone()),
         };
-        let (object, ownership) = merge_owned(call, &live, &wanted)?;
+        let (object, booking) = merge_owned(call, &live, &wanted)?;
         let (status, stored) = match target.is_ok() {
-            true => {
-                (200, self.update_object(call, live, object, "apply", Booking::Applied(ownership))?)
-            }
-            false => (201, self.create_object(call, object, "apply", Booking::Applied(ownership))?),
+            true => (200, self.update_object(call, live, object, "apply", booking)?),
+            false => (201, self.create_object(call, object, "apply", booking)?),
         };
         Ok(Response { status, body: self.present(call, &stored) })
     }
@@ -95,11 +93,18 @@ fn not_declared(call: &Call, path: &str) -> Refusal {
 }
 
 /// The object after the apply, and who owns what in it.
-fn merge_owned(call: &Call, live: &Value, wanted: &Value) -> Result<(Value, Ownership), Refusal> {
+fn merge_owned(call: &Call, live: &Value, wanted: &Value) -> Result<(Value, Booking), Refusal> {
     let shape = call.shape();
     let manager = Manager::of(call, "Apply");
-    let mut ownership = Ownership::of(live);
     let fields = FieldSet::of(&strip(wanted), shape);
+    // An apply of the same fields lets go of nothing.
+    if ownership::fields_of(live, &manager).as_ref() == Some(&fields) {
+        let object = merge(live, wanted, shape, &mut Vec::new());
+        if ownership::stands(live, &manager, &Difference::between(live, &object, shape)) {
+            return Ok((object, Booking::Same));
+        }
+    }
+    let mut ownership = Ownership::of(live);
     let last = ownership.managers.get(&manager).cloned();
     let time = match &last {
         Some(owned) if owned.fields == fields => owned.time.clone(),
@@ -122,7 +127,7 @@ fn merge_owned(call: &Call, live: &Value, wanted: &Value) -> Result<(Value, Owne
     if ownership.managers.get(&manager).is_some_and(|owned| owned.fields.is_empty()) {
         ownership.managers.remove(&manager);
     }
-    Ok((object, ownership))
+    Ok((object, Booking::Applied(ownership)))
 }
 
 fn conflicts<'a>(

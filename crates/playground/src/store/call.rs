@@ -24,6 +24,8 @@ pub struct Call<'a> {
     pub options: Options,
     pub accept: &'a str,
     pub body: &'a Value,
+    /// Whoever asks does not read the object that he would be answered.
+    pub unread: bool,
 }
 
 impl Call<'_> {

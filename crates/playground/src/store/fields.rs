@@ -1,5 +1,6 @@
 //! Sets of fields, as `managedFields` writes them (FieldsV1): a tree whose branches are field names and list items.
 
+use super::object::same;
 use super::shape::{ListKind, Shape};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -46,6 +47,22 @@ impl FieldSet {
 
     pub fn is_empty(&self) -> bool {
         !self.owned && self.children.is_empty()
+    }
+
+    /// True when every path of this set is in a FieldsV1 document, which is not read as a whole for it.
+    pub fn is_within(&self, fields: &Value) -> bool {
+        (!self.owned || is_owned(fields))
+            && self.children.iter().all(|(element, inner)| {
+                fields.get(element).is_some_and(|fields| inner.is_within(fields))
+            })
+    }
+
+    /// True when some path of this set is in a FieldsV1 document.
+    pub fn meets(&self, fields: &Value) -> bool {
+        (self.owned && is_owned(fields))
+            || self.children.iter().any(|(element, inner)| {
+                fields.get(element).is_some_and(|fields| inner.meets(fields))
+            })
     }
 
     pub fn child(&mut self, element: String) -> &mut Self {
@@ -151,6 +168,11 @@ impl FieldSet {
     }
 }
 
+/// True when the path that leads to this part of a FieldsV1 document is itself in it.
+fn is_owned(fields: &Value) -> bool {
+    fields.as_object().is_none_or(|map| map.is_empty() || map.contains_key("."))
+}
+
 /// A path element as messages print it.
 fn shown(element: &str) -> String {
     let (kind, rest) = element.split_once(':').unwrap_or(("f", element));
@@ -183,7 +205,9 @@ impl Difference {
     /// Compares two objects, without what belongs to the server.
     pub fn between(old: &Value, new: &Value, shape: Shape) -> Self {
         let mut found = Self::default();
-        compare(old, new, shape, &mut Vec::new(), &mut found);
+        if !same(old, new) {
+            compare(old, new, shape, &mut Vec::new(), &mut found);
+        }
         // The root itself is nobody's.
         found.added.owned = false;
         found.removed.owned = false;
@@ -247,7 +271,7 @@ fn owned_part<'a>(path: &[&str], field: &str, value: Option<&'a Value>) -> &'a V
     }
 }
 
-/// Walks two values side by side. `Null` on one side stands for absent.
+/// Walks two values that differ side by side. `Null` on one side stands for absent.
 fn compare<'a>(
     old: &'a Value,
     new: &'a Value,
@@ -255,9 +279,6 @@ fn compare<'a>(
     path: &mut Vec<&'a str>,
     found: &mut Difference,
 ) {
-    if old == new {
-        return;
-    }
     if old.is_null() {
         found.added.owned = true;
     } else if new.is_null() {
@@ -328,7 +349,7 @@ fn descend<'a>(
     path: &mut Vec<&'a str>,
     found: &mut Difference,
 ) {
-    if old == new {
+    if same(old, new) {
         return;
     }
     let mut inner = Difference::default();

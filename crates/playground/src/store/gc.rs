@@ -67,7 +67,17 @@ impl Store {
         };
         let options =
             Options { manager: "kube-controller-manager".to_owned(), ..Options::default() };
-        Some(Call { now, who, id, kind, address, options, accept: "", body: &NO_BODY })
+        Some(Call {
+            now,
+            who,
+            id,
+            kind,
+            address,
+            options,
+            accept: "",
+            body: &NO_BODY,
+            unread: true,
+        })
     }
 
     fn collect(

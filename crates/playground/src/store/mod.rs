@@ -109,7 +109,13 @@ impl Store {
     /// Answers one request. Watches are answered by `watch`.
     pub fn handle(&mut self, now: Timestamp, who: &User, request: &Request) -> Response {
         self.warnings.clear();
-        self.answer(now, who, request).unwrap_or_else(|refusal| refusal.response())
+        self.answer(now, who, request, false).unwrap_or_else(|refusal| refusal.response())
+    }
+
+    /// The same for whoever wants to know only whether it was done: the object is not copied for the answer.
+    pub fn handle_unread(&mut self, now: Timestamp, who: &User, request: &Request) -> Response {
+        self.warnings.clear();
+        self.answer(now, who, request, true).unwrap_or_else(|refusal| refusal.response())
     }
 
     fn answer(
@@ -117,6 +123,7 @@ impl Store {
         now: Timestamp,
         who: &User,
         request: &Request,
+        unread: bool,
     ) -> Result<Response, Refusal> {
         if let Some(answer) = self.review(who, request) {
             return answer;
@@ -124,7 +131,7 @@ impl Store {
         if let Some(answer) = self.document(who, request) {
             return answer;
         }
-        let call = self.call(now, who, request)?;
+        let call = Call { unread, ..self.call(now, who, request)? };
         let named = !call.address.name.is_empty();
         self.authorize(who, &Self::attributes(&call, verb(request.method, named)))?;
         match (request.method, call.address.subresource.as_str()) {
@@ -187,6 +194,7 @@ impl Store {
             options: Options::of(request)?,
             accept: &request.accept,
             body: &request.body,
+            unread: false,
             address,
         })
     }

@@ -73,7 +73,48 @@ pub fn put(map: &mut Map<String, Value>, field: &str, value: Option<Value>) {
     }
 }
 
+/// Equality of values as `==` means it. Maps that were written alike have their fields in one order, so that a field is
+/// hashed only where it is not in the place where the other has it.
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter().zip(b.iter()).all(|((field, value), (beside, other))| {
+                    match field == beside {
+                        true => same(value, other),
+                        false => b.get(field).is_some_and(|other| same(value, other)),
+                    }
+                })
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (a, b) => a == b,
+    }
+}
+
 /// A time as Kubernetes writes it, in whole seconds.
 pub fn time(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_the_same_whatever_the_order_of_their_fields() {
+        let one = json!({ "a": 1, "b": [{ "c": null, "d": "x" }] });
+        for (other, equal) in [
+            (json!({ "b": [{ "d": "x", "c": null }], "a": 1 }), true),
+            (json!({ "a": 1, "b": [{ "c": null, "e": "x" }] }), false),
+            (json!({ "a": 1, "b": [] }), false),
+            (json!({ "a": 1, "z": [{ "c": null, "d": "x" }] }), false),
+            (json!({ "a": 1 }), false),
+            (json!({ "a": 2, "b": [{ "c": null, "d": "x" }] }), false),
+        ] {
+            assert_eq!((same(&one, &other), one == other), (equal, equal), "{other}");
+        }
+    }
 }

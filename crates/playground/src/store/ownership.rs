@@ -35,6 +35,24 @@ impl Manager {
         }
     }
 
+    /// The manager of an entry of `managedFields`.
+    fn of_entry(entry: &Value) -> Self {
+        let of = |field: &str| text(entry, &[field]).to_owned();
+        Self {
+            operation: operation(entry),
+            name: of("manager"),
+            api_version: of("apiVersion"),
+            subresource: of("subresource"),
+        }
+    }
+
+    fn is_of(&self, entry: &Value) -> bool {
+        text(entry, &["manager"]) == self.name
+            && operation(entry) == self.operation
+            && text(entry, &["subresource"]) == self.subresource
+            && text(entry, &["apiVersion"]) == self.api_version
+    }
+
     /// As messages of conflicts print it.
     pub fn shown(&self) -> String {
         let mut text = format!("{:?}", self.name);
@@ -45,6 +63,13 @@ impl Manager {
             "Update" => format!("{text} using {}", self.api_version),
             _ => text,
         }
+    }
+}
+
+fn operation(entry: &Value) -> &'static str {
+    match text(entry, &["operation"]) {
+        "Apply" => "Apply",
+        _ => "Update",
     }
 }
 
@@ -62,21 +87,9 @@ pub struct Ownership {
 
 impl Ownership {
     pub fn of(object: &Value) -> Self {
-        let entries = at(object, &["metadata", "managedFields"]).and_then(Value::as_array);
-        let managers = entries.into_iter().flatten().map(|entry| {
-            let of = |field: &str| text(entry, &[field]).to_owned();
-            let operation = match text(entry, &["operation"]) {
-                "Apply" => "Apply",
-                _ => "Update",
-            };
-            let manager = Manager {
-                operation,
-                name: of("manager"),
-                api_version: of("apiVersion"),
-                subresource: of("subresource"),
-            };
-            let fields = FieldSet::parse(entry.get("fieldsV1").unwrap_or(&Value::Null));
-            (manager, Owned { fields, time: of("time") })
+        let managers = entries(object).map(|entry| {
+            let time = text(entry, &["time"]).to_owned();
+            (Manager::of_entry(entry), Owned { fields: FieldSet::parse(fields(entry)), time })
         });
         Self { managers: managers.collect() }
     }
@@ -127,6 +140,38 @@ impl Ownership {
     }
 }
 
+fn entries(object: &Value) -> impl Iterator<Item = &Value> {
+    let entries = at(object, &["metadata", "managedFields"]).and_then(Value::as_array);
+    entries.into_iter().flatten()
+}
+
+fn fields(entry: &Value) -> &Value {
+    entry.get("fieldsV1").unwrap_or(&Value::Null)
+}
+
+/// The fields of one manager of an object.
+pub fn fields_of(object: &Value, manager: &Manager) -> Option<FieldSet> {
+    let entry = entries(object).find(|entry| manager.is_of(entry))?;
+    Some(FieldSet::parse(fields(entry)))
+}
+
+/// True when `managedFields` stays as it is although the manager made this difference: everything in it is its own
+/// already and nobody else's. Most writes change values and no owners, and are booked without a look at the rest.
+pub fn stands(object: &Value, manager: &Manager, difference: &Difference) -> bool {
+    if !difference.removed.is_empty() {
+        return false;
+    }
+    let changed = difference.changed();
+    let mut found = false;
+    entries(object).all(|entry| match manager.is_of(entry) {
+        true => {
+            found = true;
+            changed.is_within(fields(entry))
+        }
+        false => !changed.meets(fields(entry)),
+    }) && found
+}
+
 fn entry(manager: &Manager, owned: &Owned) -> Value {
     let mut entry = json!({
         "manager": manager.name, "operation": manager.operation, "apiVersion": manager.api_version,
@@ -140,9 +185,12 @@ fn entry(manager: &Manager, owned: &Owned) -> Value {
 
 /// Books the difference between two states of an object on the manager of an update.
 pub fn book_update(call: &Call, shape: Shape, old: &Value, new: &mut Value) {
-    let mut ownership = Ownership::of(old);
     let difference = Difference::between(old, new, shape);
-    let time = object::time(call.now);
-    ownership.update(Manager::of(call, "Update"), &difference, &time);
+    let manager = Manager::of(call, "Update");
+    if stands(old, &manager, &difference) {
+        return;
+    }
+    let mut ownership = Ownership::of(old);
+    ownership.update(manager, &difference, &object::time(call.now));
     ownership.write(new);
 }

@@ -2,6 +2,7 @@
 
 use super::schema::{Schema, Type};
 use serde_json::Value;
+use std::fmt;
 
 /// Fields of `metav1.ObjectMeta`; the schema of a custom resource does not list them.
 const OBJECT_META: &[&str] = &[
@@ -25,18 +26,37 @@ const OBJECT_META: &[&str] = &[
 /// Prunes a whole object and returns the paths of what was unknown, in the order of the object.
 pub fn prune(schema: &Schema, object: &mut Value) -> Vec<String> {
     let mut unknown = Vec::new();
-    prune_object(schema, object, "", &mut unknown);
+    prune_object(schema, object, Path::Root, &mut unknown);
     unknown
 }
 
+/// Where a value stands. It is written out only where something is unknown, which is hardly ever.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Field(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, field) => f.write_str(field),
+            Self::Field(above, field) => write!(f, "{above}.{field}"),
+            Self::Item(above, index) => write!(f, "{above}[{index}]"),
+        }
+    }
+}
+
 /// An object with type and metadata: the root, or an embedded resource.
-fn prune_object(schema: &Schema, object: &mut Value, path: &str, unknown: &mut Vec<String>) {
+fn prune_object(schema: &Schema, object: &mut Value, path: Path<'_>, unknown: &mut Vec<String>) {
     let Value::Object(map) = object else { return };
     if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
         metadata.retain(|field, _| {
             let known = OBJECT_META.contains(&field.as_str());
             if !known {
-                unknown.push(join(&join(path, "metadata"), field));
+                unknown.push(Path::Field(&Path::Field(&path, "metadata"), field).to_string());
             }
             known
         });
@@ -47,7 +67,7 @@ fn prune_object(schema: &Schema, object: &mut Value, path: &str, unknown: &mut V
 fn prune_map(
     schema: &Schema,
     value: &mut Value,
-    path: &str,
+    path: Path<'_>,
     keep: &[&str],
     unknown: &mut Vec<String>,
 ) {
@@ -58,36 +78,29 @@ fn prune_map(
         }
         match schema.field(field) {
             Some(schema) => {
-                prune_value(schema, value, &join(path, field), unknown);
+                prune_value(schema, value, Path::Field(&path, field), unknown);
                 true
             }
             None if schema.preserve_unknown => true,
             None => {
-                unknown.push(join(path, field));
+                unknown.push(Path::Field(&path, field).to_string());
                 false
             }
         }
     });
 }
 
-fn prune_value(schema: &Schema, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+fn prune_value(schema: &Schema, value: &mut Value, path: Path<'_>, unknown: &mut Vec<String>) {
     match value {
         Value::Object(_) if schema.embedded => prune_object(schema, value, path, unknown),
         Value::Object(_) => prune_map(schema, value, path, &[], unknown),
         Value::Array(items) => {
             let Some(schema) = schema.items.as_deref() else { return };
             for (index, item) in items.iter_mut().enumerate() {
-                prune_value(schema, item, &format!("{path}[{index}]"), unknown);
+                prune_value(schema, item, Path::Item(&path, index), unknown);
             }
         }
         _ => {}
-    }
-}
-
-fn join(path: &str, field: &str) -> String {
-    match path.is_empty() {
-        true => field.to_owned(),
-        false => format!("{path}.{field}"),
     }
 }
 

@@ -18,6 +18,9 @@ impl Store {
 
     /// An object in the version and form that the client asked for.
     pub(super) fn present(&self, call: &Call, object: &Arc<Value>) -> Value {
+        if call.unread {
+            return Value::Null;
+        }
         let object = in_version(call, object);
         match Form::of(call.accept) {
             Form::Whole => object,

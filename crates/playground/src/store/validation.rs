@@ -33,6 +33,27 @@ fn check(schema: &Schema, value: &Value, path: &str, errors: &mut Vec<FieldError
     check_combinations(schema, value, path, errors);
 }
 
+/// True for a text or a switch where the schema asks for one and for nothing more: most values are, and the path of each
+/// would be written for nothing.
+fn is_plainly_right(schema: &Schema, value: &Value) -> bool {
+    let fits = match value {
+        Value::String(_) => {
+            schema.kind == Some(Type::String)
+                && schema.pattern.is_none()
+                && schema.bounds.min_length.is_none()
+                && schema.bounds.max_length.is_none()
+        }
+        Value::Bool(_) => schema.kind == Some(Type::Boolean),
+        _ => false,
+    };
+    fits && !schema.int_or_string
+        && schema.allowed.is_empty()
+        && schema.all_of.is_empty()
+        && schema.any_of.is_empty()
+        && schema.one_of.is_empty()
+        && schema.not.is_none()
+}
+
 fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -151,7 +172,8 @@ fn check_list(schema: &Schema, items: &[Value], path: &str, errors: &mut Vec<Fie
         errors.push(FieldError { reason: "FieldValueTooMany", field: path.to_owned(), message });
     }
     if let Some(inner) = schema.items.as_deref() {
-        for (index, item) in items.iter().enumerate() {
+        let doubtful = items.iter().enumerate().filter(|(_, item)| !is_plainly_right(inner, item));
+        for (index, item) in doubtful {
             check(inner, item, &format!("{path}[{index}]"), errors);
         }
     }
@@ -204,7 +226,7 @@ fn check_map(
         if path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
             continue;
         }
-        if let Some(inner) = schema.field(name) {
+        if let Some(inner) = schema.field(name).filter(|inner| !is_plainly_right(inner, value)) {
             check(inner, value, &at(name), errors);
         }
     }

@@ -1,7 +1,7 @@
 //! POST and PUT: what the server sets, keeps, checks and refuses when an object is written.
 
 use super::call::{Call, Validation};
-use super::object::{self, as_map, at, metadata, put, text};
+use super::object::{self, as_map, at, metadata, put, same, text};
 use super::ownership::{self, Ownership};
 use super::refusal::FieldError;
 use super::registry::Kind;
@@ -22,6 +22,8 @@ pub(super) enum Booking {
     Patch,
     /// An apply, which has settled the ownership already.
     Applied(Ownership),
+    /// An apply that changes no owners.
+    Same,
 }
 
 impl Booking {
@@ -35,7 +37,7 @@ impl Booking {
                     format!("{kind} in version {version:?} cannot be handled as a {kind}: {what}");
                 Refusal::bad_request(message)
             }
-            Self::Patch | Self::Applied(_) => {
+            Self::Patch | Self::Applied(_) | Self::Same => {
                 let error = FieldError {
                     reason: "FieldValueInvalid",
                     field: "patch".to_owned(),
@@ -51,6 +53,7 @@ impl Booking {
         match self {
             Self::Body | Self::Patch => ownership::book_update(call, call.shape(), old, new),
             Self::Applied(ownership) => ownership.write(new),
+            Self::Same => {}
         }
     }
 }
@@ -230,7 +233,7 @@ impl Store {
     ) -> Result<Arc<Value>, Refusal> {
         check_preconditions(call, &old, &new)?;
         self.read_fields(call, &mut new, &booking)?;
-        keep_what_is_not_written(call, &old, &mut new);
+        keep_what_is_not_written(call, &old, &mut new, &booking);
         defaults::apply(&call.kind, &mut new);
         let name = object::name(&old).to_owned();
         self.check_fields(call, &name, &new)?;
@@ -239,11 +242,13 @@ impl Store {
             return Err(Refusal::invalid(&call.kind, &name, &errors));
         }
         count_generation(&call.kind, &old, &mut new);
+        let mut changed = !same(&old, &new);
         let applied = matches!(booking, Booking::Applied(_));
-        if applied || *old != new {
+        if applied || changed {
             booking.book(call, &old, &mut new);
+            // What was another object is not made the old one by its owners.
+            changed = changed || !same(&old, &new);
         }
-        let changed = *old != new;
         self.record(call, verb, &name, changed);
         if !changed {
             return Ok(old);
@@ -349,19 +354,26 @@ fn check_preconditions(call: &Call, old: &Value, new: &Value) -> Result<(), Refu
 }
 
 /// A write to the object keeps its status, a write to the status keeps the object; metadata of the server stays.
-fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value) {
+fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value, booking: &Booking) {
     let kind = &call.kind;
     if call.is_status() {
         // Pods and nodes may change labels and annotations through their status: kubelets do so.
         let open_metadata = !kind.custom && kind.group.is_empty();
         take_parts(old, new, |field| field == "status" || (open_metadata && field == "metadata"));
-    } else if kind.has_status && new.get("status") != old.get("status") {
+    } else if kind.has_status && !alike(new.get("status"), old.get("status")) {
         put(as_map(new), "status", old.get("status").cloned());
     }
     let metadata = metadata(new);
-    for field in SERVER_OWNED.iter().chain(&["name", "namespace", "generateName", "managedFields"])
-    {
+    for field in SERVER_OWNED.iter().chain(&["name", "namespace", "generateName"]) {
         put(metadata, field, at(old, &["metadata", field]).cloned());
+    }
+    // The owners are half of an object: where the patch does not name them they are those of `old` already.
+    let named = match call.body {
+        Value::Object(_) => at(call.body, &["metadata", "managedFields"]).is_some(),
+        _ => true,
+    };
+    if named || matches!(booking, Booking::Body) {
+        put(metadata, "managedFields", at(old, &["metadata", "managedFields"]).cloned());
     }
     metadata.insert("resourceVersion".to_owned(), Value::from(object::resource_version(old)));
     metadata.shift_remove("selfLink");
@@ -382,6 +394,13 @@ fn take_parts(old: &Value, new: &mut Value, taken: impl Fn(&str) -> bool) {
     *new = Value::Object(merged);
 }
 
+fn alike(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
 /// Counts the changes of what a user wants: the spec, or for custom resources all but metadata and status.
 fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
     if !kind.has_generation {
@@ -389,7 +408,7 @@ fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
     }
     let differs = |field: &String| {
         let skipped = field == "metadata" || (field == "status" && kind.has_status);
-        !skipped && old.get(field) != new.get(field)
+        !skipped && !alike(old.get(field), new.get(field))
     };
     let fields = |object: &Value| -> Vec<String> {
         object.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect()
