@@ -155,6 +155,24 @@ pub struct NodeStateStatus {
     /// Whether kubelet and container runtime give devices by CDI name: `on` or `off`, and why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cdi: String,
+    /// What the sweeper did with devices of pods that ended without a DEL; None while it had nothing to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepStatus>,
+}
+
+/// The sweeper's counts, since the node state was made. The operator adds them up for its metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SweepStatus {
+    /// Devices brought home.
+    pub swept: u64,
+    /// Attempts that did not bring a device home.
+    pub failed: u64,
+    /// Orphans that wait for their second look.
+    pub suspects: u64,
+    /// The last sweep could not ask the container runtime or the kubelet, and touched nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub blind: bool,
 }
 
 /// What the daemon says to a drain that is under way.

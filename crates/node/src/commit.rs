@@ -8,7 +8,9 @@ use crate::status::{self, Progress};
 use crate::sweep::Finding;
 use crate::world::NodeWorld;
 use api::inventory::Inventory;
-use api::nodestate::{DrainStatus, NodeStateStatus, RebootOutcome, SriovNetworkNodeState};
+use api::nodestate::{
+    DrainStatus, NodeStateStatus, RebootOutcome, SriovNetworkNodeState, SweepStatus,
+};
 use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
 use api::{Timestamp, annotation, names};
 use planner::lifeline::Notice;
@@ -29,6 +31,7 @@ pub struct Report {
     pub drain: Option<DrainStatus>,
     /// How devices are handed over; None leaves what was said of it.
     pub cdi: Option<Cdi>,
+    pub sweep: Option<SweepStatus>,
     /// None when the node could not be observed.
     pub inventory: Option<Inventory>,
     /// What is asked of the operator; None leaves it as it is.
@@ -57,6 +60,7 @@ pub fn outcome(
     }
     let mut new = status::status(state, report.inventory.as_ref(), &report.progress, now);
     new.drain.clone_from(&report.drain);
+    new.sweep = report.sweep;
     new.cdi = report.cdi.as_ref().map_or(&state.status.cdi, |cdi| &cdi.sentence).clone();
     if new.cdi != state.status.cdi {
         tracing::info!("CDI is {}", new.cdi);

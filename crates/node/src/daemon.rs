@@ -11,7 +11,7 @@ use crate::lanes::{self, bars};
 use crate::offer::{self, Against};
 use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
-use crate::sweep::{self, Evidence, Finding, Sweeper};
+use crate::sweep::{Evidence, Finding, Sweeper};
 use crate::world::NodeWorld;
 use crate::{apply, boot, custody, ledger, reload};
 use api::custody::Holder;
@@ -97,11 +97,6 @@ impl Daemon {
         self.sweeper.borrow().is_due(host, now)
     }
 
-    /// What the sweeper has done so far, for the metrics.
-    pub fn sweep_counts(&self) -> sweep::Counts {
-        self.sweeper.borrow().counts
-    }
-
     /// Brings home what dead pods left, where the runtime was asked for it.
     fn sweep(&self, host: &dyn Host, world: &NodeWorld, now: Timestamp) -> Vec<Finding> {
         let Some(sandboxes) = &world.sandboxes else { return Vec::new() };
@@ -130,7 +125,8 @@ impl Daemon {
                 Report { inventory: without_holders(host, state).ok(), ..Report::blind(NO_PODS) }
             }
         };
-        let mut outcome = commit::outcome(world, state, report, now);
+        let sweep = self.sweeper.borrow_mut().status(state.status.sweep);
+        let mut outcome = commit::outcome(world, state, Report { sweep, ..report }, now);
         outcome.writes.extend(findings.iter().map(|finding| commit::swept(state, finding, now)));
         outcome
     }
@@ -415,6 +411,7 @@ impl Work<'_> {
             },
             drain,
             cdi,
+            sweep: None,
             inventory: Some(inventory),
             request: Some(plan.request),
             first_tell: false,
@@ -470,6 +467,7 @@ impl Report {
             progress: Progress::broken(why),
             drain: None,
             cdi: None,
+            sweep: None,
             inventory: None,
             request: None,
             first_tell: false,

@@ -8,6 +8,7 @@
 use api::custody::Holder;
 use api::files::RDMA_LOCK;
 use api::journal::Record;
+use api::nodestate::SweepStatus;
 use api::{PciAddress, Timestamp};
 use host::{Host, Namespace, device_lock, home, journal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,26 +37,15 @@ pub struct Finding {
     pub sentence: String,
 }
 
-/// What the metrics tell.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Devices brought home.
-    pub swept: u64,
-    /// Attempts that did not bring a device home.
-    pub failed: u64,
-    /// Orphans that wait for their second look.
-    pub suspects: u64,
-    /// 1 when the last sweep could not ask the runtime or the kubelet.
-    pub blind: u64,
-}
-
 /// The memory of the sweeper. A daemon that forgets it waits a minute more, and that is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sweeper {
     suspects: BTreeMap<String, (Record, Timestamp)>,
     looked: Option<Timestamp>,
     said: BTreeSet<String>,
-    pub counts: Counts,
+    pub counts: SweepStatus,
+    /// The counts have taken up what the node state said when we began.
+    counts_on: bool,
 }
 
 /// Why a record is not an orphan's, or cannot be told to be one.
@@ -89,7 +79,7 @@ impl Sweeper {
             Ok(records) => records,
             Err(error) => return self.blind(error.to_string()),
         };
-        self.counts.blind = 0;
+        self.counts.blind = false;
         let mut suspects = BTreeMap::new();
         let mut doubts: BTreeSet<String> = leftovers.err().into_iter().collect();
         let mut findings = Vec::new();
@@ -117,6 +107,16 @@ impl Sweeper {
         findings
     }
 
+    /// What the node state is to say. A new daemon counts on from what it says already.
+    pub fn status(&mut self, before: Option<SweepStatus>) -> Option<SweepStatus> {
+        let known = before.unwrap_or_default();
+        if !std::mem::replace(&mut self.counts_on, true) {
+            self.counts.swept += known.swept;
+            self.counts.failed += known.failed;
+        }
+        (before.is_some() || self.counts != SweepStatus::default()).then_some(self.counts)
+    }
+
     /// Since when the same record is an orphan's.
     fn since(&self, record: &Record, now: Timestamp) -> Timestamp {
         let known = self.suspects.get(&record.device);
@@ -127,7 +127,7 @@ impl Sweeper {
     fn blind(&mut self, why: String) -> Vec<Finding> {
         self.suspects.clear();
         self.counts.suspects = 0;
-        self.counts.blind = 1;
+        self.counts.blind = true;
         self.say(BTreeSet::from([format!(
             "devices of pods that are gone stay where they are: {why}"
         )]));

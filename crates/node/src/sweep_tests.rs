@@ -137,7 +137,7 @@ fn an_orphan_comes_home_after_a_minute_of_evidence_as_it_was_before() {
         expect![[r#"
             60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
             at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
-            Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
         "#]],
     );
 }
@@ -148,17 +148,17 @@ fn what_the_runtime_or_the_kubelet_knows_is_left_alone() {
         &node(),
         &[(0, knows_the_sandbox()), (90, knows_the_sandbox())],
         expect![[r#"
-        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
-        Counts { swept: 0, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+            SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
     check(
         &node(),
         &[(0, holder("ml", "train-7")), (90, holder("ml", "train-7"))],
         expect![[r#"
-        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
-        Counts { swept: 0, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+            SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -168,10 +168,10 @@ fn a_device_that_the_kubelet_has_promised_to_another_pod_is_an_orphan_still() {
         &node(),
         &[(0, holder("ml", "train-8")), (60, holder("ml", "train-8"))],
         expect![[r#"
-        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
-        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
-        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+            at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -189,7 +189,7 @@ fn whoever_cannot_be_asked_is_a_reason_to_touch_nothing_and_to_begin_anew() {
             40 s: devices of pods that are gone stay where they are: cannot ask the container runtime at /run/x.sock: gone
             120 s: devices of pods that are gone stay where they are: the kubelet's PodResources does not answer
             at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
-            Counts { swept: 0, failed: 0, suspects: 1, blind: 0 }
+            SweepStatus { swept: 0, failed: 0, suspects: 1, blind: false }
         "#]],
     );
 }
@@ -201,7 +201,7 @@ fn a_sandbox_that_was_seen_in_between_makes_the_minute_begin_anew() {
         &[(0, nobody()), (30, knows_the_sandbox()), (61, nobody()), (90, nobody())],
         expect![[r#"
             at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
-            Counts { swept: 0, failed: 0, suspects: 1, blind: 0 }
+            SweepStatus { swept: 0, failed: 0, suspects: 1, blind: false }
         "#]],
     );
 }
@@ -220,11 +220,11 @@ fn a_device_in_a_namespace_that_is_not_the_journals_is_named_and_left_there() {
         &host,
         &[(0, nobody()), (60, nobody())],
         expect![[r#"
-        0 s: 0000:03:00.2 was given to sandbox sandbox-a, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
-        60 s: 0000:03:00.2 was given to sandbox sandbox-a, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
-        at home: None with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 2
-        Counts { swept: 0, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            0 s: 0000:03:00.2 was given to sandbox sandbox-a, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
+            60 s: 0000:03:00.2 was given to sandbox sandbox-a, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
+            at home: None with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 2
+            SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -236,10 +236,10 @@ fn an_orphan_whose_namespace_is_gone_is_configured_as_before() {
         &host,
         &[(0, nobody()), (60, nobody())],
         expect![[r#"
-        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
-        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
-        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+            at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -251,19 +251,19 @@ fn a_device_in_somebodys_hands_is_left_for_the_next_time() {
         &host,
         &[(0, nobody()), (60, nobody())],
         expect![[r#"
-        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
-        Counts { swept: 0, failed: 0, suspects: 1, blind: 0 }
-    "#]],
+            at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
+            SweepStatus { swept: 0, failed: 0, suspects: 1, blind: false }
+        "#]],
     );
     drop(lock);
     check(
         &host,
         &[(0, nobody()), (60, nobody())],
         expect![[r#"
-        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
-        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
-        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+            at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -275,12 +275,12 @@ fn a_garbled_record_is_named_and_does_not_hide_the_others() {
         &host,
         &[(0, nobody()), (60, nobody())],
         expect![[r#"
-        0 s: cannot read the journal /var/lib/ironrail/cni/0000:03:00.3.json: EOF while parsing an object at line 1 column 1; look at the device, then remove the file
-        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
-        60 s: cannot read the journal /var/lib/ironrail/cni/0000:03:00.3.json: EOF while parsing an object at line 1 column 1; look at the device, then remove the file
-        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 1
-        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            0 s: cannot read the journal /var/lib/ironrail/cni/0000:03:00.3.json: EOF while parsing an object at line 1 column 1; look at the device, then remove the file
+            60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+            60 s: cannot read the journal /var/lib/ironrail/cni/0000:03:00.3.json: EOF while parsing an object at line 1 column 1; look at the device, then remove the file
+            at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 1
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -308,10 +308,10 @@ fn a_record_of_an_earlier_boot_is_forgotten_and_the_device_not_touched() {
         &host,
         &[(0, nobody()), (60, nobody())],
         expect![[r#"
-        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone; it was given away before a reboot
-        at home: Some("enp3s0f0v0 e2:45:6a:ab:8a:39") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
-        Counts { swept: 1, failed: 0, suspects: 0, blind: 0 }
-    "#]],
+            60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone; it was given away before a reboot
+            at home: Some("enp3s0f0v0 e2:45:6a:ab:8a:39") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -348,4 +348,20 @@ fn from_every_crash_the_next_daemon_brings_the_orphan_home() {
             assert_eq!(world(&next), home, "died at {primitive} {side:?}");
         }
     }
+}
+
+#[test]
+fn a_new_daemon_counts_on_from_what_the_node_state_says_and_a_quiet_one_says_nothing() {
+    let mut sweeper = Sweeper::default();
+    assert_eq!(sweeper.status(None), None);
+    sweeper.counts.swept += 1;
+    let said = sweeper.status(None);
+    assert_eq!(said, Some(SweepStatus { swept: 1, ..SweepStatus::default() }));
+    // The daemon dies, and its successor brings another one home.
+    let mut next = Sweeper::default();
+    next.counts.swept += 1;
+    assert_eq!(next.status(said).map(|status| status.swept), Some(2));
+    assert_eq!(next.status(said).map(|status| status.swept), Some(2), "taken up once");
+    next.counts.blind = true;
+    assert!(next.status(said).unwrap().blind);
 }

@@ -8,7 +8,7 @@ use crate::steps::admitted::NOT_ADMITTED;
 use crate::steps::drain::{DRAINED, is_blocked};
 use crate::steps::{drain_state, grant_of};
 use crate::world::World;
-use api::nodestate::{RDMA_RELOAD, RebootOutcome, SriovNetworkNodeState};
+use api::nodestate::{RDMA_RELOAD, RebootOutcome, SriovNetworkNodeState, SweepStatus};
 use api::wire::{Answer, Write};
 use api::{Timestamp, annotation, names};
 use planner::pools::{Membership, membership};
@@ -80,6 +80,7 @@ pub fn text(world: &World, metrics: &Metrics) -> String {
     pools(&mut page, world);
     drains(&mut page, world, metrics);
     reboots(&mut page, world);
+    sweeps(&mut page, world);
     page.0
 }
 
@@ -191,6 +192,27 @@ fn reboots(page: &mut Page, world: &World) {
     for ([reason, outcome], count) in reboots {
         page.line(name, &[("reason", reason), ("outcome", outcome)], count);
     }
+}
+
+/// What the nodes' sweepers say.
+fn sweeps(page: &mut Page, world: &World) {
+    let sum = |count: fn(&SweepStatus) -> u64| {
+        world.node_states.values().filter_map(|state| state.status.sweep.as_ref()).map(count).sum()
+    };
+    let name = "ironrail_devices_swept_total";
+    page.family(
+        name,
+        "counter",
+        "devices of pods that ended without a DEL, by what became of them",
+    );
+    page.line(name, &[("result", "home")], sum(|sweep| sweep.swept));
+    page.line(name, &[("result", "failed")], sum(|sweep| sweep.failed));
+    let name = "ironrail_sweep_suspects";
+    page.family(name, "gauge", "devices that may be such, and wait for a second look");
+    page.line(name, &[], sum(|sweep| sweep.suspects));
+    let name = "ironrail_sweep_blind_nodes";
+    page.family(name, "gauge", "nodes whose sweeper could not ask container runtime or kubelet");
+    page.line(name, &[], sum(|sweep| u64::from(sweep.blind)));
 }
 
 /// A page in the making.

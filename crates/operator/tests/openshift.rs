@@ -229,6 +229,16 @@ fn the_page_of_metrics_lists_what_is_served_and_nothing_else() {
             ironrail_pods_not_admitted_total 0
             # HELP ironrail_reboots reboots in the nodes' ledgers, which keep the last ones
             # TYPE ironrail_reboots gauge
+            # HELP ironrail_devices_swept_total devices of pods that ended without a DEL, by what became of them
+            # TYPE ironrail_devices_swept_total counter
+            ironrail_devices_swept_total{result="home"} 0
+            ironrail_devices_swept_total{result="failed"} 0
+            # HELP ironrail_sweep_suspects devices that may be such, and wait for a second look
+            # TYPE ironrail_sweep_suspects gauge
+            ironrail_sweep_suspects 0
+            # HELP ironrail_sweep_blind_nodes nodes whose sweeper could not ask container runtime or kubelet
+            # TYPE ironrail_sweep_blind_nodes gauge
+            ironrail_sweep_blind_nodes 0
         "##]],
     );
     let served = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
