@@ -3,6 +3,7 @@
 //! Written by `cni` before its first change, read by the node's sweeper and by whoever asks who holds a device.
 //! Callers hold the device's lock; nothing is decided here.
 
+use crate::leftovers;
 use crate::seam::{FileKind, Host, Refusal};
 use api::files::{ALLOCATIONS, CNI_JOURNAL};
 use api::journal::{Record, VERSION};
@@ -58,8 +59,7 @@ fn names(host: &dyn Host) -> Result<Vec<String>, JournalError> {
 
 /// The device of a file that was to become its record, by the name that `Host::replace` gives it.
 fn unfinished_device(name: &str) -> Option<&str> {
-    let (device, rest) = name.strip_prefix('.')?.split_once(".json.")?;
-    rest.ends_with(".new").then_some(device)
+    leftovers::becomes(name)?.strip_suffix(".json")
 }
 
 /// True when there is no record, and nothing that was to become one. Nothing is read.

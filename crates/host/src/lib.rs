@@ -13,6 +13,7 @@ pub mod function;
 pub mod home;
 pub mod journal;
 pub mod kernel_argument;
+pub mod leftovers;
 pub mod lifeline;
 pub mod link;
 pub mod linux;

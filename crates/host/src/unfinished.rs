@@ -8,7 +8,7 @@ use api::PciAddress;
 pub use api::inventory::Unfinished;
 use rustix::io::Errno;
 
-/// Attributes of a PF whose readers wait for its writers (drivers/pci/iov.c, sriov_numvfs_show takes the device's lock).
+/// Attributes of a function whose readers wait for its writers (drivers/pci/iov.c, sriov_numvfs_show takes the device's lock).
 const WAIT_FOR_WRITERS: [&str; 2] = ["sriov_numvfs", "driver_override"];
 
 /// The PCI function that a write is for: named in the path, or, for `bind`, `unbind` and `drivers_probe`, by the content.
@@ -19,8 +19,9 @@ pub fn function_of(path: &str, content: &str) -> Option<PciAddress> {
     named.or_else(|| content.trim_end().parse().ok())
 }
 
-/// True for a file that would keep its reader waiting while a write to its function is unfinished.
-pub fn is_barred(path: &str) -> bool {
+/// True for a file that keeps its reader waiting while a write to its function is unfinished, be it ours, that of the boot
+/// phases, or that of a person at a shell.
+pub fn waits(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| WAIT_FOR_WRITERS.contains(&name))
 }
 

@@ -139,3 +139,28 @@ fn a_question_that_is_not_answered_is_given_up_and_what_would_wait_behind_it_is_
     }
     assert!(said(host.routes(&Namespace::Host)).contains("no such file or directory"));
 }
+
+/// Somebody else's write hangs, so nothing of ours is unfinished: the one who reads waits for the device's lock, not long.
+#[test]
+fn a_read_that_waits_for_somebody_elses_write_is_given_up_and_bars_its_card_only() {
+    let (_directory, host, pipe) = tree();
+    let begun = Instant::now();
+    expect!["read /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs: timed out (after 1 s the kernel is still at it and cannot be stopped; a process or a connection uses a device of the card: end it (see /dev/infiniband, rdma resource show), or reboot the node)"]
+        .assert_eq(&said(host.read(COUNT)));
+    assert!(begun.elapsed() >= PATIENCE);
+    let asked = Instant::now();
+    expect!["read /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs: operation already in progress (the kernel has been at \"read /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs\" since T)"]
+        .assert_eq(&said(host.read(COUNT)));
+    expect!["write vfio-pci to /sys/bus/pci/devices/0000:3b:02.0/driver_override: operation already in progress (the kernel has been at \"read /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs\" since T)"]
+        .assert_eq(&said(host.write("/sys/bus/pci/devices/0000:3b:02.0/driver_override", "vfio-pci")));
+    let other = "/sys/bus/pci/devices/0000:5e:00.0/sriov_numvfs";
+    assert_eq!(host.read(other).unwrap(), b"0\n");
+    assert_eq!(host.unfinished().len(), 1);
+    assert!(asked.elapsed() < PATIENCE);
+    // Their write ends, and the card is open again.
+    fs::write(&pipe, "0\n").unwrap();
+    while !host.unfinished().is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    host.write("/sys/bus/pci/devices/0000:3b:02.0/driver_override", "vfio-pci").unwrap();
+}

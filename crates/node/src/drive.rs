@@ -4,6 +4,7 @@
 
 use crate::cdi::Ask;
 use crate::daemon::Daemon;
+use crate::leftovers::Leftovers;
 use crate::wake::{Pace, Wakes};
 use crate::world::{Change, NodeWorld};
 use crate::{cdi, http, kubelet, pod_resources, sandboxes};
@@ -64,6 +65,7 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let mut news = stream::select_all(keys.into_iter().map(|key| watch(&settings.client, key)));
     let mut world = NodeWorld::default();
     let mut pause = PAUSE;
+    let mut leftovers = Leftovers::look(settings.host.as_ref());
     loop {
         // A world with holes would be taken for one in which nothing is wanted.
         while incomplete > 0 {
@@ -73,6 +75,7 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
         while let Some(Some(more)) = futures::FutureExt::now_or_never(news.next()) {
             take_in(&mut world, more);
         }
+        leftovers.remove_when_due(settings.host.as_ref());
         let outcome = step(&mut settings, &mut world).await?;
         let (wrote, refused) = carry_out(&settings.client, &mut world, &outcome.writes).await;
         pause = if refused { pause.saturating_mul(2).min(LONGEST) } else { PAUSE };

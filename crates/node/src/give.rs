@@ -14,7 +14,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Directory of the device-info files that Multus copies into a pod's network status.
-const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/dp";
+pub const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/dp";
 
 /// What reading the offer came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

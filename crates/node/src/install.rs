@@ -3,15 +3,17 @@
 //! One binary that looks at the name it was called by; a copy each, since some runtimes do not follow links out of the
 //! directory.
 
-use host::Host;
+use host::{Host, leftovers};
 
 /// The plugins that the one binary is.
 pub const PLUGINS: [&str; 3] = ["sriov", "ib-sriov", "rdma"];
 
-/// Replaces each plugin at once or not at all: a pod may be starting in this moment.
+/// Replaces each plugin at once or not at all: a pod may be starting in this moment. What an installation left that was
+/// killed goes, two megabytes each.
 pub fn install(host: &dyn Host, directory: &str, binary: &[u8]) -> Result<(), String> {
     for plugin in PLUGINS {
         let path = format!("{}/{plugin}", directory.trim_end_matches('/'));
+        leftovers::tidy(host, &path).map_err(|refusal| format!("cannot {refusal}"))?;
         host.replace(&path, binary, 0o755)
             .map_err(|refusal| format!("cannot install the CNI plugin {plugin}: {refusal}"))?;
         tracing::info!("installed {path}");

@@ -24,6 +24,7 @@ pub mod install;
 pub mod kubelet;
 pub mod lanes;
 pub mod ledger;
+mod leftovers;
 pub mod nearness;
 pub mod observe;
 pub mod offer;

@@ -1,15 +1,22 @@
 //! The node's commands as processes: what they do, what they refuse, and the words they use.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a process is killed here, and what it leaves are files of this computer"
+)]
 
 use clap::CommandFactory;
 use expect_test::{Expect, expect};
 use host::Host;
+use host::linux::LinuxHost;
 use host::sim::{Flavour, Machine, SimHost};
 use node::process::{Arguments, Process, run};
 use node::wake::Pace;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +62,33 @@ async fn install_cni_puts_the_binary_under_each_name() {
     for plugin in ["sriov", "ib-sriov", "rdma"] {
         assert_eq!(host.read(&format!("/opt/cni/bin/{plugin}")).unwrap(), b"ELF");
     }
+}
+
+/// The kernel kills a process that writes past its limit for files (SIGXFSZ): a death in the middle of a replacement.
+#[test]
+fn what_a_killed_installation_left_goes_with_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    std::fs::create_dir_all(at("opt/cni/bin")).unwrap();
+    std::fs::write(at("plugin"), vec![7; 100_000]).unwrap();
+    std::fs::write(at("opt/cni/bin/.bridge.7.0.new"), "somebody else's").unwrap();
+    let install = |limit: &str| {
+        let command =
+            format!("ulimit -c 0; ulimit -f {limit}; exec \"$0\" install-cni --from \"$1\"");
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(command).arg(env!("CARGO_BIN_EXE_ironrail-node")).arg(at("plugin"));
+        shell.env("HOST_ROOT", directory.path()).output().unwrap().status
+    };
+    let there = || {
+        LinuxHost::new(directory.path().to_str().unwrap()).unwrap().list("/opt/cni/bin").unwrap()
+    };
+    let killed = install("16");
+    assert_eq!(killed.signal(), Some(25), "{killed}");
+    let left = there();
+    assert!(left.len() == 2 && left[1].starts_with(".sriov."), "{left:?}");
+    assert!(install("unlimited").success());
+    assert_eq!(there(), [".bridge.7.0.new", "ib-sriov", "rdma", "sriov"]);
+    assert_eq!(std::fs::read(at("opt/cni/bin/sriov")).unwrap().len(), 100_000);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! In a pod the host's root is mounted at `/host`; a link such as `/var/run -> /run` must then end in the host's `/run`,
 //! not in the pod's. `openat2` with RESOLVE_IN_ROOT does that in the kernel, without a race.
 
+use crate::leftovers;
 use crate::seam::{FileKind, Lock, Metadata};
 use rustix::fs::{
     AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, ResolveFlags, fchmod, flock, fstat, fsync,
@@ -159,9 +160,8 @@ impl Root {
     pub(super) fn replace(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Errno> {
         let (directory, name) = split(path)?;
         let directory = self.make_directory(directory)?;
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!(".{name}.{}.{number}.new", std::process::id());
-        let outcome = write_new(&directory, &temporary, content, Mode::from_raw_mode(mode))
+        let (temporary, file) = create_beside(&directory, name, Mode::from_raw_mode(mode))?;
+        let outcome = fill(file, content, Mode::from_raw_mode(mode))
             .and_then(|()| renameat(&directory, temporary.as_str(), &directory, name));
         if let Err(errno) = outcome {
             // The first error is the one that matters; a temporary file that stays behind is nobody's file.
@@ -231,10 +231,22 @@ impl Root {
     }
 }
 
-/// Writes a file that is not there yet, to the disk.
-fn write_new(directory: &OwnedFd, name: &str, content: &[u8], mode: Mode) -> Result<(), Errno> {
+/// A file that is not there yet, and its name. One may be there already: in a container every first process is process 1,
+/// and the one before may have been killed.
+fn create_beside(directory: &OwnedFd, name: &str, mode: Mode) -> Result<(String, File), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mut file = File::from(openat(directory, name, flags, mode)?);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temporary = leftovers::temporary(name, std::process::id(), number);
+        match openat(directory, temporary.as_str(), flags, mode) {
+            Err(Errno::EXIST) => {}
+            made => return Ok((temporary, File::from(made?))),
+        }
+    }
+}
+
+/// Writes the file to the disk.
+fn fill(mut file: File, content: &[u8], mode: Mode) -> Result<(), Errno> {
     fchmod(&file, mode)?;
     file.write_all(content).map_err(errno)?;
     fsync(&file)

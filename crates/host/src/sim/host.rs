@@ -218,7 +218,7 @@ impl SimHost {
 
 impl Host for SimHost {
     fn read(&self, path: &str) -> Result<Vec<u8>, Refusal> {
-        if unfinished::is_barred(path) {
+        if unfinished::waits(path) {
             self.bar(path, "", || tried::read(path))?;
         }
         let content = match self.pod_file(path) {
