@@ -5,7 +5,7 @@ use api::files;
 use host::Host;
 use host::sim::{Flavour, Machine, SimHost};
 use libfuzzer_sys::fuzz_target;
-use node::boot::{self, Phase};
+use node::boot;
 use node::{custody, ledger};
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     host.replace(files::REBOOTS, data, 0o600).expect("a file");
     let _ = ledger::read(&host);
     host.replace(files::ORDER, data, 0o600).expect("a file");
-    let _ = boot::run(&host, Phase::Pre, host.now());
+    let _ = boot::run(&host, host.now());
     host.replace(files::OFFER, data, 0o600).expect("a file");
     if let custody::Found::Bad(why) = custody::read_offer(&host, "b1") {
         assert!(why.contains(files::OFFER), "{why}");

@@ -5,6 +5,7 @@
 //! the programs `examples/lab-*` of the crates; each prints a line a case, with what was seen.
 
 mod builder;
+mod disk;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -13,6 +14,7 @@ mod packages;
 use crate::tools;
 use anyhow::{Context, bail};
 use packages::Track;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -23,7 +25,7 @@ pub struct Arguments {
     cases: Vec<String>,
     /// Only this machine
     #[arg(long, value_enum)]
-    machine: Option<Track>,
+    machine: Option<Name>,
     /// Take our programs as they were built last
     #[arg(long)]
     as_built: bool,
@@ -35,24 +37,56 @@ pub struct Arguments {
 /// One of our programs: kind of target, its name, and where it lies in the machine.
 type Source = (&'static str, &'static str, &'static str);
 
-/// A machine of the lab: its kernel, and what it gets. Process 1 runs what is called `lab-*`.
+/// Which machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Name {
+    /// The release's own kernel
+    Stable,
+    /// The newest kernel that is made for the release, with the soft RDMA driver that moves
+    Newest,
+    /// The release's own kernel and systemd, with a root on a disk that it finds again when it is booted again
+    Systemd,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stable => "stable",
+            Self::Newest => "newest",
+            Self::Systemd => "systemd",
+        })
+    }
+}
+
+/// From power on to power off.
+struct Boot {
+    /// Words for the kernel.
+    words: &'static str,
+    /// Tells its log from those of the machine's other boots.
+    log: &'static str,
+}
+
+/// A machine of the lab: its kernel, and what it gets. Process 1 runs what is called `lab-*`, or has systemd run it.
 struct Plan {
+    name: Name,
     track: Track,
     programs: &'static [Source],
     /// Programs of the distribution in it: path in the packages, place in the machine.
     tools: &'static [(&'static str, &'static str)],
     /// Files as they are.
     files: &'static [(&'static str, &'static str)],
-    /// Words for the kernel.
-    command_line: &'static str,
+    /// One after the other, with one disk; the root of a machine without a disk is in its memory.
+    boots: &'static [Boot],
+    has_disk: bool,
     megabytes: u32,
     /// How often it is started when it hangs. A kernel with a driver that we have changed may do that once in a hundred
     /// times; what it hung in is told.
     starts: u32,
 }
 
-const PLANS: [Plan; 2] = [
+const PLANS: [Plan; 3] = [
     Plan {
+        name: Name::Stable,
         track: Track::Stable,
         programs: &[
             ("example", "lab-contract", "usr/bin/lab-1-contract"),
@@ -62,11 +96,13 @@ const PLANS: [Plan; 2] = [
         ],
         tools: &[],
         files: &[],
-        command_line: "",
+        boots: &[Boot { words: "", log: "" }],
+        has_disk: false,
         megabytes: 1024,
         starts: 1,
     },
     Plan {
+        name: Name::Newest,
         track: Track::Newest,
         programs: &[
             ("example", "lab-rdma", "usr/bin/lab-1-rdma"),
@@ -94,9 +130,37 @@ const PLANS: [Plan; 2] = [
         ],
         // The two levers at odds, on a real command line: the first case tells which of them won.
         files: &[("etc/modprobe.d/lab.conf", "options ib_core netns_mode=1\n")],
-        command_line: "ib_core.netns_mode=0",
+        boots: &[Boot { words: "ib_core.netns_mode=0", log: "" }],
+        has_disk: false,
         megabytes: 2048,
         starts: 2,
+    },
+    Plan {
+        name: Name::Systemd,
+        track: Track::Stable,
+        programs: &[
+            ("example", "lab-boot", "usr/bin/lab-boot"),
+            ("bin", "ironrail-node", "image/usr/bin/ironrail-node"),
+        ],
+        tools: &[],
+        files: disk::FILES,
+        boots: &[
+            Boot { words: "systemd.show_status=0 LAB_BOOT=install", log: "-1" },
+            Boot { words: "systemd.show_status=0 LAB_BOOT=kept", log: "-2" },
+            // Debian's last systemd that knows cgroup v1 wants to be asked twice for it.
+            Boot {
+                words: "systemd.show_status=0 systemd.unified_cgroup_hierarchy=0 \
+                    SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 LAB_BOOT=broken",
+                log: "-3",
+            },
+            Boot {
+                words: "systemd.show_status=0 security=selinux enforcing=1 LAB_BOOT=selinux",
+                log: "-4",
+            },
+        ],
+        has_disk: true,
+        megabytes: 1024,
+        starts: 1,
     },
 ];
 
@@ -107,14 +171,22 @@ impl Plan {
         arguments: &Arguments,
         step: &dyn Fn(&str),
     ) -> anyhow::Result<machine::Outcome> {
-        step(&format!("{} kernel", self.track));
-        let kernel = kernel::ready(packages, self.track)?;
+        step(&format!("{} machine", self.name));
+        let kernel = kernel::ready(packages, self.track, self.has_disk)?;
         let programs: Vec<Program> = self.programs.iter().map(built).collect();
-        let initramfs = initramfs::make(packages, &kernel, self, &programs)?;
-        let machine = machine::Machine { packages, kernel: &kernel, plan: self };
         let start = || {
-            step(&format!("machine with {}", kernel.version));
-            machine.run(&initramfs, arguments)
+            // A disk is written on, so each start has its own.
+            let root = self.root(packages, &kernel, &programs)?;
+            let machine = machine::Machine { packages, kernel: &kernel, plan: self, root: &root };
+            let mut outcome = machine::Outcome::default();
+            for boot in self.boots {
+                step(&format!("{} machine{} with {}", self.name, boot.log, kernel.version));
+                outcome.add(machine.run(boot, arguments)?);
+                if outcome.hung.is_some() {
+                    break;
+                }
+            }
+            anyhow::Ok(outcome)
         };
         let mut outcome = start()?;
         for _ in 1..self.starts {
@@ -123,6 +195,25 @@ impl Plan {
             outcome = start()?;
         }
         Ok(outcome)
+    }
+
+    fn root(
+        &self,
+        packages: &packages::Packages,
+        kernel: &kernel::Kernel,
+        programs: &[Program],
+    ) -> anyhow::Result<machine::Root> {
+        Ok(match self.has_disk {
+            false => {
+                let initramfs = initramfs::make(packages, kernel, self, programs)?;
+                machine::Root { initramfs, disk: None }
+            }
+            true => {
+                let initramfs = initramfs::for_disk(packages, kernel, self)?;
+                let disk = disk::make(packages, kernel, self, programs)?;
+                machine::Root { initramfs, disk: Some(disk) }
+            }
+        })
     }
 }
 
@@ -147,7 +238,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let step = |what: &str| eprintln!("[{:>3} s] {what}", started.elapsed().as_secs());
     std::fs::create_dir_all(directory())?;
-    let plans = PLANS.iter().filter(|plan| arguments.machine.is_none_or(|only| only == plan.track));
+    let plans = PLANS.iter().filter(|plan| arguments.machine.is_none_or(|only| only == plan.name));
     let plans: Vec<&Plan> = plans.collect();
     step("our programs");
     if !arguments.as_built {
@@ -164,7 +255,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 counts.add(&outcome.counts);
                 problems.extend(outcome.problem);
             }
-            Err(error) => problems.push(format!("no {} machine: {error:#}", plan.track)),
+            Err(error) => problems.push(format!("no {} machine: {error:#}", plan.name)),
         }
     }
     step("done");

@@ -44,7 +44,7 @@ fn root() -> PathBuf {
 /// The text of the lab's programs and of the cases that they run.
 fn lab() -> String {
     let mut files = Vec::new();
-    for home in ["host", "cni", "playground"] {
+    for home in ["host", "cni", "node", "playground"] {
         let home = root().join("crates").join(home);
         rust_files(&home.join("examples"), &mut files);
         rust_files(&home.join("tests/contract"), &mut files);

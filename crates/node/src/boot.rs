@@ -4,16 +4,16 @@
 //! operations. They ask for no drain and no reboot and pull no lever: what they cannot do now the daemon does later.
 
 use crate::{apply, observe};
-use api::files::{OFFER, ORDER, RUN_SYSTEMD};
+use api::files::{OFFER, ORDER};
 use api::lifeline::Lifeline;
 use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
-use api::{PciAddress, RdmaMode, Timestamp, names};
-use host::mounts::{self, Keeps};
-use host::seam::{Errno, Program};
+use api::{PciAddress, RdmaMode, Timestamp};
+use host::seam::Errno;
 use host::{Host, Refusal, autoprobe};
 use planner::{Action, Desired, Lane, Permission, Step, Turn};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// The version of saved orders that this build writes; a newer one is not carried out.
 const VERSION: u32 = 1;
@@ -25,6 +25,15 @@ const ROUNDS: usize = 64;
 pub enum Phase {
     Pre,
     Post,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pre => "pre",
+            Self::Post => "post",
+        })
+    }
 }
 
 /// The order of a node as it lies on its disk.
@@ -88,19 +97,6 @@ pub fn arm(host: &dyn Host, mode: RdmaMode) -> Result<(), String> {
     write(host, &saved).map_err(|refusal| format!("cannot {refusal}"))
 }
 
-/// True when systemd starts the first phase at boot: `systemctl enable` has linked it.
-pub fn is_installed(host: &dyn Host) -> Result<bool, Refusal> {
-    let [(name, ..), _] = UNITS;
-    match host.list(WANTS) {
-        Ok(names) => Ok(names.iter().any(|one| one == name)),
-        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
-        Err(refusal) => Err(refusal),
-    }
-}
-
-const UNIT_DIRECTORY: &str = "/etc/systemd/system";
-const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
-
 fn read(host: &dyn Host) -> Result<Option<Saved>, String> {
     let bytes = match host.read(ORDER) {
         Ok(bytes) => bytes,
@@ -120,25 +116,35 @@ fn read(host: &dyn Host) -> Result<Option<Saved>, String> {
     serde_json::from_value(document).map(Some).map_err(garbled)
 }
 
-/// Carries the saved order out as far as a boot may; answers what was done. A failure of one card stops no other.
-pub fn run(host: &dyn Host, phase: Phase, now: Timestamp) -> Result<Vec<String>, String> {
+/// What a phase has come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub done: Vec<String>,
+    /// What it left as it is, and why: the daemon sees to it.
+    pub left: Vec<String>,
+    /// What the host refused.
+    pub failed: Vec<String>,
+}
+
+/// Carries the saved order out as far as a boot may. A failure of one card stops no other.
+pub fn run(host: &dyn Host, now: Timestamp) -> Result<Outcome, String> {
     if host.metadata(OFFER).is_ok() {
         return Err(format!(
             "the daemon is at work in this boot ({OFFER} is there), and boot phases are for before it; nothing is changed"
         ));
     }
+    let mut outcome = Outcome::default();
     let Some(saved) = read(host)? else {
-        return Ok(vec![format!("no order is saved in {ORDER} yet; nothing is changed")]);
+        outcome.left.push(format!("no order is saved in {ORDER} yet; nothing is changed"));
+        return Ok(outcome);
     };
     let desired = Desired::parse(&saved.spec);
     for pf in autoprobe::held(host).map_err(|refusal| format!("cannot {refusal}"))? {
         autoprobe::restore(host, &pf).map_err(|refusal| format!("cannot {refusal}"))?;
     }
-    let mut done = Vec::new();
-    let mut failed: BTreeSet<Lane> = BTreeSet::new();
-    let mut errors = Vec::new();
+    let mut stopped: BTreeSet<Lane> = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let before = done.len() + errors.len();
+        let before = outcome.done.len() + outcome.failed.len();
         // Nobody holds anything: no pod has been started in this boot.
         let mut inventory =
             observe::observe(host, Vec::new()).map_err(|e| format!("{e}: {}", e.source))?;
@@ -146,36 +152,29 @@ pub fn run(host: &dyn Host, phase: Phase, now: Timestamp) -> Result<Vec<String>,
         inventory.roce_lags.extend(saved.roce_lags.clone());
         let permission = Permission { turn: Turn::DrainDisabled, ..Permission::default() };
         let plan = planner::plan(&desired, &inventory, &permission, now);
-        round(host, &plan.steps, &mut failed, &mut done, &mut errors);
-        if done.len() + errors.len() == before {
+        round(host, &plan.steps, &mut stopped, &mut outcome);
+        if outcome.done.len() + outcome.failed.len() == before {
+            outcome.left = desired.problems.iter().map(ToString::to_string).collect();
+            outcome.left.extend(plan.blockers.iter().map(ToString::to_string));
             break;
         }
     }
-    match errors.is_empty() {
-        true => Ok(done),
-        false => Err(format!("boot {phase:?}: {}", errors.join("; "))),
-    }
+    Ok(outcome)
 }
 
 /// Runs what a boot may run, up to the first step of each lane after which the world must be looked at again.
-fn round(
-    host: &dyn Host,
-    steps: &[Step],
-    failed: &mut BTreeSet<Lane>,
-    done: &mut Vec<String>,
-    errors: &mut Vec<String>,
-) {
+fn round(host: &dyn Host, steps: &[Step], stopped: &mut BTreeSet<Lane>, outcome: &mut Outcome) {
     let mut stale = BTreeSet::new();
     for step in steps.iter().filter(|step| is_for_boot(&step.action)) {
-        if failed.contains(&step.lane) || stale.contains(&step.lane) || stale.contains(&Lane::Node)
+        if stopped.contains(&step.lane) || stale.contains(&step.lane) || stale.contains(&Lane::Node)
         {
             continue;
         }
         match apply::step(host, step) {
-            Ok(()) => done.push(step.action.to_string()),
+            Ok(()) => outcome.done.push(step.action.to_string()),
             Err(error) => {
-                failed.insert(step.lane);
-                errors.push(error);
+                stopped.insert(step.lane);
+                outcome.failed.push(error);
             }
         }
         if step.action.needs_fresh_eyes() {
@@ -209,70 +208,6 @@ fn is_for_boot(action: &Action) -> bool {
         | Action::BindVf { .. }
         | Action::SetVfMtu { .. } => true,
     }
-}
-
-/// The units: name, and when they run.
-const UNITS: [(&str, &str, &str); 2] = [
-    (
-        "ironrail-boot-pre.service",
-        "pre",
-        "DefaultDependencies=no\nAfter=local-fs.target systemd-modules-load.service systemd-udev-settle.service\nWants=systemd-udev-settle.service network-pre.target\nBefore=network-pre.target containerd.service crio.service kubelet.service",
-    ),
-    (
-        "ironrail-boot-post.service",
-        "post",
-        "After=network.target ironrail-boot-pre.service\nBefore=containerd.service crio.service kubelet.service",
-    ),
-];
-
-fn unit(phase: &str, order: &str, binary: &str) -> String {
-    format!(
-        "# Written by {daemon}; it is written anew when it differs.\n[Unit]\nDescription=ironrail: RDMA mode and virtual functions ({phase})\nConditionPathExists={ORDER}\n{order}\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nEnvironment=HOST_ROOT=/\nExecStart={binary} boot {phase}\nTimeoutStartSec=300\n\n[Install]\nWantedBy=multi-user.target\n",
-        daemon = names::DAEMON
-    )
-}
-
-/// Installs program and units. The program is made in its directory, never renamed in from another, so that it gets the
-/// type that SELinux gives to programs there, and systemd may run it.
-pub fn install(host: &dyn Host, directory: &str, binary: &[u8]) -> Result<(), String> {
-    if host.metadata(RUN_SYSTEMD).is_err() {
-        return Err(format!(
-            "cannot install the boot phases: this host has no systemd ({RUN_SYSTEMD} is not there); without them the daemon sets mode and VFs after the container runtime has started"
-        ));
-    }
-    if mounts::keeps(host, UNIT_DIRECTORY) == Keeps::UntilReboot {
-        return Err(format!(
-            "cannot install the boot phases: {UNIT_DIRECTORY} of this host is in memory and gone at its next boot; without them the daemon sets mode and VFs after the container runtime has started"
-        ));
-    }
-    let program = format!("{}/ironrail-node", directory.trim_end_matches('/'));
-    let failed = |what: &str, why: String| format!("cannot install the boot phases: {what}: {why}");
-    host.replace(&program, binary, 0o755).map_err(|refusal| {
-        failed(
-            &program,
-            format!(
-                "{}; give a directory for programs that this host can write, with --to",
-                refusal.reason()
-            ),
-        )
-    })?;
-    for (name, phase, order) in UNITS {
-        let path = format!("{UNIT_DIRECTORY}/{name}");
-        host.replace(&path, unit(phase, order, &program).as_bytes(), 0o644)
-            .map_err(|refusal| failed(&path, refusal.reason()))?;
-    }
-    let names = UNITS.map(|(name, _, _)| name);
-    for arguments in [vec!["daemon-reload"], [vec!["enable"], names.to_vec()].concat()] {
-        let output = host
-            .run(&Program::Systemctl, &arguments, b"")
-            .map_err(|refusal| failed("systemctl", refusal.reason()))?;
-        if output.status != 0 {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(failed(&format!("systemctl {}", arguments.join(" ")), said));
-        }
-    }
-    tracing::info!("installed {program} and {}", names.join(", "));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A boot of a simulated machine that carries out what the daemon saved before.
 
 use super::*;
+use api::names;
 use expect_test::{Expect, expect};
 use host::crashing::{Crash, Crashing, Death, Side, survive};
 use host::sim::{Fault, Flavour, Machine, SimHost};
@@ -32,9 +33,13 @@ fn order(mode: &str, vfs: u32) -> SriovNetworkNodeState {
     .unwrap()
 }
 
-fn told(host: &dyn Host, phase: Phase) -> String {
-    let said = match run(host, phase, now()) {
-        Ok(done) => done.join("\n"),
+fn told(host: &dyn Host) -> String {
+    let said = match run(host, now()) {
+        Ok(Outcome { done, left, failed }) => {
+            let left = left.into_iter().map(|why| format!("LEFT {why}"));
+            let failed = failed.into_iter().map(|why| format!("FAILED {why}"));
+            done.into_iter().chain(left).chain(failed).collect::<Vec<_>>().join("\n")
+        }
         Err(why) => format!("FAILED {why}"),
     };
     let mode = host.rdma_mode().map(|mode| mode.to_string()).unwrap_or_default();
@@ -47,8 +52,8 @@ fn check(machine: Machine, saved: Option<SriovNetworkNodeState>, expected: Expec
     if let Some(state) = saved {
         save(&host, &state).unwrap();
     }
-    let first = told(&host, Phase::Pre);
-    expected.assert_eq(&format!("{first}then {}", told(&host, Phase::Post)));
+    let first = told(&host);
+    expected.assert_eq(&format!("{first}then {}", told(&host)));
 }
 
 #[test]
@@ -77,11 +82,11 @@ fn without_an_order_nothing_is_changed() {
         machine(),
         None,
         expect![[r#"
-        no order is saved in /var/lib/ironrail/order.json yet; nothing is changed
-        mode shared, 0 vfs
-        then no order is saved in /var/lib/ironrail/order.json yet; nothing is changed
-        mode shared, 0 vfs
-    "#]],
+            LEFT no order is saved in /var/lib/ironrail/order.json yet; nothing is changed
+            mode shared, 0 vfs
+            then LEFT no order is saved in /var/lib/ironrail/order.json yet; nothing is changed
+            mode shared, 0 vfs
+        "#]],
     );
 }
 
@@ -91,11 +96,13 @@ fn a_mode_that_cannot_be_switched_now_is_left_to_the_daemon_and_the_vfs_wait_for
         machine().with(Fault::RefusesRdmaMode),
         Some(order("exclusive", 2)),
         expect![[r#"
-        FAILED boot Pre: cannot switch to RDMA mode exclusive now: set rdma mode exclusive from the host's namespace: device or resource busy
-        mode shared, 0 vfs
-        then FAILED boot Post: cannot switch to RDMA mode exclusive now: set rdma mode exclusive from the host's namespace: device or resource busy
-        mode shared, 0 vfs
-    "#]],
+            LEFT VFs are left as they are until the node has RDMA mode exclusive
+            FAILED cannot switch to RDMA mode exclusive now: set rdma mode exclusive from the host's namespace: device or resource busy
+            mode shared, 0 vfs
+            then LEFT VFs are left as they are until the node has RDMA mode exclusive
+            FAILED cannot switch to RDMA mode exclusive now: set rdma mode exclusive from the host's namespace: device or resource busy
+            mode shared, 0 vfs
+        "#]],
     );
 }
 
@@ -105,10 +112,37 @@ fn a_card_that_refuses_is_named() {
         machine().with(Fault::NoRoomForVfs),
         Some(order("shared", 2)),
         expect![[r#"
-        FAILED boot Pre: cannot set 2 VFs on 0000:03:00.0: the BIOS reserved no address space for them; boot with pci=realloc or switch SR-IOV on in the BIOS
-        mode shared, 0 vfs
-        then FAILED boot Post: cannot set 2 VFs on 0000:03:00.0: the BIOS reserved no address space for them; boot with pci=realloc or switch SR-IOV on in the BIOS
-        mode shared, 0 vfs
+            remember 0000:03:00.0
+            FAILED cannot set 2 VFs on 0000:03:00.0: the BIOS reserved no address space for them; boot with pci=realloc or switch SR-IOV on in the BIOS
+            mode shared, 0 vfs
+            then FAILED cannot set 2 VFs on 0000:03:00.0: the BIOS reserved no address space for them; boot with pci=realloc or switch SR-IOV on in the BIOS
+            mode shared, 0 vfs
+        "#]],
+    );
+}
+
+#[test]
+fn a_card_that_is_gone_is_named_and_the_others_get_their_vfs() {
+    let mut state = order("exclusive", 2);
+    let mut gone = state.spec.interfaces[0].clone();
+    gone.pci_address = "0000:99:00.0".parse().unwrap();
+    gone.name = "enp153s0f0".to_owned();
+    state.spec.interfaces.push(gone);
+    check(
+        machine(),
+        Some(state),
+        expect![[r#"
+        switch rdma mode to exclusive
+        remember 0000:03:00.0
+        set vf count 0000:03:00.0 2 without drivers
+        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+        bind 0000:03:00.0 vf 0 to its default driver
+        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        bind 0000:03:00.0 vf 1 to its default driver
+        LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
+        mode exclusive, 2 vfs
+        then LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
+        mode exclusive, 2 vfs
     "#]],
     );
 }
@@ -119,10 +153,10 @@ fn a_daemon_at_work_a_newer_order_and_garbage_are_refused_by_name() {
     let mut out = String::new();
     for text in ["{", r#"{"version":2}"#, r#"{"version":1}"#] {
         host.replace(ORDER, text.as_bytes(), 0o600).unwrap();
-        out.push_str(&told(&host, Phase::Pre));
+        out.push_str(&told(&host));
     }
     host.replace(OFFER, b"{}", 0o600).unwrap();
-    out.push_str(&told(&host, Phase::Pre));
+    out.push_str(&told(&host));
     expect![[r#"
         FAILED the saved order /var/lib/ironrail/order.json cannot be understood: EOF while parsing an object at line 1 column 1; the daemon saves it anew
         mode shared, 0 vfs
@@ -155,66 +189,15 @@ fn from_every_crash_the_next_boot_phase_reaches_the_goal() {
         host
     };
     let calm = Crashing::new(fresh(), Death::Unwind);
-    run(&calm, Phase::Pre, now()).unwrap();
+    run(&calm, now()).unwrap();
     for primitive in 1..=calm.count() {
         let host = Crashing::new(fresh(), Death::Unwind);
         host.arm(Crash { primitive, side: Side::After });
-        survive(|| run(&host, Phase::Pre, now())).expect_err("nobody died");
+        survive(|| run(&host, now())).expect_err("nobody died");
         let next = host.inner().process();
-        run(&next, Phase::Post, now()).unwrap();
-        assert_eq!(told(&next, Phase::Post), "\nmode exclusive, 2 vfs\n", "died at {primitive}");
+        run(&next, now()).unwrap();
+        assert_eq!(told(&next), "\nmode exclusive, 2 vfs\n", "died at {primitive}");
     }
-}
-
-#[test]
-fn units_and_program_are_installed_where_there_is_systemd_and_refused_by_name_where_not() {
-    let host = SimHost::new(machine());
-    let without = install(&host, "/usr/local/bin/", b"ELF").unwrap_err();
-    host.replace(&format!("{RUN_SYSTEMD}/notify"), b"", 0o600).unwrap();
-    host.take_journal();
-    let read_only = install(&host, "/usr/local/bin/", b"ELF").unwrap_err();
-    install(&host, "/opt/bin/", b"ELF").unwrap();
-    let unit = host.read("/etc/systemd/system/ironrail-boot-pre.service").unwrap();
-    let did: Vec<String> = host
-        .take_journal()
-        .into_iter()
-        .filter_map(|l| l.lines().next().map(str::to_owned))
-        .collect();
-    let told = format!(
-        "{without}\n{read_only}\n\n{}\n\n{}",
-        did.join("\n"),
-        String::from_utf8_lossy(&unit)
-    );
-    expect![[r#"
-        cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started
-        cannot install the boot phases: /usr/local/bin/ironrail-node: read-only file system; give a directory for programs that this host can write, with --to
-
-        replace /usr/local/bin/ironrail-node: ELF: read-only file system
-        replace /opt/bin/ironrail-node: ELF
-        replace /etc/systemd/system/ironrail-boot-pre.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (pre) | Condition…
-        replace /etc/systemd/system/ironrail-boot-post.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (post) | Conditio…
-        run systemctl daemon-reload
-        run systemctl enable ironrail-boot-pre.service ironrail-boot-post.service
-
-        # Written by sriov-network-config-daemon; it is written anew when it differs.
-        [Unit]
-        Description=ironrail: RDMA mode and virtual functions (pre)
-        ConditionPathExists=/var/lib/ironrail/order.json
-        DefaultDependencies=no
-        After=local-fs.target systemd-modules-load.service systemd-udev-settle.service
-        Wants=systemd-udev-settle.service network-pre.target
-        Before=network-pre.target containerd.service crio.service kubelet.service
-
-        [Service]
-        Type=oneshot
-        RemainAfterExit=yes
-        Environment=HOST_ROOT=/
-        ExecStart=/opt/bin/ironrail-node boot pre
-        TimeoutStartSec=300
-
-        [Install]
-        WantedBy=multi-user.target
-    "#]].assert_eq(&told);
 }
 
 #[test]
@@ -229,17 +212,17 @@ fn a_card_by_which_the_host_lived_is_not_cut_before_its_network_is_up() {
     save(&host, &state).unwrap();
     host.machine().network = None;
     host.machine().boot();
-    assert_eq!(told(&host, Phase::Pre), "\nmode shared, 0 vfs\n");
+    expect![[""]].assert_eq(&told(&host));
     // What keeps the link up is done.
     state.spec.interfaces[0].eswitch_mode = String::new();
     save(&host, &state).unwrap();
-    assert!(told(&host, Phase::Pre).contains("set vf count 0000:03:00.0 2"));
+    assert!(told(&host).contains("set vf count 0000:03:00.0 2"));
     // And what is allowed.
     state.spec.interfaces[0].eswitch_mode = "switchdev".to_owned();
     state.spec.interfaces[0].allow_lifeline = true;
     save(&host, &state).unwrap();
     host.machine().boot();
-    assert!(told(&host, Phase::Pre).contains("set eswitch mode 0000:03:00.0 switchdev"));
+    assert!(told(&host).contains("set eswitch mode 0000:03:00.0 switchdev"));
 }
 
 /// An order of a mode that the node has not.
@@ -286,7 +269,7 @@ fn once_the_turn_has_come_the_boot_unit_brings_the_mode_that_no_other_lever_brin
         bind 0000:03:00.0 vf 1 to its default driver
         mode exclusive, 2 vfs
     "#]]
-    .assert_eq(&told(&host, Phase::Pre));
+    .assert_eq(&told(&host));
     // Another wish is not what the turn was for.
     let mut other = wish("shared");
     other.status.system.rdma_mode = Some(RdmaMode::Exclusive);
@@ -302,7 +285,7 @@ fn once_the_turn_has_come_the_boot_unit_brings_the_mode_that_no_other_lever_brin
         bind 0000:03:00.0 vf 1 to its default driver
         mode exclusive, 2 vfs
     "#]]
-    .assert_eq(&told(&host, Phase::Pre));
+    .assert_eq(&told(&host));
 }
 
 #[test]
@@ -310,13 +293,4 @@ fn a_lever_without_a_saved_order_is_refused_by_name() {
     let error = arm(&SimHost::new(machine()), RdmaMode::Exclusive).unwrap_err();
     expect!["cannot have the boot unit set RDMA mode exclusive: no order is saved"]
         .assert_eq(&error);
-}
-
-#[test]
-fn the_boot_unit_counts_as_a_lever_once_it_is_enabled() {
-    let host = SimHost::new(machine());
-    assert_eq!(is_installed(&host), Ok(false));
-    host.replace(&format!("{RUN_SYSTEMD}/x"), b"", 0o644).unwrap();
-    install(&host, "/opt/bin", b"program").unwrap();
-    assert_eq!(is_installed(&host), Ok(true));
 }

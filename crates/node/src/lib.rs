@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod boot;
+pub mod boot_units;
 pub mod cdi;
 pub mod commit;
 mod cordon;

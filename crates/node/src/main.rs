@@ -98,7 +98,8 @@ async fn cluster(arguments: &Arguments) -> anyhow::Result<Option<kube::Config>> 
         Command::DevicePlugin { .. }
         | Command::InstallCni { .. }
         | Command::Boot { .. }
-        | Command::InstallBoot { .. } => Ok(None),
+        | Command::InstallBoot { .. }
+        | Command::RemoveBoot { .. } => Ok(None),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing is judged and nothing is changed here. A card is known by its PCI class and its SR-IOV capability, never by a
 //! list of models. A VF is read through its PF, so it is seen also while its netdev is inside a pod.
 
-use crate::{boot, ledger};
+use crate::{boot_units, ledger};
 use api::custody::Holder;
 use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
 use api::nodestate::Interface;
@@ -366,7 +366,7 @@ fn rdma_subsystem(host: &dyn Host) -> Result<RdmaSubsystem, ObserveError> {
         modprobe_writable: rdma_mode::option_writable(host) && (ours || !in_container),
         operating_system: operating_system(host),
         driver_container: in_container,
-        boot_unit: boot::is_installed(host).map_err(failed("the boot units"))?,
+        boot_unit: boot_units::is_installed(host).map_err(failed("the boot units"))?,
         reload: None,
         managed_before: ledger::managed_before(host).map_err(failed("the initial state"))?,
     })

@@ -7,7 +7,7 @@ use crate::daemon::Daemon;
 use crate::lanes::Order;
 use crate::plugin::Delivery;
 use crate::wake::Pace;
-use crate::{boot, device_plugin, drive, install};
+use crate::{boot, boot_units, device_plugin, drive, install};
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use host::Host;
@@ -103,6 +103,12 @@ pub enum Command {
         #[arg(long, default_value = "/usr/local/bin")]
         to: String,
     },
+    /// Take the boot phases away from the node again, then end
+    RemoveBoot {
+        /// The directory that they were installed to
+        #[arg(long, default_value = "/usr/local/bin")]
+        from: String,
+    },
 }
 
 /// Runs the node side until it is stopped (Ok) or cannot go on (Err).
@@ -184,13 +190,20 @@ impl Work {
             }
             Command::Boot { phase } => {
                 let host = self.host.as_ref();
-                let done = boot::run(host, *phase, host.now()).map_err(|why| anyhow!(why))?;
-                done.iter().for_each(|what| tracing::info!("{what}"));
-                Ok(())
+                let outcome = boot::run(host, host.now()).map_err(|why| anyhow!(why))?;
+                outcome.done.iter().for_each(|what| tracing::info!("{what}"));
+                outcome.left.iter().for_each(|why| tracing::warn!("{why}"));
+                match outcome.failed.is_empty() {
+                    true => Ok(()),
+                    false => Err(anyhow!("boot {phase}: {}", outcome.failed.join("; "))),
+                }
             }
             Command::InstallBoot { from, to } => {
                 let binary = (self.image)(from).with_context(|| format!("cannot read {from}"))?;
-                boot::install(self.host.as_ref(), to, &binary).map_err(|why| anyhow!(why))
+                boot_units::install(self.host.as_ref(), to, &binary).map_err(|why| anyhow!(why))
+            }
+            Command::RemoveBoot { from } => {
+                boot_units::remove(self.host.as_ref(), from).map_err(|why| anyhow!(why))
             }
         }
     }

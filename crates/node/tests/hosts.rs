@@ -14,7 +14,7 @@ use expect_test::{Expect, expect};
 use host::linux::LinuxHost;
 use host::mounts::{self, Keeps};
 use host::{Host, kernel_argument, rdma_mode};
-use node::{boot, install, observe, sandboxes};
+use node::{boot_units, install, observe, sandboxes};
 use planner::action::Action;
 use planner::{Blocker, Desired, DrainRequest, Permission, Turn};
 use std::fs;
@@ -113,7 +113,7 @@ fn boot_phases(tree: &Tree) -> String {
     if tree.host.metadata(api::files::RUN_SYSTEMD).is_ok() && lasting {
         return "boot phases: by systemd\n".to_owned();
     }
-    let refused = boot::install(&tree.host, "/usr/local/bin", b"program").unwrap_err();
+    let refused = boot_units::install(&tree.host, "/usr/local/bin", b"program").unwrap_err();
     assert!(!Path::new(&tree.directory.path().join("usr/local/bin")).exists());
     format!("boot phases: {refused}\n")
 }

@@ -10,7 +10,7 @@ mod mutate;
 use api::{PciAddress, Timestamp, files};
 use host::sim::{Flavour, Machine, SimHost};
 use host::{Host, journal};
-use node::boot::{self, Phase};
+use node::boot;
 use node::proto::runtime_v1::ListPodSandboxResponse;
 use node::proto::v1::{
     ClaimResource, ContainerResources, DynamicResource, ListPodResourcesResponse, PodResources,
@@ -85,7 +85,7 @@ fn a_broken_order_makes_a_boot_phase_fail_in_words_or_do_what_it_says() {
     mutate::run(&ORDERS, 20, |bytes| {
         let host = SimHost::new(fresh.clone());
         host.replace(files::ORDER, bytes, 0o600).unwrap();
-        if let Err(why) = boot::run(&host, Phase::Pre, host.now()) {
+        if let Err(why) = boot::run(&host, host.now()) {
             assert!(why.len() > 10, "{why}");
         }
     });

@@ -87,7 +87,28 @@ pub fn make(
     archive.add("usr/lib64/ld-linux-x86-64.so.2", FILE | 0o755, &std::fs::read(packages.loader())?);
     archive.tree(&kernel.modules.join("usr/lib/modules"), "usr/lib/modules")?;
     archive.add("init", FILE | 0o755, include_bytes!("../../../lab/init"));
-    let path = super::directory().join(format!("initramfs-{}.cpio", plan.track));
+    let path = super::directory().join(format!("initramfs-{}.cpio", plan.name));
+    super::write_whole(&path, &archive.finish())?;
+    Ok(path)
+}
+
+/// What a machine with a disk needs before it has its root: the modules, and what mounts the disk.
+pub fn for_disk(packages: &Packages, kernel: &Kernel, plan: &Plan) -> anyhow::Result<PathBuf> {
+    let mut archive = Archive::default();
+    for directory in ["bin", "dev", "modules", "new"] {
+        archive.add(directory, DIRECTORY | 0o755, b"");
+    }
+    let busybox = std::fs::read(packages.userland.join("usr/bin/busybox"))?;
+    archive.add("bin/busybox", FILE | 0o755, &busybox);
+    for name in ["sh", "mount", "insmod", "switch_root"] {
+        archive.link(&format!("bin/{name}"), "busybox");
+    }
+    for (number, module) in kernel.for_its_disk()?.iter().enumerate() {
+        let name = format!("modules/{number:02}.ko");
+        archive.add(&name, FILE | 0o644, &std::fs::read(module)?);
+    }
+    archive.add("init", FILE | 0o755, include_bytes!("../../../lab/init-disk"));
+    let path = super::directory().join(format!("initramfs-{}.cpio", plan.name));
     super::write_whole(&path, &archive.finish())?;
     Ok(path)
 }

@@ -24,8 +24,11 @@ const MODULES: [&str; 14] = [
     "ib_umad",
     "mlx5_ib",
 ];
-/// Where kernels have it: older soft RDMA takes its checksum from the crypto layer, by name and not by symbol.
-const OLDER: &str = "crc32_generic";
+/// What a machine with a disk needs before it has its root.
+pub const DISK: [&str; 3] = ["crc32c_generic", "virtio_blk", "ext4"];
+/// Where kernels have it: older soft RDMA and older ext4 take their checksums from the crypto layer, by name and not by
+/// symbol.
+const OLDER: [&str; 2] = ["crc32_generic", "crc32c_generic"];
 
 pub struct Kernel {
     pub version: String,
@@ -36,12 +39,16 @@ pub struct Kernel {
 }
 
 /// The kernel of a track, unpacked. The newest gets the soft drivers of the lab.
-pub fn ready(packages: &Packages, track: Track) -> anyhow::Result<Kernel> {
+pub fn ready(packages: &Packages, track: Track, has_disk: bool) -> anyhow::Result<Kernel> {
     let kernel = packages.kernel(track)?;
     let lab = super::directory();
     let version = kernel.version.clone();
     let image = lab.join(format!("vmlinux-{version}"));
-    let modules = lab.join(format!("modules-{version}"));
+    let (also, place): (&[&str], _) = match has_disk {
+        true => (&DISK, format!("modules-disk-{version}")),
+        false => (&[], format!("modules-{version}")),
+    };
+    let modules = lab.join(place);
     if !image.exists() {
         let places = [format!("boot/vmlinuz-{version}"), module_directory(&version) + "/vmlinuz"];
         let packed = places.iter().map(|place| kernel.directory.join(place));
@@ -55,12 +62,13 @@ pub fn ready(packages: &Packages, track: Track) -> anyhow::Result<Kernel> {
     };
     // The list names what is in the directory; another list, another directory's content.
     let note = modules.join("list");
-    let mut list = MODULES.join(" ").into_bytes();
+    let wanted: Vec<&str> = MODULES.iter().chain(also).copied().collect();
+    let mut list = wanted.join(" ").into_bytes();
     for (_, driver) in &drivers {
         list.extend(std::fs::read(driver)?);
     }
     if std::fs::read(&note).ok().as_ref() != Some(&list) {
-        collect_modules(packages, &kernel, &modules, &drivers)?;
+        collect_modules(packages, &kernel, &modules, &wanted, &drivers)?;
         super::write_whole(&note, &list)?;
     }
     Ok(Kernel { version, image, modules })
@@ -126,6 +134,7 @@ fn collect_modules(
     packages: &Packages,
     kernel: &KernelPackages,
     place: &Path,
+    names: &[&str],
     drivers: &[(&str, PathBuf)],
 ) -> anyhow::Result<()> {
     let version = &kernel.version;
@@ -140,7 +149,8 @@ fn collect_modules(
     depmod(packages, &kernel.directory, version)?;
     let index =
         std::fs::read_to_string(source.join("modules.dep")).context("depmod made no index")?;
-    let wanted = closure(&index, drivers.iter().map(|(name, _)| *name))?;
+    let names = names.iter().copied().chain(drivers.iter().map(|(name, _)| *name));
+    let wanted = closure(&index, names)?;
     if place.exists() {
         std::fs::remove_dir_all(place)?;
     }
@@ -162,29 +172,61 @@ fn collect_modules(
     depmod(packages, place, version)
 }
 
-/// The files of the wanted modules and of all that they depend on, out of `modules.dep`.
+impl Kernel {
+    /// The files of the modules that a machine with a disk needs before it has its root, each after what it needs.
+    pub fn for_its_disk(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let directory = self.modules.join(module_directory(&self.version));
+        let index = std::fs::read_to_string(directory.join("modules.dep"))?;
+        let index = Index::parse(&index);
+        let mut files: Vec<&str> = Vec::new();
+        for module in DISK {
+            let Some((file, needs)) = index.find(module) else { continue };
+            // depmod names the nearest first.
+            for file in needs.iter().rev().copied().chain([file]) {
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files.into_iter().map(|file| directory.join(file)).collect())
+    }
+}
+
+/// `modules.dep`: each module's file, and those of all that it needs.
+struct Index<'a>(BTreeMap<&'a str, Vec<&'a str>>);
+
+impl<'a> Index<'a> {
+    fn parse(text: &'a str) -> Self {
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        Self(lines.map(|(file, needs)| (file, needs.split_whitespace().collect())).collect())
+    }
+
+    fn find(&self, module: &str) -> Option<(&'a str, &[&'a str])> {
+        let name = |file: &str| {
+            let last = file.rsplit('/').next().unwrap_or(file);
+            last.split(".ko").next().unwrap_or(last).replace('-', "_")
+        };
+        let plain = module.replace('-', "_");
+        let mut files = self.0.iter();
+        files.find_map(|(file, needs)| (name(file) == plain).then_some((*file, needs.as_slice())))
+    }
+}
+
+/// The files of the wanted modules and of all that they need.
 fn closure<'a>(
     index: &str,
-    drivers: impl Iterator<Item = &'a str>,
+    names: impl Iterator<Item = &'a str>,
 ) -> anyhow::Result<BTreeSet<String>> {
-    let lines = index.lines().filter_map(|line| line.split_once(':'));
-    let needs: BTreeMap<&str, Vec<&str>> =
-        lines.map(|(file, needs)| (file, needs.split_whitespace().collect())).collect();
-    let name = |file: &str| {
-        let last = file.rsplit('/').next().unwrap_or(file);
-        last.split(".ko").next().unwrap_or(last).replace('-', "_")
-    };
+    let index = Index::parse(index);
     let mut wanted = BTreeSet::new();
-    for module in MODULES.into_iter().chain(drivers).chain([OLDER]) {
-        let plain = module.replace('-', "_");
-        let found = needs.iter().find(|(file, _)| name(file) == plain);
-        let Some((file, needs)) = found else {
-            if module == OLDER {
+    for module in names.chain(OLDER) {
+        let Some((file, needs)) = index.find(module) else {
+            if OLDER.contains(&module) {
                 continue;
             }
             bail!("the kernel has no module {module}")
         };
-        wanted.insert((*file).to_owned());
+        wanted.insert(file.to_owned());
         wanted.extend(needs.iter().map(|need| (*need).to_owned()));
     }
     Ok(wanted)

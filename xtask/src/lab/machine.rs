@@ -2,11 +2,11 @@
 
 use super::kernel::Kernel;
 use super::packages::Packages;
-use super::{Arguments, Plan};
+use super::{Arguments, Boot, Plan};
 use anyhow::Context;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -61,9 +61,18 @@ pub struct Machine<'a> {
     pub packages: &'a Packages,
     pub kernel: &'a Kernel,
     pub plan: &'a Plan,
+    pub root: &'a Root,
+}
+
+/// Where a machine has its root.
+pub struct Root {
+    /// All of it, or only what mounts the disk.
+    pub initramfs: PathBuf,
+    pub disk: Option<PathBuf>,
 }
 
 /// What came of a machine.
+#[derive(Default)]
 pub struct Outcome {
     pub counts: Counts,
     /// Why the lab has failed.
@@ -72,10 +81,21 @@ pub struct Outcome {
     pub hung: Option<String>,
 }
 
+impl Outcome {
+    /// What came of its next boot.
+    pub fn add(&mut self, next: Self) {
+        self.counts.add(&next.counts);
+        let problems: Vec<String> = self.problem.take().into_iter().chain(next.problem).collect();
+        self.problem = (!problems.is_empty()).then(|| problems.join("; "));
+        self.hung = self.hung.take().or(next.hung);
+    }
+}
+
 impl Machine<'_> {
-    pub fn run(&self, initramfs: &Path, arguments: &Arguments) -> anyhow::Result<Outcome> {
-        let log = super::directory().join(format!("console-{}.log", self.plan.track));
-        let mut qemu = self.qemu(initramfs, arguments);
+    /// From power on to power off; a machine with a disk finds there what its last boot left.
+    pub fn run(&self, boot: &Boot, arguments: &Arguments) -> anyhow::Result<Outcome> {
+        let log = super::directory().join(format!("console-{}{}.log", self.plan.name, boot.log));
+        let mut qemu = self.qemu(boot.words, arguments);
         let mut child = qemu.spawn().context("cannot start QEMU")?;
         let heard = listen(&mut child, &log, arguments.console);
         let _ = child.kill();
@@ -92,7 +112,7 @@ impl Machine<'_> {
         Ok(Outcome { counts, problem: problem.map(told), hung })
     }
 
-    fn qemu(&self, initramfs: &Path, arguments: &Arguments) -> Command {
+    fn qemu(&self, words: &str, arguments: &Arguments) -> Command {
         let packages = self.packages;
         let mut qemu = packages.program("qemu-system-x86_64", "usr/bin/qemu-system-x86_64");
         qemu.env("QEMU_MODULE_DIR", packages.userland.join("usr/lib/x86_64-linux-gnu/qemu"));
@@ -108,12 +128,18 @@ impl Machine<'_> {
             let half = megabytes / 2;
             qemu.arg("-object").arg(format!("memory-backend-ram,id={node},size={half}M"));
         }
-        qemu.args(DEVICES).arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(initramfs);
+        qemu.args(DEVICES).arg("-kernel").arg(&self.kernel.image);
+        qemu.arg("-initrd").arg(&self.root.initramfs);
+        if let Some(disk) = &self.root.disk {
+            // What a computer that runs the lab keeps after a power cut is of no interest.
+            let file = format!("file={},format=raw,if=none,id=root,cache=unsafe", disk.display());
+            qemu.arg("-drive").arg(file);
+            qemu.args(["-device", "virtio-blk-pci,bus=pcie.0,drive=root"]);
+        }
         // What the kernel does not know and has an equals sign, it puts into the environment of process 1.
         let cases: Vec<String> =
             arguments.cases.iter().map(|case| case.replace(' ', "_")).collect();
-        let words =
-            [COMMAND_LINE, self.plan.command_line, &format!("LAB_CASES={}", cases.join(","))];
+        let words = [COMMAND_LINE, words, &format!("LAB_CASES={}", cases.join(","))];
         qemu.arg("-append").arg(words.join(" "));
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         qemu

@@ -28,6 +28,25 @@ const WANTED: [&str; 10] = [
     "containerd",
     "runc",
 ];
+/// The systemd machine's root: a small Debian with a container runtime, and with a policy for SELinux.
+const SYSTEM: [&str; 16] = [
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "mount",
+    "util-linux",
+    "dash",
+    "coreutils",
+    "sed",
+    "grep",
+    "e2fsprogs",
+    "busybox-static",
+    "containerd",
+    "runc",
+    "policycoreutils",
+    "selinux-policy-default",
+];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Which kernel of the release.
@@ -97,6 +116,11 @@ impl Packages {
         Ok(KernelPackages { directory, version })
     }
 
+    /// The tree of the systemd machine's root. `finish` does once what the packages' own scripts would have done.
+    pub fn system(&self, finish: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
+        self.apt.tree("system", &SYSTEM, finish)
+    }
+
     /// Unpacks tools with all that they need, and a kernel's headers, into a tree; returns the kernel's packed source.
     pub fn builder(&self, tools: &[&str], version: &str, tree: &Path) -> anyhow::Result<PathBuf> {
         self.apt.update()?;
@@ -115,15 +139,8 @@ impl Packages {
 /// The packages, fetched and unpacked where they are not there yet.
 pub fn ready() -> anyhow::Result<Packages> {
     let lab = super::directory();
-    let userland = lab.join("userland");
     let apt = Apt::new(&lab.join("apt"))?;
-    // The list that was fetched: another list, other packages.
-    let note = lab.join("userland.list");
-    if std::fs::read_to_string(&note).ok() != Some(WANTED.join(" ")) {
-        apt.update()?;
-        unpack(&apt.install(&WANTED, "userland")?, &userland)?;
-        super::write_whole(&note, WANTED.join(" ").as_bytes())?;
-    }
+    let userland = apt.tree("userland", &WANTED, |_| Ok(()))?;
     Ok(Packages { userland, apt })
 }
 
@@ -176,6 +193,25 @@ impl Apt {
         // Downloading needs no lock of the system's and no other user.
         command.args(["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "-qq"]);
         command
+    }
+
+    /// Packages with all that they need, unpacked in `target/lab/<name>`, if they are not there yet.
+    fn tree(
+        &self,
+        name: &str,
+        wanted: &[&str],
+        finish: impl Fn(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<PathBuf> {
+        let tree = super::directory().join(name);
+        // The list that was fetched: another list, other packages.
+        let note = super::directory().join(format!("{name}.list"));
+        if std::fs::read_to_string(&note).ok() != Some(wanted.join(" ")) {
+            self.update()?;
+            unpack(&self.install(wanted, name)?, &tree)?;
+            finish(&tree)?;
+            super::write_whole(&note, wanted.join(" ").as_bytes())?;
+        }
+        Ok(tree)
     }
 
     /// Once in a run is enough.

@@ -98,6 +98,7 @@ impl Machine {
 
     fn systemctl(&mut self, arguments: &[&str]) -> Output {
         match arguments {
+            ["--root=/", arguments @ ..] => self.systemctl(arguments),
             ["reboot", ..] => {
                 self.request_reboot("systemctl reboot");
                 success("")
