@@ -268,7 +268,8 @@ fn main() {
             let name =
                 "selinux: what is installed has its directory's type, and nothing else changes";
             report.case(name, || selinux::installed(&cards));
-            let name = "selinux: systemd may run the boot phase, and nothing of it is denied";
+            let name =
+                "selinux: systemd may run the boot phase, and nothing that it does is denied";
             report.case(name, || selinux::started(&cards));
         }
         other => report.case("the boot", || Err(format!("LAB_BOOT is {other:?}"))),
