@@ -51,8 +51,8 @@ fn units_and_program_are_installed_where_there_is_systemd_and_refused_by_name_wh
         replace /opt/bin/ironrail-node: ELF
         replace /etc/systemd/system/ironrail-boot-pre.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (pre) | Condition…
         replace /etc/systemd/system/ironrail-boot-post.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (post) | Conditio…
+        run systemctl --root=/ enable ironrail-boot-pre.service ironrail-boot-post.service
         run systemctl daemon-reload
-        run systemctl enable ironrail-boot-pre.service ironrail-boot-post.service
 
         # Written by sriov-network-config-daemon; it is written anew when it differs.
         [Unit]
@@ -99,7 +99,8 @@ fn what_was_installed_goes_again_and_nothing_else() {
     // Nothing is there any more, and that is well too.
     remove(&host, "/opt/bin").unwrap();
     expect![[r#"
-        run systemctl disable --now ironrail-boot-pre.service ironrail-boot-post.service
+        run systemctl stop ironrail-boot-pre.service ironrail-boot-post.service
+        run systemctl --root=/ disable ironrail-boot-pre.service ironrail-boot-post.service
         remove /etc/systemd/system/multi-user.target.wants/ironrail-boot-pre.service
         remove /etc/systemd/system/multi-user.target.wants/ironrail-boot-post.service
         remove /etc/systemd/system/ironrail-boot-pre.service
@@ -127,7 +128,8 @@ fn a_half_that_an_install_left_behind_goes_too() {
     host.take_journal();
     remove(&host, "/usr/local/bin").unwrap();
     expect![[r#"
-        run systemctl disable --now ironrail-boot-post.service
+        run systemctl stop ironrail-boot-post.service
+        run systemctl --root=/ disable ironrail-boot-post.service
         remove /etc/systemd/system/multi-user.target.wants/ironrail-boot-pre.service
         remove /etc/systemd/system/multi-user.target.wants/ironrail-boot-post.service
         remove /etc/systemd/system/ironrail-boot-pre.service

@@ -20,6 +20,7 @@ use host::sim::{Fault, Flavour, Machine, SimHost};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tick::Ticker;
@@ -180,10 +181,13 @@ impl Playground {
 /// A fresh directory for sockets and the kubeconfig, readable by us alone. Its path is short: sockets have 108 bytes.
 fn directory() -> anyhow::Result<Directory> {
     use std::os::unix::fs::DirBuilderExt;
+    // Two playgrounds of one process may begin in the same microsecond.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let path = std::env::temp_dir().join(format!(
-        "ironrail-{}-{:x}",
+        "ironrail-{}-{:x}-{}",
         std::process::id(),
-        Timestamp::now().as_microsecond()
+        Timestamp::now().as_microsecond(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
     ));
     std::fs::DirBuilder::new()
         .mode(0o700)
