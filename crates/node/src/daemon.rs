@@ -303,7 +303,7 @@ impl Work<'_> {
             self.prefix,
             &Against {
                 withdrawn: plan.withdrawn(),
-                mode: plan.mode_missed(),
+                mode: plan.mode_missed.clone(),
                 no_cdi: !self.cdi(seen).is_on,
             },
         );

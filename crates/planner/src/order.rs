@@ -5,7 +5,7 @@
 //! each: mark as ours, eswitch mode while there are no VFs, VF count, PF MTU before VF MTU, link up, VFs.
 //! Nothing held by a pod is changed without a drain, and nothing is changed that the device plugin may still give away.
 
-use crate::action::{Action, Disturbance, Lane, RebootReason, Step};
+use crate::action::{Action, Disturbance, Lane, Step};
 use crate::blocker::Blocker;
 use crate::desired::Desired;
 use crate::ledger::Found;
@@ -130,6 +130,8 @@ pub struct Plan {
     pub withdraw: BTreeSet<PciAddress>,
     /// The reboot ledger after judgement: pending reboots whose boot is over are closed in it. Write it when it differs.
     pub ledger: Vec<RebootRecord>,
+    /// Why no device that is for RDMA is ready: the boot brought another mode than the one that was to come or had been.
+    pub mode_missed: Option<String>,
 }
 
 impl Plan {
@@ -148,17 +150,6 @@ impl Plan {
         self.withdraw.iter().map(|pci| (*pci, because(pci))).collect()
     }
 
-    /// Why no device that is for RDMA is ready: the node was rebooted for a mode and has another one.
-    pub fn mode_missed(&self) -> Option<String> {
-        self.blockers.iter().find_map(|blocker| match blocker {
-            Blocker::RebootDidNotHelp {
-                reason: RebootReason::RdmaMode, expected, found, ..
-            } => Some(format!(
-                "the node was rebooted for RDMA mode {expected} and came back with {found}"
-            )),
-            _ => None,
-        })
-    }
 }
 
 /// After this long a person is told that the kernel does not come back. Cards with hundreds of VFs take minutes.
@@ -211,6 +202,7 @@ pub fn plan(
         _ => gate.pass_lanes(on_functions),
     }
     let waits = (mode.coming.is_some() || boot_is_coming) && mode_stands && reboot_stands;
+    let mode_missed = rdma::missed(desired.rdma_mode, inventory, &records, &mode.blockers);
     mode.blockers
         .into_iter()
         .chain(firmware.blockers)
@@ -219,6 +211,7 @@ pub fn plan(
     unfinished(inventory, now).for_each(|blocker| gate.block(blocker));
     let mut plan = gate.finish(waits);
     plan.ledger = records;
+    plan.mode_missed = mode_missed;
     plan
 }
 

@@ -104,6 +104,36 @@ fn goal(wanted: Option<RdmaMode>, inventory: &Inventory, records: &[RebootRecord
     changed_by_us(inventory, records).then_some(Goal::Restored(initial))
 }
 
+/// Why the effective mode is no mode to give devices in: a reboot was to bring another one, or the node had the wanted
+/// one and a later boot lost it. A node that has never had the wanted mode only waits for its turn, and gives devices as
+/// before.
+pub(crate) fn missed(
+    wanted: Option<RdmaMode>,
+    inventory: &Inventory,
+    records: &[RebootRecord],
+    blockers: &[Blocker],
+) -> Option<String> {
+    let rebooted = blockers.iter().find_map(|blocker| match blocker {
+        Blocker::RebootDidNotHelp { reason: RebootReason::RdmaMode, expected, found, .. } => {
+            Some(format!(
+                "the node was rebooted for RDMA mode {expected} and came back with {found}"
+            ))
+        }
+        _ => None,
+    });
+    rebooted.or_else(|| {
+        let (wanted, found) = (wanted?, inventory.rdma.mode?);
+        let had_it = match records.iter().rfind(|record| is_about_mode(record)) {
+            Some(record) => {
+                record.outcome == RebootOutcome::Helped && record.goal == wanted.to_string()
+            }
+            None => inventory.initial_rdma_mode == Some(wanted),
+        };
+        let lost = had_it && found != wanted;
+        lost.then(|| format!("the node had RDMA mode {wanted} and came back with {found}"))
+    })
+}
+
 /// True when our file is in place, or the last reboot or reload that we booked made the mode that is effective now, or
 /// brought nothing: then it is an undo that died half-way, and whose file is gone already.
 fn changed_by_us(inventory: &Inventory, records: &[RebootRecord]) -> bool {

@@ -78,6 +78,9 @@ fn closing(
     for blocker in &again.blockers {
         writeln!(out, "waits: {} ({})", blocker, blocker.reason()).unwrap();
     }
+    if let Some(because) = &again.mode_missed {
+        writeln!(out, "no rdma device is given: {because}").unwrap();
+    }
     match again.steps.len() + again.later.len() {
         0 => writeln!(out, "again: nothing to do").unwrap(),
         _ => {
