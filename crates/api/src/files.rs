@@ -8,6 +8,8 @@ pub const CLAIMS: &str = "/run/ironrail/claims.json";
 pub const DEVICE_PLUGIN_LOCK: &str = "/run/ironrail/device-plugin.lock";
 /// The RDMA modules that are to be loaded again, while they are reloaded.
 pub const RELOAD: &str = "/run/ironrail/rdma-reload.json";
+/// What the host lives by, and lived by a moment ago.
+pub const LIFELINES: &str = "/run/ironrail/lifelines.json";
 /// Directory of one lock per VF, by PCI address; held by the daemon and by CNI ADD and DEL.
 pub const VF_LOCKS: &str = "/run/ironrail/vf";
 /// Durable state on the host.

@@ -2,7 +2,9 @@
 //!
 //! Facts, as the daemon found them. Which action cuts them, and whether that may be, is `planner::lifeline`'s.
 
+use crate::{PciAddress, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One connection of the host's own over a network function.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,4 +29,22 @@ pub enum Carries {
     IscsiSession,
     /// NVMe over fabrics.
     NvmeSession,
+}
+
+/// What a host lives by and lived by a moment ago, as the daemon keeps it in this boot (`files::LIFELINES`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    pub lifelines: BTreeMap<PciAddress, Kept<Vec<Lifeline>>>,
+    /// Legs of active RoCE LAGs, with the bond's name.
+    pub roce_lags: BTreeMap<PciAddress, Kept<String>>,
+}
+
+/// A fact, and since when it is none any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept<T> {
+    pub what: T,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<Timestamp>,
 }

@@ -11,7 +11,7 @@ use api::wire::{Answer, Write};
 use expect_test::{Expect, expect};
 use host::crashing::{Crash, Crashing, Death, Side, survive};
 use host::seam::Lock;
-use host::sim::{Fault, Flavour, Machine, SimHost};
+use host::sim::{Fault, Flavour, HOST_NAMESPACE, Machine, SimHost};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -1191,6 +1191,30 @@ fn what_cuts_the_host_off_is_refused_until_the_policy_allows_it_and_its_end_goes
     "#]]);
     assert_eq!(card_says(&life), ("legacy 0".to_owned(), "4".to_owned()));
     life.assert_quiet();
+}
+
+#[test]
+fn a_default_route_that_is_away_for_a_moment_guards_its_card_still() {
+    let mut life = bonded();
+    life.wants("", 0);
+    life.settle();
+    life.told.clear();
+    // A network manager that restarts.
+    let routes = {
+        let mut machine = life.host.machine();
+        std::mem::take(&mut machine.namespaces.get_mut(&HOST_NAMESPACE).unwrap().routes)
+    };
+    assert!(!routes.is_empty(), "the host has no route to lose");
+    life.wants("", 2);
+    amend(&mut life, "eSwitchMode", json!("switchdev"));
+    life.settle();
+    life.tell(expect![[r#""#]]);
+    assert_eq!(card_says(&life), ("legacy 0".to_owned(), "0".to_owned()));
+    life.told.clear();
+    life.host.machine().clock += Duration::from_secs(600);
+    life.settle();
+    life.tell(expect![[r#""#]]);
+    assert_eq!(card_says(&life), ("switchdev 2".to_owned(), "2".to_owned()));
 }
 
 #[test]

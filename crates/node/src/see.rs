@@ -6,6 +6,7 @@ use crate::custody::{self, Found};
 use crate::fence::{self, Acknowledgement};
 use crate::holders::{self, Confirmed};
 use crate::ledger;
+use crate::lifelines;
 use crate::observe::{self, ObserveError};
 use api::custody::{Holder, Offer};
 use api::inventory::Inventory;
@@ -49,6 +50,7 @@ pub fn see(
     holders::confirm(confirmed, pods, &claims, now);
     let holders = holders::join(pods, &journalled(host)?, &claims, confirmed, now);
     let mut inventory = observe::observe(host, holders).map_err(in_full)?;
+    lifelines::remember(host, &state.status.interfaces, &mut inventory, now);
     let asked = desired.functions.iter().map(|function| (function.pci, function.num_vfs));
     inventory.firmware =
         observe::firmware_of(host, &asked.collect(), &inventory.physical_functions);

@@ -149,7 +149,6 @@ impl Plan {
         };
         self.withdraw.iter().map(|pci| (*pci, because(pci))).collect()
     }
-
 }
 
 /// After this long a person is told that the kernel does not come back. Cards with hundreds of VFs take minutes.

@@ -114,11 +114,9 @@ pub(crate) fn missed(
     blockers: &[Blocker],
 ) -> Option<String> {
     let rebooted = blockers.iter().find_map(|blocker| match blocker {
-        Blocker::RebootDidNotHelp { reason: RebootReason::RdmaMode, expected, found, .. } => {
-            Some(format!(
-                "the node was rebooted for RDMA mode {expected} and came back with {found}"
-            ))
-        }
+        Blocker::RebootDidNotHelp { reason: RebootReason::RdmaMode, expected, found, .. } => Some(
+            format!("the node was rebooted for RDMA mode {expected} and came back with {found}"),
+        ),
         _ => None,
     });
     rebooted.or_else(|| {

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 mod drivers;
+pub mod memory;
 
 use crate::action::{Action, Disturbance, Step};
 use crate::blocker::{self, Blocker};
