@@ -173,11 +173,20 @@ pub fn goes_on(write: &Write, answer: &Answer) -> bool {
         (Write::Evict { .. }, Answer::TooManyRequests(_) | Answer::NotFound(_)) => true,
         // The pod of that name is another one now.
         (Write::Evict { .. }, Answer::Conflict(_)) => true,
+        (Write::Evict { .. }, answer) => is_about_one_pod(answer),
         (Write::Delete { .. }, Answer::NotFound(_)) => true,
+        // Deleting a pod is the end of a drain by force.
+        (Write::Delete { key, .. }, answer) if key.kind == kinds::POD => is_about_one_pod(answer),
         // The object went meanwhile, and with it the need.
         (Write::Apply { subresource: "status", .. }, Answer::NotFound(_)) => true,
         _ => false,
     }
+}
+
+/// A refusal that says nothing of the next pod: the eviction API answers 500 where two budgets select one, a webhook
+/// whatever it likes. A server that knows nobody (401) or is not well (502 to 504) would say the same of all.
+pub(crate) fn is_about_one_pod(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(status, _) if ![401, 502, 503, 504].contains(status))
 }
 
 /// The one dispatch from keys to controllers.
@@ -241,6 +250,9 @@ pub fn keys_for(world: &World, event: &WatchEvent, noticed: Noticed) -> Vec<Key>
                 keys.extend(control_plane.map(|grant| Key::Drain(grant.node.clone())));
             }
             if intent {
+                // Which nodes are managed may be another question now.
+                keys.extend(pools(world));
+                keys.extend(world.nodes.keys().cloned().map(Key::Drain));
                 keys.extend(node_states(world));
                 keys.extend(policies(world));
                 keys.extend([Key::DevicePluginConfig, Key::Findings]);

@@ -76,6 +76,8 @@ pub struct Pod {
     pub not_admitted_is_news: bool,
     /// The extended resources that it asks for, and how many the scheduler counts: `openshift.io/rdma` → 1.
     pub requests: BTreeMap<String, u64>,
+    /// `spec.resourceClaims` names any.
+    pub has_claims: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -194,6 +196,7 @@ impl Pod {
                 .then(|| text(object, "/status/message")),
             not_admitted_is_news: false,
             requests,
+            has_claims: list(object, "/spec/resourceClaims").next().is_some(),
             metadata,
         })
     }

@@ -91,7 +91,7 @@ fn a_drain_that_is_not_over_at_its_deadline_is_said_loudly_everywhere_and_waits(
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
             event Node worker-0 DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-            event Pod default/web-0 DrainDeadline: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            event Pod default/web-0 DrainDeadline: node worker-0 is being drained: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
             evict Pod default/web-0 -> The budget says no.
             evict Pod default/web-0 -> The budget says no.
             update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions. | Degraded=True DrainDeadline: worker-0 is not drained 10m after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
@@ -197,27 +197,27 @@ fn the_pool_is_deleted_while_a_budget_blocks_and_the_cordon_goes_with_it() {
     check(
         &driver.settle(&mut api),
         expect![[r#"
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
-        apply SriovNetworkNodeState sriov-network-operator/worker-1 {"bridges":{},"system":{}}
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the pool under whose limit it was begun is gone
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the pool under whose limit it was begun is gone]
-        update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
-        event SriovOperatorConfig sriov-network-operator/default Granted: worker-0 may be drained: 1 of 1 allowed
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
-        evict Pod default/web-0 -> The budget says no.
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        event Node worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        event Pod default/web-0 DisruptionBudget: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        evict Pod default/web-0 -> The budget says no.
-        evict Pod default/web-0 -> The budget says no."#]],
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
+            apply SriovNetworkNodeState sriov-network-operator/worker-1 {"bridges":{},"system":{}}
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the pool under whose limit it was begun is gone
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the pool under whose limit it was begun is gone]
+            update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
+            event SriovOperatorConfig sriov-network-operator/default Granted: worker-0 may be drained: 1 of 1 allowed
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+            evict Pod default/web-0 -> The budget says no.
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            event Node worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            event Pod default/web-0 DisruptionBudget: node worker-0 is being drained: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            evict Pod default/web-0 -> The budget says no.
+            evict Pod default/web-0 -> The budget says no."#]],
     );
     // The node has nothing to wish for any more.
     ask(&mut api, "worker-0", annotation::IDLE);
@@ -241,35 +241,35 @@ fn a_node_that_leaves_the_pool_while_it_is_drained_is_uncordoned_and_its_turn_go
     check(
         &driver.settle(&mut api),
         expect![[r#"
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the node has left pool rdma
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the node has left pool rdma]
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}],"nodes":1,"draining":1} [Ready=False Progressing: 0 of 1 nodes are at their goal; draining worker-1]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
-        event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: the drain of worker-0 was undone; it waits for another turn
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 1 nodes are at their goal; draining worker-1
-        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
-        patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: node is drained
-        apply SriovNetworkNodeState sriov-network-operator/worker-1 status {} [Drained=True DrainComplete: every pod that had to go has gone]
-        update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2646Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
-        event SriovOperatorConfig sriov-network-operator/default Granted: worker-0 may be drained: 1 of 1 allowed
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2646Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
-        evict Pod default/web-0 -> The budget says no.
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        event Node worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        event Pod default/web-0 DisruptionBudget: node worker-0 is being drained and cannot evict this pod: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        evict Pod default/web-0 -> The budget says no.
-        evict Pod default/web-0 -> The budget says no."#]],
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the node has left pool rdma
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the node has left pool rdma]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}],"nodes":1,"draining":1} [Ready=False Progressing: 0 of 1 nodes are at their goal; draining worker-1]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
+            event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: the drain of worker-0 was undone; it waits for another turn
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 1 nodes are at their goal; draining worker-1
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
+            patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: node is drained
+            apply SriovNetworkNodeState sriov-network-operator/worker-1 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+            update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2646Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
+            event SriovOperatorConfig sriov-network-operator/default Granted: worker-0 may be drained: 1 of 1 allowed
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2646Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+            evict Pod default/web-0 -> The budget says no.
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            event Node worker-0 DisruptionBudget: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            event Pod default/web-0 DisruptionBudget: node worker-0 is being drained: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            evict Pod default/web-0 -> The budget says no.
+            evict Pod default/web-0 -> The budget says no."#]],
     );
 }
 
@@ -612,5 +612,121 @@ fn an_administrators_argument_against_the_mode_is_told_by_the_pool_and_the_node_
         expect![[r#"
         "Ready"="False" "Progressing": "0 of 2 nodes are at their goal; worker-1: cannot set RDMA mode exclusive: the kernel command line has ib_core.netns_mode=1, which ironrail did not set; remove it"
         "Degraded"="False" "AsExpected": "no drain is overdue and no node came back worse""#]],
+    );
+}
+
+/// Nodes, grants and what of a drain is left on them.
+fn left_behind(api: &Api) -> String {
+    let mut lines = vec![state(api)];
+    for name in ["worker-0", "worker-1"] {
+        let node = &api.get("Node", name).unwrap()["metadata"]["annotations"];
+        let kept = if api.get(NODE_STATE, name).is_some() { "kept" } else { "gone" };
+        lines.push(format!("{name}: annotations {node}, node state {kept}"));
+    }
+    let pool = api.get(POOL, "rdma").map(|pool| pool["status"]["grants"].to_string());
+    lines.push(format!("grants {}", pool.unwrap_or_default()));
+    lines.join("\n")
+}
+
+#[test]
+fn a_node_that_leaves_management_while_it_is_drained_is_given_back_and_gets_no_new_turn() {
+    let (mut api, mut driver) = guarded(json!({}));
+    api.edit("Node", "worker-0", |node| {
+        node["metadata"]["labels"]
+            .as_object_mut()
+            .unwrap()
+            .remove("node-role.kubernetes.io/worker");
+    });
+    driver.settle(&mut api);
+    check(
+        &left_behind(&api),
+        expect![[r#"
+        worker-0: Idle
+        worker-1: DrainComplete cordoned
+        worker-0 Drained=False Idle: no drain is asked for
+        rdma Ready=False Progressing: 0 of 1 nodes are at their goal; draining worker-1
+        worker-0: annotations {"sriovnetwork.openshift.io/state":"Reboot_Required"}, node state kept
+        worker-1: annotations {"sriovnetwork.openshift.io/state":"Reboot_Required","ironrail.dev/cordoned":"true"}, node state kept
+        grants [{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}]"#]],
+    );
+    // The other one has left as well while it waited, or was drained: nobody is granted any more.
+    api.edit("SriovOperatorConfig", "default", |config| {
+        config["spec"]["configDaemonNodeSelector"] = json!({ "example.com/sriov": "yes" });
+    });
+    driver.settle(&mut api);
+    // The states are kept a while.
+    driver.wait(31 * 60);
+    driver.settle(&mut api);
+    driver.wait(60);
+    driver.settle(&mut api);
+    check(
+        &left_behind(&api),
+        expect![[r#"
+        worker-0: 
+        worker-1: 
+        rdma Ready=True NoNodes: the node selector matches 2 nodes, none of which ironrail manages; managed are Linux nodes with label node-role.kubernetes.io/worker, or those of configDaemonNodeSelector
+        worker-0: annotations {}, node state gone
+        worker-1: annotations {}, node state gone
+        grants null"#]],
+    );
+}
+
+#[test]
+fn a_node_state_is_not_deleted_before_its_drain_is_undone() {
+    let (mut api, driver) = guarded(json!({}));
+    let at_once = operator::settings::Settings {
+        stale_node_state_delay: std::time::Duration::ZERO,
+        ..settings()
+    };
+    let mut driver = Driver::at(&api, at_once, driver.now);
+    for name in ["worker-0", "worker-1"] {
+        api.edit("Node", name, |node| {
+            let labels = node["metadata"]["labels"].as_object_mut().unwrap();
+            labels.remove("node-role.kubernetes.io/worker");
+        });
+    }
+    let said = driver.settle(&mut api);
+    let of_node = |line: &&str| line.contains("worker-0") && !line.starts_with("event");
+    check(
+        &said.lines().filter(of_node).collect::<Vec<_>>().join("\n"),
+        expect![[r#"
+        patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":null}}}
+        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: ironrail does not manage the node any more]
+        delete SriovNetworkNodeState sriov-network-operator/worker-0
+        patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":null}}}"#]],
+    );
+    check(
+        &left_behind(&api),
+        expect![[r#"
+        worker-0: 
+        worker-1: 
+        rdma Ready=True NoNodes: the node selector matches 2 nodes, none of which ironrail manages; managed are Linux nodes with label node-role.kubernetes.io/worker, or those of configDaemonNodeSelector
+        worker-0: annotations {}, node state gone
+        worker-1: annotations {}, node state gone
+        grants null"#]],
+    );
+}
+
+#[test]
+fn the_operator_config_is_deleted_while_a_node_is_drained_and_nothing_of_the_drain_is_left() {
+    let (mut api, mut driver) = guarded(json!({}));
+    // The garbage collector deletes what the config owns, node states above all.
+    let gone = |kind: &str| ["SriovOperatorConfig", NODE_STATE, "DaemonSet"].contains(&kind);
+    let gone: Vec<ObjectKey> = api.objects.keys().filter(|key| gone(&key.kind)).cloned().collect();
+    gone.iter().for_each(|key| api.remove(key));
+    driver.settle(&mut api);
+    driver.wait(60);
+    driver.settle(&mut api);
+    check(
+        &left_behind(&api),
+        expect![[r#"
+        worker-0: 
+        worker-1: 
+        rdma Ready=True NoNodes: the node selector matches 2 nodes, none of which ironrail manages; managed are Linux nodes with label node-role.kubernetes.io/worker, or those of configDaemonNodeSelector
+        worker-0: annotations {}, node state gone
+        worker-1: annotations {}, node state gone
+        grants null"#]],
     );
 }

@@ -278,7 +278,7 @@ fn a_budgets_sentence_reaches_node_state_pool_and_event_and_holds_up_no_other_po
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.]
             event SriovNetworkNodeState sriov-network-operator/worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
             event Node worker-0 DisruptionBudget: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
-            event Pod default/a-guarded DisruptionBudget: node worker-0 is being drained and cannot evict this pod: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
+            event Pod default/a-guarded DisruptionBudget: node worker-0 is being drained: cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
             evict Pod default/a-guarded -> Cannot evict pod as it would violate the pod's disruption budget.
             update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"draining":1} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/a-guarded: Cannot evict pod as it would violate the pod's disruption budget. PodDisruptionBudget web allows 0 disruptions.]
@@ -550,18 +550,20 @@ fn the_state_of_a_node_that_left_is_kept_for_a_while() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/keep-state-until":"2026-11-22T12:30:00Z"}}}
-        patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":null}}}
-        apply ConfigMap sriov-network-operator/device-plugin-config {"worker-1":"{\"resourceList\":null}"}"#]],
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/keep-state-until":"2026-11-22T12:30:00Z"}}}
+            patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":null}}}
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":1} [Ready=False Progressing: 0 of 1 nodes are at their goal]
+            apply ConfigMap sriov-network-operator/device-plugin-config {"worker-1":"{\"resourceList\":null}"}"#]],
     );
     // It comes back in time.
     api.put(node("worker-0"));
     check(
         driver.settle(&mut api),
         expect![[r#"
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/keep-state-until":null}}}
-        patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":"Disabled"}}}
-        patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":"Idle"}}}"#]],
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/keep-state-until":null}}}
+            patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":"Disabled"}}}
+            patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":"Idle"}}}
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"nodes":2} [Ready=False Progressing: 0 of 2 nodes are at their goal]"#]],
     );
     let gone = api.objects.keys().find(|key| key.kind == "Node" && key.name == "worker-1").cloned();
     api.remove(&gone.unwrap());
@@ -613,8 +615,8 @@ fn a_right_that_is_missing_is_said_on_the_node_state_and_the_pool() {
     check(
         [said(NODE_STATE, "worker-0"), said("SriovNetworkPoolConfig", "rdma")].join("\n"),
         expect![[r#"
-            "Drained" "Refused": "cannot evict Pod default/app: refused with 403: pods/eviction is forbidden"
-            "Ready" "DrainBlocked": "0 of 2 nodes are at their goal; cannot evict Pod default/app: refused with 403: pods/eviction is forbidden""#]],
+            "Drained" "EvictionRefused": "cannot evict pod default/app: refused with 403: pods/eviction is forbidden"
+            "Ready" "DrainBlocked": "0 of 2 nodes are at their goal; cannot evict pod default/app: refused with 403: pods/eviction is forbidden""#]],
     );
 }
 

@@ -27,15 +27,26 @@ pub enum Blocker {
         owner: String,
         message: String,
     },
-    /// An evicted pod is still shutting down, or waits for those who set its finalizers.
+    /// The API refused for another reason than a budget that is used up; `message` is its sentence. `forced`: it was to be
+    /// deleted, past all budgets.
+    EvictionRefused {
+        pod: String,
+        owner: String,
+        message: String,
+        forced: bool,
+    },
+    /// An evicted pod is still shutting down, or waits for those who set its finalizers. `outstays`: for longer than its
+    /// grace period, so that a person should look.
     PodTerminating {
         pod: String,
         finalizers: Vec<String>,
+        outstays: bool,
     },
-    /// The drain takes longer than its pool allows, and the pool says to wait.
+    /// The drain takes longer than its pool allows, and the pool says to wait, or to force and even that did not help.
     DrainDeadline {
         node: String,
         deadline: Duration,
+        forced: bool,
     },
     /// OpenShift: the node's machine-config pool is being updated, and drains nodes by itself meanwhile.
     MachineConfigUpdating {
@@ -317,6 +328,7 @@ impl Blocker {
         match self {
             Self::DeviceHeld { .. } => Reason::DeviceHeld,
             Self::DisruptionBudget { .. } => Reason::DisruptionBudget,
+            Self::EvictionRefused { .. } => Reason::EvictionRefused,
             Self::PodTerminating { .. } => Reason::PodTerminating,
             Self::DrainDeadline { .. } => Reason::DrainDeadline,
             Self::DrainDisabled { .. } => Reason::DrainDisabled,
@@ -392,6 +404,17 @@ impl Blocker {
         )
     }
 
+    /// The pod that stands in the way of a drain until a person does something about it, as `namespace/name`.
+    pub fn pod_in_the_way(&self) -> Option<&str> {
+        match self {
+            Self::DisruptionBudget { pod, .. }
+            | Self::EvictionRefused { pod, .. }
+            | Self::DrainDisabled { pod, .. }
+            | Self::PodTerminating { pod, outstays: true, .. } => Some(pod),
+            _ => None,
+        }
+    }
+
     /// True when a reboot was asked for, of the host or of a person, and the boot has not come yet.
     pub fn waits_for_a_boot(&self) -> bool {
         matches!(self, Self::RebootUnderWay { .. } | Self::RebootDisabled { .. })
@@ -413,15 +436,32 @@ impl fmt::Display for Blocker {
             Self::DisruptionBudget { pod, owner, message } => {
                 write!(f, "cannot evict pod {pod}{}: {message}", of(owner))
             }
-            Self::PodTerminating { pod, finalizers } if finalizers.is_empty() => {
+            Self::EvictionRefused { pod, owner, message, forced: false } => {
+                write!(f, "cannot evict pod {pod}{}: {message}", of(owner))
+            }
+            Self::EvictionRefused { pod, owner, message, forced: true } => {
+                write!(f, "cannot delete pod {pod}{}: {message}", of(owner))
+            }
+            Self::PodTerminating { pod, finalizers, outstays: false } if finalizers.is_empty() => {
                 write!(f, "pod {pod} is still shutting down")
             }
-            Self::PodTerminating { pod, finalizers } => write!(
+            Self::PodTerminating { pod, finalizers, outstays: true } if finalizers.is_empty() => {
+                write!(
+                    f,
+                    "pod {pod} is still shutting down although its grace period is over; see what its processes wait for, and whether its kubelet and container runtime are well"
+                )
+            }
+            Self::PodTerminating { pod, finalizers, .. } => write!(
                 f,
                 "pod {pod} is still there: whoever set {} on it has not removed that yet",
                 finalizer_words(finalizers)
             ),
-            Self::DrainDeadline { node, deadline } => write!(
+            Self::DrainDeadline { node, deadline, forced: true } => write!(
+                f,
+                "{node} is not drained {} after its turn came, and spec.drain.onDeadline: force does not end what is in the way; free it",
+                crate::deadline::in_words(*deadline)
+            ),
+            Self::DrainDeadline { node, deadline, forced: false } => write!(
                 f,
                 "{node} is not drained {} after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool",
                 crate::deadline::in_words(*deadline)

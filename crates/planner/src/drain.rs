@@ -24,11 +24,15 @@ pub struct DrainPod {
     pub mirror: bool,
     /// Has a deletion timestamp.
     pub terminating: bool,
+    /// Its grace period is over, and it had time beyond that.
+    pub outstays: bool,
     pub finalizers: Vec<String>,
     /// What made it: `ReplicaSet web`; empty for a pod that nobody makes again.
     pub owner: String,
     /// Extended resources that its containers request, init containers included: `openshift.io/rdma`.
     pub resources: BTreeSet<String>,
+    /// It has a claim that a DRA driver answers; of which devices, only the daemon knows.
+    pub has_claims: bool,
 }
 
 impl DrainPod {
@@ -67,8 +71,19 @@ pub struct DrainFacts {
     pub resource_prefix: String,
     /// Nodes in the cluster, managed or not.
     pub nodes_in_cluster: usize,
-    /// By uid of the pod: what the eviction API answered last, when it refused.
-    pub refusals: BTreeMap<String, String>,
+    /// By uid of the pod: what the API answered last, when it refused to let it go.
+    pub refusals: BTreeMap<String, Refusal>,
+}
+
+/// What the API refused about one pod, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A disruption budget forbids the eviction now.
+    Budget(String),
+    /// The eviction was refused for another reason: two budgets at once, a webhook.
+    Eviction(String),
+    /// It may not even be deleted.
+    Deletion(String),
 }
 
 /// A pod that must go.
@@ -133,12 +148,25 @@ pub fn plan(facts: &DrainFacts) -> Drain {
         unnamed(&mut drain, facts);
     }
     operator_first(&mut drain, facts);
-    let stuck = !drain.evict.is_empty() || !drain.blockers.is_empty();
-    if facts.overdue && stuck && facts.policy.on_deadline == OnDeadline::Wait {
-        let (node, deadline) = (facts.node.clone(), facts.policy.deadline);
-        drain.blockers.insert(0, Blocker::DrainDeadline { node, deadline });
-    }
+    let stuck = match forces(facts) {
+        // What is forced now, or ends within its grace period, is on its way.
+        true => drain.blockers.iter().any(|blocker| !ends_soon(blocker)),
+        false => !drain.evict.is_empty() || !drain.blockers.is_empty(),
+    };
+    let late = deadline(facts).filter(|_| stuck);
+    late.into_iter().for_each(|late| drain.blockers.insert(0, late));
     drain
+}
+
+/// What is said loudly of a drain that is overdue. A node that is skipped then is listed by its pool instead.
+pub fn deadline(facts: &DrainFacts) -> Option<Blocker> {
+    let (node, deadline) = (facts.node.clone(), facts.policy.deadline);
+    let loud = facts.overdue && facts.policy.on_deadline != OnDeadline::SkipNode;
+    loud.then(|| Blocker::DrainDeadline { node, deadline, forced: forces(facts) })
+}
+
+fn ends_soon(blocker: &Blocker) -> bool {
+    matches!(blocker, Blocker::PodTerminating { outstays: false, .. })
 }
 
 /// True where nobody has to go: nothing is asked for; the reboot of the only node, which has no other place for its
@@ -168,7 +196,9 @@ fn waits_for_fence(facts: &DrainFacts, pod: &DrainPod) -> bool {
     !fenced
         && !is_left_alone
         && !pod.terminating
-        && (!held_by(facts, pod).is_empty() || asks_for(facts, pod).is_some())
+        && (!held_by(facts, pod).is_empty()
+            || asks_for(facts, pod).is_some()
+            || may_hold_by_claim(facts, pod))
 }
 
 fn hold_back(drain: &mut Drain, facts: &DrainFacts) {
@@ -204,7 +234,8 @@ fn forces(facts: &DrainFacts) -> bool {
 fn go(drain: &mut Drain, facts: &DrainFacts, pod: &DrainPod, because: String) {
     if pod.terminating {
         let finalizers = pod.finalizers.clone();
-        drain.blockers.push(Blocker::PodTerminating { pod: pod.key(), finalizers });
+        let (pod, outstays) = (pod.key(), pod.outstays);
+        drain.blockers.push(Blocker::PodTerminating { pod, finalizers, outstays });
         return;
     }
     let eviction = Eviction {
@@ -213,22 +244,34 @@ fn go(drain: &mut Drain, facts: &DrainFacts, pod: &DrainPod, because: String) {
         uid: pod.uid.clone(),
         because,
     };
+    if facts.disabled && !forces(facts) {
+        let devices = held_by(facts, pod);
+        drain.blockers.push(Blocker::DrainDisabled { pod: pod.key(), devices });
+        return;
+    }
     let refusal = facts.refusals.get(&pod.uid);
-    if facts.disabled {
-        match forces(facts) {
-            true => drain.force.push(eviction),
-            false => drain
-                .blockers
-                .push(Blocker::DrainDisabled { pod: pod.key(), devices: held_by(facts, pod) }),
+    let force = facts.disabled || (refusal.is_some() && facts.overdue && forces(facts));
+    // What force has not been tried against is no blocker yet.
+    let stands = refusal.filter(|refusal| !force || matches!(refusal, Refusal::Deletion(_)));
+    drain.blockers.extend(stands.map(|refusal| refused(pod, refusal)));
+    match force {
+        true => drain.force.push(eviction),
+        false => drain.evict.push(eviction),
+    }
+}
+
+fn refused(pod: &DrainPod, refusal: &Refusal) -> Blocker {
+    let (name, owner) = (pod.key(), pod.owner.clone());
+    match refusal {
+        Refusal::Budget(message) => {
+            Blocker::DisruptionBudget { pod: name, owner, message: message.clone() }
         }
-    } else if refusal.is_some() && facts.overdue && forces(facts) {
-        drain.force.push(eviction);
-    } else {
-        if let Some(message) = refusal {
-            let (owner, message) = (pod.owner.clone(), message.clone());
-            drain.blockers.push(Blocker::DisruptionBudget { pod: pod.key(), owner, message });
+        Refusal::Eviction(message) => {
+            Blocker::EvictionRefused { pod: name, owner, message: message.clone(), forced: false }
         }
-        drain.evict.push(eviction);
+        Refusal::Deletion(message) => {
+            Blocker::EvictionRefused { pod: name, owner, message: message.clone(), forced: true }
+        }
     }
 }
 
@@ -278,6 +321,9 @@ fn must_go(facts: &DrainFacts, pod: &DrainPod) -> Result<String, String> {
         return match (held.is_empty(), asks_for(facts, pod)) {
             (false, _) => Ok(format!("it holds {}", crate::blocker::list(&held))),
             (true, Some(resource)) => Ok(format!("it asks for {resource}")),
+            (true, None) if may_hold_by_claim(facts, pod) => Ok(format!(
+                "it has a resource claim, and the node lists no more than {HOLDERS_LISTED} of its devices with their pods"
+            )),
             (true, None) => Err("it holds no device".to_owned()),
         };
     };
@@ -288,6 +334,11 @@ fn must_go(facts: &DrainFacts, pod: &DrainPod) -> Result<String, String> {
         (true, false) => Err(format!("{} stays as it is", crate::blocker::list(&held))),
         (true, true) => Err("it holds no device".to_owned()),
     }
+}
+
+/// Beyond the listed holders a pod with a claim may have a device of ours, of whatever driver.
+fn may_hold_by_claim(facts: &DrainFacts, pod: &DrainPod) -> bool {
+    pod.has_claims && facts.holders.len() >= HOLDERS_LISTED
 }
 
 /// The resource of ours that a pod asks for: it may be given a device between two reports of the daemon.

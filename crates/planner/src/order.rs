@@ -172,7 +172,7 @@ pub fn plan(
     let may_reload = permission.mode_reload && !boots_anyway;
     let mode = rdma::plan(desired.rdma_mode, inventory, &records, (leave, may_reload), now);
     let (on_functions, more_blockers) = functions::plan(desired, inventory, &firmware.handled);
-    let mut gate = Gate::new(inventory, permission);
+    let mut gate = Gate::new(desired, inventory, permission);
     let mode_stands = mode.steps.iter().all(|step| step.disturbs == Disturbance::Nothing);
     match mode.after_drain {
         true => gate.pass_after_drain(mode.steps),
@@ -238,6 +238,7 @@ struct Gate<'a> {
     permission: &'a Permission,
     /// Device → pods that hold it, as `namespace/name`.
     holders: BTreeMap<PciAddress, Vec<String>>,
+    /// What pods can be given: VFs, and PFs that are offered whole.
     devices: BTreeSet<PciAddress>,
     node_lane_waits: bool,
     /// Cards on which the kernel is still at a change.
@@ -247,7 +248,7 @@ struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    fn new(inventory: &Inventory, permission: &'a Permission) -> Self {
+    fn new(desired: &Desired, inventory: &Inventory, permission: &'a Permission) -> Self {
         let mut holders: BTreeMap<PciAddress, Vec<String>> = BTreeMap::new();
         for holder in &inventory.holders {
             // A device that is no PCI function is not one that we change.
@@ -259,7 +260,9 @@ impl<'a> Gate<'a> {
             holders.entry(device).or_default().push(pod);
         }
         let functions = inventory.physical_functions.iter();
-        let devices = functions.flat_map(|pf| pf.vfs.iter().map(|vf| vf.pci)).collect();
+        let vfs = functions.flat_map(|pf| pf.vfs.iter().map(|vf| vf.pci));
+        let whole = desired.functions.iter().filter(|function| function.num_vfs == 0);
+        let devices = vfs.chain(whole.map(|function| function.pci)).collect();
         let plan = Plan::default();
         Self {
             permission,

@@ -381,3 +381,20 @@ fn a_helped_reboot_whose_levers_were_taken_away_may_be_repeated() {
     let ledger::Verdict::No(blocker) = verdict(true) else { panic!("a boot in vain") };
     expect!["a reboot did not bring RDMA mode: expected exclusive, found another value after a later boot, after modprobe.d; no further reboot for this: look for another netns_mode in modprobe.d, the initramfs or the boot loader, then annotate the node with ironrail.dev/retry-reboot=<a new value>"].assert_eq(&blocker.to_string());
 }
+
+#[test]
+fn before_a_reboot_a_pf_that_is_offered_whole_is_withdrawn_as_the_vfs_are() {
+    let mut machine = machine();
+    machine.inventory.physical_functions[1].vfs.clear();
+    let mut desired = wanted(Some(RdmaMode::Exclusive), &["3b", "5e"]);
+    desired.functions[1].num_vfs = 0;
+    for (turn, expected) in [
+        (Turn::NotYet, expect![[""]]),
+        (Turn::Draining(DrainRequest::Reboot), expect!["0000:3b:01.0 0000:5e:00.0"]),
+    ] {
+        let plan =
+            planner::plan(&desired, &machine.inventory, &machine.permission(turn), machine.now);
+        let withdrawn: Vec<String> = plan.withdraw.iter().map(ToString::to_string).collect();
+        expected.assert_eq(&withdrawn.join(" "));
+    }
+}

@@ -10,7 +10,7 @@ use api::nodestate::DrainStatus;
 use api::primitives::IntOrString;
 use expect_test::{Expect, expect};
 use fleet::fleet;
-use planner::drain::{DrainFacts, DrainPod};
+use planner::drain::{DrainFacts, DrainPod, Refusal};
 use planner::pools::limit;
 use planner::rollout::next;
 use planner::{DrainRequest, explain};
@@ -392,6 +392,7 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
                 }
                 "ds" => pod.daemon_set = true,
                 "mirror" => pod.mirror = true,
+                "claims" => pod.has_claims = true,
                 "finished" => pod.finished = true,
                 "terminating" => pod.terminating = true,
                 "finalizer" => pod.finalizers.push(words.next().unwrap().to_owned()),
@@ -401,7 +402,8 @@ fn drain(request: DrainRequest, nodes_in_cluster: usize, text: &str, expected: E
                 "moving" => facts.operator_moves = true,
                 "refused" => {
                     let sentence: Vec<&str> = words.by_ref().collect();
-                    facts.refusals.insert(pod.uid.clone(), sentence.join(" "));
+                    let refusal = Refusal::Budget(sentence.join(" "));
+                    facts.refusals.insert(pod.uid.clone(), refusal);
                 }
                 other => panic!("no word about a pod: {other}"),
             }
@@ -625,4 +627,31 @@ fn a_pod_that_took_the_name_of_a_holder_is_not_the_holder() {
         ..DrainFacts::default()
     };
     assert!(planner::drain::plan(&facts).is_complete());
+}
+
+#[test]
+fn where_not_all_holders_are_listed_everybody_goes_who_may_hold_a_device() {
+    let holds = |index| format!(" holds 0000:{index:02x}:00.1");
+    let holders: String = (0..api::nodestate::HOLDERS_LISTED).map(holds).collect();
+    let listed = format!("fence: 0000:3b:00.2\n agent{holders}\n");
+    let rest = " plugin requests openshift.io/rdma\n dra claims\n web";
+    let expected = expect![[r#"
+        worker-0:
+          cordon
+          evict default/agent  because it holds 0000:00:00.1, 0000:01:00.1, 0000:02:00.1, 0000:03:00.1, 0000:04:00.1 and 251 more
+          evict default/dra  because it has a resource claim, and the node lists no more than 256 of its devices with their pods
+          evict default/plugin  because it asks for openshift.io/rdma
+          leave default/web  because it holds no device
+    "#]];
+    drain(DrainRequest::Drain, 3, &format!("{listed}{rest}"), expected);
+    // With a list that is whole a claim is no reason to go.
+    let expected = expect![[r#"
+        worker-0:
+          cordon
+          leave default/dra  because it holds no device
+          leave default/plugin  because it holds no device
+          leave default/web  because it holds no device
+          complete
+    "#]];
+    drain(DrainRequest::Drain, 3, &format!("fence: 0000:3b:00.2\n{rest}"), expected);
 }

@@ -10,10 +10,11 @@ use super::{
     key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
 };
 use crate::conditions::{self, Status, Verdict};
+use crate::controllers::is_about_one_pod;
 use crate::kinds;
 use crate::objects::{Node, Pod};
 use crate::queue::{Key, later};
-use crate::world::World;
+use crate::world::{Answered, World};
 use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::ControlPlaneGrant;
@@ -21,7 +22,7 @@ use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use planner::deadline::DrainPolicy;
-use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
+use planner::drain::{Drain, DrainFacts, DrainPod, Eviction, Refusal};
 use planner::machine_config::Gate;
 use planner::rollout::Progress;
 use planner::{Blocker, DrainRequest, Reason};
@@ -38,6 +39,10 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// ten seconds.
 const FENCE: Duration = Duration::from_secs(60);
 
+/// How long a pod may stay beyond its grace period: its kubelet kills what is left, and those who set finalizers have to
+/// see it.
+const OUTSTAYS: Duration = Duration::from_secs(60);
+
 /// How many pods get an event when a drain is blocked.
 const TOLD_PODS: usize = 5;
 
@@ -50,6 +55,8 @@ pub(crate) fn is_blocked(reason: &str) -> bool {
         Reason::DisruptionBudget,
         Reason::DrainDeadline,
         Reason::DrainDisabled,
+        Reason::EvictionRefused,
+        Reason::PodTerminating,
         Reason::FenceMissing,
         Reason::NoPlaceForOperator,
         Reason::MachineConfigUpdating,
@@ -75,7 +82,7 @@ struct Observed<'a> {
     taints: Option<Value>,
     /// Of the pods that the node's kubelet did not admit.
     said: Vec<Verdict>,
-    /// What the last try was refused with, budgets aside: a right that is missing, for one.
+    /// What the last try was refused with, pods aside: a right that is missing, for one.
     refused: Option<String>,
 }
 
@@ -92,22 +99,7 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
     let state = world.node_states.get(name)?;
     let drain = drain_state(node, state);
     let answers = world.answers(&Key::Drain(name.to_owned()));
-    let budgets = answers.iter().filter(|a| matches!(a.answer, Answer::TooManyRequests(_)));
-    let refusals = budgets.filter_map(|answered| {
-        let place = crate::objects::Place::new(&answered.target.namespace, &answered.target.name);
-        let pod = world.pods.get(&place)?;
-        // The API's sentence does not name the budget; a person wants to know which to look at.
-        let budgets = world.budgets.values().filter(|budget| budget.forbids(pod));
-        let named = budgets.map(|budget| {
-            let name = &budget.metadata.name;
-            format!(
-                " PodDisruptionBudget {name} allows {} disruptions.",
-                budget.disruptions_allowed
-            )
-        });
-        let sentence = format!("{}{}", answered.answer, named.collect::<String>());
-        Some((pod.metadata.uid.clone(), sentence))
-    });
+    let refusals = answers.iter().filter_map(|answered| refusal(world, answered));
     let disabled = world.config.as_ref().is_some_and(|config| config.spec.disable_drain);
     let grant = grant_of(world, name);
     let pool = pool_of_grant(world, name);
@@ -121,7 +113,7 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         operator_pod: format!("{}/{}", world.settings.namespace, world.settings.pod_name),
         operator_has_no_place: !world.nodes.values().any(|node| could_take_operator(node, name)),
         operator_moves: !node.unschedulable && operator_moves(world, name),
-        pods: world.pods_on(name).map(drain_pod).collect(),
+        pods: world.pods_on(name).map(|pod| drain_pod(pod, now)).collect(),
         holders: state.status.holders.clone(),
         fence: state.status.drain.clone(),
         fence_is_late: grant.is_none_or(|grant| later(grant.since, FENCE) <= now),
@@ -129,7 +121,8 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         nodes_in_cluster: world.nodes.len(),
         refusals: refusals.collect(),
     };
-    let refused = answers.iter().find(|a| matches!(a.answer, Answer::Refused(..)));
+    let mut refused = answers.iter().filter(|a| matches!(a.answer, Answer::Refused(..)));
+    let refused = refused.find(|answered| refusal(world, answered).is_none());
     let refused = refused.map(|answered| {
         let verb = if answered.evict { "evict" } else { "write" };
         format!("cannot {verb} {}: {}", answered.target, answered.answer)
@@ -158,6 +151,28 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         said: beside_the_drain(world, name, state),
         refused,
     })
+}
+
+/// What the API said of one pod that was to go, by its uid; None for an answer about anything else.
+fn refusal(world: &World, answered: &Answered) -> Option<(String, Refusal)> {
+    let target = &answered.target;
+    if target.kind != kinds::POD {
+        return None;
+    }
+    let pod = world.pods.get(&crate::objects::Place::new(&target.namespace, &target.name))?;
+    // The API's sentence does not name the budget; a person wants to know which to look at.
+    let name = |budget: &crate::objects::Budget| {
+        let name = &budget.metadata.name;
+        format!(" PodDisruptionBudget {name} allows {} disruptions.", budget.disruptions_allowed)
+    };
+    let budgets: String = world.budgets.values().filter(|b| b.forbids(pod)).map(name).collect();
+    let refusal = match &answered.answer {
+        Answer::TooManyRequests(message) => Refusal::Budget(format!("{message}{budgets}")),
+        answer if !is_about_one_pod(answer) => return None,
+        answer if answered.evict => Refusal::Eviction(format!("{answer}{budgets}")),
+        answer => Refusal::Deletion(answer.to_string()),
+    };
+    Some((pod.metadata.uid.clone(), refusal))
 }
 
 /// What the operator says of a node beside its drain.
@@ -222,7 +237,9 @@ fn abandoned(
     }
 }
 
-fn drain_pod(pod: &Pod) -> DrainPod {
+fn drain_pod(pod: &Pod, now: Timestamp) -> DrainPod {
+    // The time at which the grace period ends, as the API server writes it.
+    let ends = pod.metadata.deletion_timestamp;
     DrainPod {
         namespace: pod.metadata.namespace.clone(),
         name: pod.metadata.name.clone(),
@@ -230,21 +247,26 @@ fn drain_pod(pod: &Pod) -> DrainPod {
         finished: pod.is_finished(),
         daemon_set: pod.controller().is_some_and(|(kind, _)| kind == "DaemonSet"),
         mirror: pod.is_mirror(),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
+        terminating: ends.is_some(),
+        outstays: ends.is_some_and(|end| later(end, OUTSTAYS) <= now),
         finalizers: pod.metadata.finalizers.clone(),
         owner: pod.controller().map(|(kind, name)| format!("{kind} {name}")).unwrap_or_default(),
         resources: pod.requests.keys().cloned().collect(),
+        has_claims: pod.has_claims,
     }
 }
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
-    let Some(mut seen) = observe(world, name, now) else { return Outcome::default() };
+    let Some(mut seen) = observe(world, name, now) else { return without_state(world, name) };
     let writes = say(&seen, &seen.said, now);
     if !writes.is_empty() {
         return Outcome { writes, look_again: Some(now) };
     }
     if has_external_drainer(seen.state) {
         return Outcome::default();
+    }
+    if super::has_left(world, seen.node) {
+        return leave(seen, now);
     }
     if let Some(write) = hand_over(world, &seen) {
         return Outcome { writes: vec![write], look_again: None };
@@ -273,6 +295,42 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
         (false, Progress::Draining) => commit(&seen, &planner::drain::plan(&seen.facts), now),
         (false, Progress::DrainComplete) => complete(&seen, now),
     }
+}
+
+/// The node has left our management, and no daemon is there any more that could end its drain.
+fn leave(mut seen: Observed, now: Timestamp) -> Outcome {
+    let why = "the drain is undone: ironrail does not manage the node any more".to_owned();
+    match seen.drain.current {
+        Progress::Idle => rest(&seen, now),
+        Progress::Draining | Progress::DrainComplete => {
+            seen.abandoned = Some(why.clone());
+            finish(&seen, &why, now)
+        }
+    }
+}
+
+/// True while something of a drain of ours is on a node.
+pub(crate) fn is_under_way(node: &Node, state: &SriovNetworkNodeState) -> bool {
+    let cordoned = node.metadata.annotations.contains_key(annotation::CORDONED_BY_US);
+    let current = drain_state(node, state).current;
+    !has_external_drainer(state) && (cordoned || current != Progress::Idle)
+}
+
+/// A node that has left, and its node state too (the operator config, which owns it, was deleted): what a drain put on
+/// the Node goes, since nobody else would take it away.
+fn without_state(world: &World, name: &str) -> Outcome {
+    let unreadable = world.problem(names::NODE_STATE, &world.settings.namespace, name).is_some();
+    let gone = !unreadable && !world.node_states.contains_key(name);
+    let node = world.nodes.get(name).filter(|node| gone && super::has_left(world, node));
+    let Some(node) = node else { return Outcome::default() };
+    let has = |key: &str| node.metadata.annotations.contains_key(key);
+    let mut writes = Vec::from_iter(uncordon(node));
+    if has(annotation::NODE_STATE) && writes.is_empty() {
+        let patch = json!({ "metadata": { "annotations": { annotation::NODE_STATE: null } } });
+        writes.push(patch_node(node, patch));
+    }
+    writes.extend(machine_config::resume(world, node));
+    Outcome { writes, look_again: None }
 }
 
 /// `USE_EXTERNAL_DRAINER`: every node is somebody else's to drain, from the moment that no drain of ours is under way.
@@ -316,15 +374,28 @@ fn missing_annotations(seen: &Observed) -> Option<Vec<Write>> {
 /// Nothing is asked for. What a dead operator left behind is put right: its cordon, and a grant that was never used.
 fn rest(seen: &Observed, now: Timestamp) -> Outcome {
     let mut writes = Vec::from_iter(uncordon(seen.node));
-    writes.extend(seen.resume.clone());
     let marks = marks(seen);
     if !marks.is_empty() {
         writes.push(patch_state(seen, json!({ "metadata": { "annotations": marks } })));
     }
-    if seen.state.status.conditions.iter().any(|c| c.kind == DRAINED && c.reason != "Idle") {
-        writes.extend(condition(seen, &idle(), now));
+    let refused = seen.refused.clone().filter(|_| seen.resume.is_some());
+    match refused {
+        Some(message) => writes.extend(condition(seen, &refusing(message), &[], now)),
+        None if has_said(seen) => writes.extend(condition(seen, &idle(), &[], now)),
+        None => {}
     }
+    // Last, since nothing of the node may hang on a machine-config pool that cannot be written.
+    writes.extend(seen.resume.clone());
     Outcome { writes, look_again: None }
+}
+
+/// True when the condition tells of a drain.
+fn has_said(seen: &Observed) -> bool {
+    seen.state.status.conditions.iter().any(|c| c.kind == DRAINED && c.reason != "Idle")
+}
+
+fn refusing(message: String) -> Verdict {
+    Verdict { kind: DRAINED, status: Status::False, reason: REFUSED, message }
 }
 
 /// The marks by which the grants that the node holds are used: from then on they start no drain.
@@ -343,7 +414,6 @@ fn marks(seen: &Observed) -> serde_json::Map<String, Value> {
 /// The daemon is done, or has withdrawn its request, or the drain is given up: the node goes back to the scheduler.
 fn finish(seen: &Observed, why: &str, now: Timestamp) -> Outcome {
     let mut writes = Vec::from_iter(uncordon(seen.node));
-    writes.extend(seen.resume.clone());
     let patch =
         json!({ "metadata": { "annotations": { annotation::CURRENT_STATE: annotation::IDLE } } });
     writes.push(patch_state(seen, patch));
@@ -351,8 +421,9 @@ fn finish(seen: &Observed, why: &str, now: Timestamp) -> Outcome {
     if seen.abandoned.is_some() {
         let message = why.to_owned();
         let undone = Verdict { kind: DRAINED, status: Status::False, reason: "Undone", message };
-        writes.extend(condition(seen, &undone, now));
+        writes.extend(condition(seen, &undone, &[], now));
     }
+    writes.extend(seen.resume.clone());
     Outcome { writes, look_again: None }
 }
 
@@ -381,15 +452,16 @@ fn leftover(seen: &Observed) -> Vec<Write> {
 
 /// Nothing is cordoned before the machine-config pool of the node is held.
 fn hold(seen: Observed, now: Timestamp) -> Outcome {
-    let writes = match &seen.gate {
-        Paused::Enough => Vec::new(),
-        Paused::Not(write) => write.iter().cloned().collect(),
-        Paused::Waits(blocker) => {
-            let (reason, message) = (blocker.reason().as_str(), blocker.to_string());
-            let verdict = Verdict { kind: DRAINED, status: Status::False, reason, message };
-            condition(&seen, &verdict, now)
-        }
+    let (reason, message, write) = match &seen.gate {
+        Paused::Enough => return Outcome::default(),
+        Paused::Not(write) => (REFUSED, seen.refused.clone().unwrap_or_default(), write.as_ref()),
+        Paused::Waits(blocker) => (blocker.reason().as_str(), blocker.to_string(), None),
     };
+    let mut writes = Vec::new();
+    if !message.is_empty() {
+        writes = condition(&seen, &overdue(&seen, reason, message), &[], now);
+    }
+    writes.extend(write.cloned());
     Outcome { writes, look_again: Some(later(now, TRY_AGAIN)) }
 }
 
@@ -400,13 +472,13 @@ fn complete(seen: &Observed, now: Timestamp) -> Outcome {
     if seen.drain.request == DrainRequest::Drain && plan.sends_away() {
         return commit(seen, &plan, now);
     }
-    let writes = condition(seen, &judge(seen, &Drain::default()), now);
+    let writes = condition(seen, &judge(seen, &Drain::default()), &[], now);
     Outcome { writes, look_again: None }
 }
 
 fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
     // What is wrong is said before the next try, which would end the step.
-    let mut writes = condition(seen, &judge(seen, plan), now);
+    let mut writes = condition(seen, &judge(seen, plan), &plan.blockers, now);
     if plan.is_complete() {
         writes.clear();
     }
@@ -481,7 +553,7 @@ fn judge(seen: &Observed, plan: &Drain) -> Verdict {
         return verdict(Status::True, "DrainComplete", message);
     }
     if let Some(message) = &seen.refused {
-        return verdict(Status::False, REFUSED, message.clone());
+        return overdue(seen, REFUSED, message.clone());
     }
     // The deadline first: with it goes everything that is in the way.
     let loud = [
@@ -489,12 +561,19 @@ fn judge(seen: &Observed, plan: &Drain) -> Verdict {
         Reason::DrainDisabled,
         Reason::FenceMissing,
         Reason::NoPlaceForOperator,
+        Reason::EvictionRefused,
         Reason::DisruptionBudget,
+        Reason::PodTerminating,
     ];
     for reason in loud {
         let all = reason == Reason::DrainDeadline;
-        let found = plan.blockers.iter().any(|blocker| blocker.reason() == reason);
-        let said = plan.blockers.iter().filter(|blocker| all || blocker.reason() == reason);
+        // A pod within its grace period is on its way.
+        let is_it = |blocker: &&Blocker| {
+            let goes = reason == Reason::PodTerminating && blocker.pod_in_the_way().is_none();
+            blocker.reason() == reason && !goes
+        };
+        let found = plan.blockers.iter().any(|blocker| is_it(&blocker));
+        let said = plan.blockers.iter().filter(|blocker| all || is_it(blocker));
         if found {
             let said: Vec<String> = said.map(ToString::to_string).collect();
             return verdict(Status::False, reason.as_str(), some_of(&said));
@@ -511,6 +590,15 @@ fn judge(seen: &Observed, plan: &Drain) -> Verdict {
     verdict(Status::False, "Draining", some_of(&all))
 }
 
+/// What holds the drain up beside its pods, and that it is overdue where it is.
+fn overdue(seen: &Observed, reason: &'static str, message: String) -> Verdict {
+    let (reason, message) = match planner::drain::deadline(&seen.facts) {
+        Some(late) => (late.reason().as_str(), format!("{late}; {message}")),
+        None => (reason, message),
+    };
+    Verdict { kind: DRAINED, status: Status::False, reason, message }
+}
+
 fn some_of(all: &[String]) -> String {
     conditions::some_of(all, 4, "; ", "more pods")
 }
@@ -524,7 +612,12 @@ fn idle() -> Verdict {
     }
 }
 
-fn condition(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
+fn condition(
+    seen: &Observed,
+    verdict: &Verdict,
+    blockers: &[Blocker],
+    now: Timestamp,
+) -> Vec<Write> {
     let mut writes = say(seen, std::slice::from_ref(verdict), now);
     let before = seen.state.status.conditions.iter().find(|one| one.kind == verdict.kind);
     let turned = before.is_none_or(|one| {
@@ -534,7 +627,7 @@ fn condition(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
     if !writes.is_empty() && turned && is_blocked(verdict.reason) {
         let metadata = &seen.state.metadata;
         writes.push(conditions::event(key_of_state(seen.state), &metadata.uid, verdict, now));
-        writes.extend(tell_node_and_pods(seen, verdict, now));
+        writes.extend(tell_node_and_pods(seen, verdict, blockers, now));
     }
     writes
 }
@@ -563,17 +656,23 @@ fn say(seen: &Observed, verdicts: &[Verdict], now: Timestamp) -> Vec<Write> {
 
 /// The same on the node and on the pods that are in the way: whoever owns one of them looks there. A few pods only,
 /// since a node has hundreds.
-fn tell_node_and_pods(seen: &Observed, verdict: &Verdict, now: Timestamp) -> Vec<Write> {
+fn tell_node_and_pods(
+    seen: &Observed,
+    verdict: &Verdict,
+    blockers: &[Blocker],
+    now: Timestamp,
+) -> Vec<Write> {
     let node = &seen.node.metadata;
     let key = ObjectKey::new("v1", kinds::NODE, "", &node.name);
     let mut writes = vec![warn(key, &node.uid, verdict.reason, &verdict.message, now)];
-    let pods = seen.facts.pods.iter().filter(|pod| seen.facts.refusals.contains_key(&pod.uid));
-    for pod in pods.take(TOLD_PODS) {
+    let in_the_way = blockers.iter().filter_map(|blocker| {
+        let named = blocker.pod_in_the_way()?;
+        let pod = seen.facts.pods.iter().find(|pod| pod.key() == named)?;
+        Some((blocker, pod))
+    });
+    for (blocker, pod) in in_the_way.take(TOLD_PODS) {
         let key = ObjectKey::new("v1", kinds::POD, &pod.namespace, &pod.name);
-        let message = format!(
-            "node {} is being drained and cannot evict this pod: {}",
-            node.name, seen.facts.refusals[&pod.uid]
-        );
+        let message = format!("node {} is being drained: {blocker}", node.name);
         writes.push(warn(key, &pod.uid, verdict.reason, &message, now));
     }
     writes

@@ -161,6 +161,12 @@ pub(crate) fn is_managed(world: &World, node: &Node) -> bool {
     labels.is_some_and(|labels| is_labelled(node, &labels))
 }
 
+/// True for a node that has left our management: nothing is begun there any more, and what was begun is undone. Where the
+/// operator config cannot be read, nobody knows.
+pub(crate) fn has_left(world: &World, node: &Node) -> bool {
+    !is_managed(world, node) && !world.has_problem_of(api::names::OPERATOR_CONFIG)
+}
+
 pub(crate) fn is_labelled(node: &Node, labels: &BTreeMap<String, String>) -> bool {
     labels.iter().all(|(key, value)| node.metadata.labels.get(key) == Some(value))
 }

@@ -192,6 +192,10 @@ fn stale(seen: &Observed, state: &SriovNetworkNodeState, now: Timestamp) -> Outc
     if metadata.deletion_timestamp.is_some() {
         return Outcome::default();
     }
+    // With the state would go what is known of a drain; its end is news of the node or of the state.
+    if seen.node.is_some_and(|node| super::drain::is_under_way(node, state)) {
+        return Outcome::default();
+    }
     let kept = metadata.annotations.get(annotation::KEEP_UNTIL);
     let until = kept.and_then(|text| text.parse::<Timestamp>().ok());
     match until {

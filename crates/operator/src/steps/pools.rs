@@ -53,12 +53,22 @@ fn fleet_node(
         not_ready_since: node.not_ready_since,
         ..FleetNode::default()
     };
-    // A node whose state is not made yet counts already: a pool without it would be Ready too early.
-    seen.managed = state.is_some() || super::is_managed(world, node);
+    let left = super::has_left(world, node);
+    // A node whose state is not made yet counts already: a pool without it would be Ready too early. One that has left
+    // counts until its drain is undone.
+    seen.managed = match left {
+        true => seen.cordoned_by_us,
+        false => state.is_some() || super::is_managed(world, node),
+    };
     let Some(state) = state else { return seen };
     let DrainState { request, mirror, current } = drain_state(node, state);
     // The daemon writes two annotations, one after the other; a request ends when both are back.
     seen.request = if request == DrainRequest::Idle { mirror } else { request };
+    if left {
+        let unused = grant.is_some_and(|grant| !is_used(state, grant));
+        seen.managed |= unused || current != Progress::Idle;
+        seen.request = DrainRequest::Idle;
+    }
     seen.wants = seen.request;
     seen.current = current;
     seen.failing = failing(state);

@@ -22,6 +22,10 @@ pub struct Api {
     version: u64,
     /// By pod name: the sentence with which its eviction is refused.
     pub refuse_evictions: BTreeMap<String, String>,
+    /// By pod name: status and message that its eviction gets instead.
+    pub fail_evictions: BTreeMap<String, (u16, String)>,
+    /// By name of an object: the message with which its deletion is refused.
+    pub refuse_deletions: BTreeMap<String, String>,
     /// Kinds of which every write is refused, with the message.
     pub forbid: BTreeMap<String, String>,
 }
@@ -139,9 +143,16 @@ impl Api {
             Write::Delete { .. } if stored.is_none() => {
                 Answer::NotFound(format!("{key} not found"))
             }
+            Write::Delete { .. } if self.refuse_deletions.contains_key(&key.name) => {
+                Answer::Refused(403, self.refuse_deletions[&key.name].clone())
+            }
             Write::Delete { .. } => {
                 self.remove(&key);
                 Answer::Done(json!({ "kind": "Status" }))
+            }
+            Write::Evict { pod, .. } if self.fail_evictions.contains_key(pod) => {
+                let (status, message) = &self.fail_evictions[pod];
+                Answer::Refused(*status, message.clone())
             }
             Write::Evict { pod, .. } => match (self.refuse_evictions.get(pod), stored) {
                 (Some(sentence), _) => Answer::TooManyRequests(sentence.clone()),
