@@ -9,8 +9,12 @@
 mod bench;
 #[path = "../tests/contract/cases.rs"]
 mod cases;
+#[path = "../tests/contract/disk.rs"]
+mod disk;
 #[path = "lab/kernel.rs"]
 mod kernel;
+#[path = "../tests/contract/network.rs"]
+mod network;
 #[path = "../tests/contract/operations.rs"]
 mod operations;
 #[path = "lab/reach.rs"]
@@ -38,7 +42,8 @@ fn main() {
     }
     let (pf, other) = cards(&host);
     let pods = KernelPods::default();
-    for case in cases::CASES.iter().chain(&operations::CASES) {
+    let seam = cases::CASES.iter().chain(&network::CASES).chain(&disk::CASES);
+    for case in seam.chain(&operations::CASES) {
         report.case(case.0, || {
             let real = cases::run(case, &host, &pods, pf, other);
             compare(&simulated::lines(case), &real)

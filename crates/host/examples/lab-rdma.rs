@@ -52,7 +52,7 @@ fn main() {
         });
     }
     live_switch(&host, api::RdmaMode::Exclusive).unwrap();
-    traffic::run(&host, pf, other, &mut |name, run| report.case(name, run));
+    traffic::run(&host, pf, other, &mut report);
     reload::run(&host, &pods, &mut |name, run| report.case(name, run));
     // What runs after us begins with a machine as after its boot.
     live_switch(&host, api::RdmaMode::Shared).unwrap();

@@ -15,7 +15,7 @@ use host::seam::{
     DevlinkChange, DevlinkDevice, Errno, Host, Link, LinkChange, LinkQuery, Namespace, Program,
     Refusal, VfLinkState, VfSetting, Vlan, words,
 };
-use report::{Outcome, Report, equal};
+use report::{Outcome, Report, StageCase, equal};
 
 /// The eleventh device of the driver.
 const CARD: PciAddress = PciAddress { domain: 0, bus: 11, device: 0, function: 0 };
@@ -204,21 +204,20 @@ fn refused<T: std::fmt::Debug>(
     equal(what, found, Err(words(errno)))
 }
 
+const CASES: [StageCase<Switch>; 4] = [
+    ("a switch changes its mode, and its vfs become ports", |switch| switch.modes()),
+    ("a switch that is not there is told from one that refuses", |switch| switch.without()),
+    ("a switch has parameters, each with its time and type", |switch| switch.parameters()),
+    ("a switch takes the settings of vfs that igb refuses", |switch| switch.settings()),
+];
+
 fn main() {
     let mut report = Report::new("switches: devlink on a card that has one");
-    let mut plugged = None;
-    report.case("a switch: the soft card is plugged in", || {
+    let plugged_in = || {
         let switch = Switch::plugged_in()?;
         equal("ports", switch.ports()?.len(), 1)?;
-        plugged = Some(switch);
-        Ok(format!("devlink knows it as pci/{CARD}"))
-    });
-    if let Some(switch) = plugged {
-        report.case("a switch changes its mode, and its vfs become ports", || switch.modes());
-        report
-            .case("a switch that is not there is told from one that refuses", || switch.without());
-        report.case("a switch has parameters, each with its time and type", || switch.parameters());
-        report.case("a switch takes the settings of vfs that igb refuses", || switch.settings());
-    }
+        Ok((switch, format!("devlink knows it as pci/{CARD}")))
+    };
+    report.on_stage("a switch: the soft card is plugged in", plugged_in, &CASES);
     report.end();
 }

@@ -2,6 +2,10 @@
 
 #[path = "contract/cases.rs"]
 mod cases;
+#[path = "contract/disk.rs"]
+mod disk;
+#[path = "contract/network.rs"]
+mod network;
 #[path = "contract/operations.rs"]
 mod operations;
 #[path = "contract/rdma.rs"]
@@ -14,7 +18,8 @@ use expect_test::expect_file;
 #[test]
 fn the_simulation_answers_as_written_and_as_the_kernel_does_in_the_lab() {
     let mut text = String::new();
-    for case in cases::CASES.iter().chain(&operations::CASES) {
+    let seam = cases::CASES.iter().chain(&network::CASES).chain(&disk::CASES);
+    for case in seam.chain(&operations::CASES) {
         text.push_str(&format!("# {}\n{}\n\n", case.0, simulated::lines(case)));
     }
     for case in &rdma::CASES {

@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests may, as the tests do.
 
+#[path = "support/mod.rs"]
+mod support;
+
 use expect_test::expect;
 use host::linux::LinuxHost;
 use host::seam::{FileKind, Host, Interest, Program, Refusal, Woken};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -291,4 +296,71 @@ fn a_wait_for_a_file_whose_directory_comes_later_ends_with_the_file() {
     assert_eq!(host.wait(&interests, LATE), Woken::ByEvent, "listening nearer: look");
     host.replace("/run/ironrail/offer.json", b"1", 0o644).unwrap();
     assert_eq!(host.wait(&interests, LATE), Woken::ByEvent);
+}
+
+/// A file system of some pages that only a process of ours sees, and we through it.
+struct SmallDisk {
+    keeper: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl SmallDisk {
+    fn new(place: &Path) -> Option<Self> {
+        let script = "mount -t tmpfs -o size=64k disk \"$0\" && echo mounted && read line && \
+            mount -o remount,ro,size=64k \"$0\" && echo read-only && read line";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", script]).arg(place);
+        unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut keeper = unshare.spawn().ok()?;
+        let answers = BufReader::new(keeper.stdout.take()?);
+        let mut disk = Self { keeper, answers };
+        (disk.answer() == "mounted").then_some(disk)
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    fn make_read_only(&mut self) {
+        self.keeper.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(self.answer(), "read-only");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The mount ends with the one process that sees it.
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_one_refuse_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut disk) = SmallDisk::new(directory.path()) else {
+        return support::skip("root", "cannot mount a small disk");
+    };
+    let seen = format!("/proc/{}/root{}", disk.keeper.id(), directory.path().display());
+    let host = LinuxHost::new(&seen).unwrap();
+    let path = "/etc/modprobe.d/rdma.conf";
+    host.replace(path, b"before", 0o644).unwrap();
+    let full = said(host.replace(path, &[b'a'; 1 << 20], 0o644));
+    let (kept, left) = (text(&host, path), host.list("/etc/modprobe.d").unwrap().join(" "));
+    disk.make_read_only();
+    let refused = [
+        said(host.replace(path, b"after", 0o644)),
+        said(host.write(path, "after")),
+        said(host.remove(path)),
+    ];
+    expect![[r#"
+        replace /etc/modprobe.d/rdma.conf: no space left on device
+        before
+        rdma.conf
+        replace /etc/modprobe.d/rdma.conf: read-only file system
+        write after to /etc/modprobe.d/rdma.conf: read-only file system
+        remove /etc/modprobe.d/rdma.conf: read-only file system"#]]
+    .assert_eq(&[full, kept, left, refused.join("\n")].join("\n"));
 }

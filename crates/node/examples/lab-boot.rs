@@ -12,6 +12,8 @@
 
 #[path = "lab/cards.rs"]
 mod cards;
+#[path = "lab/locked.rs"]
+mod locked;
 #[path = "../../host/examples/lab/report.rs"]
 mod report;
 #[path = "lab/selinux.rs"]
@@ -23,7 +25,8 @@ mod tree;
 
 use api::{RdmaMode, files};
 use cards::{Cards, VFS, read};
-use host::Host;
+use host::seam::{Errno, RdmaChange};
+use host::{Host, Namespace};
 use report::{Outcome, Report, equal};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -54,6 +57,23 @@ fn save(cards: &Cards) -> Outcome {
     Ok(format!(
         "for {VFS} VFs on each of two cards and mode exclusive; now there are none, and it is shared"
     ))
+}
+
+/// A service with a private network is another network namespace, which has no path that anybody could find.
+fn private_network(cards: &Cards) -> Outcome {
+    let exclusive = RdmaChange::Mode(RdmaMode::Exclusive);
+    let change = |change: &RdmaChange| cards.host.change_rdma(&Namespace::Host, change);
+    let run = ["--unit=private", "--property=PrivateNetwork=yes", "sleep", "60"];
+    systemd::said("systemd-run", &run)?;
+    let refused = change(&exclusive);
+    systemctl(&["stop", "private"])?;
+    // The namespace ends in its own time after the service.
+    until("the mode changes without it", || change(&exclusive).is_ok())?;
+    change(&RdmaChange::Mode(RdmaMode::Shared)).map_err(|e| e.to_string())?;
+    match refused {
+        Err(refusal) if refusal.errno == Errno::BUSY => Ok(refusal.to_string()),
+        other => Err(format!("with the service there: {other:?}")),
+    }
 }
 
 /// What the three found that start containers, and that systemd had them wait.
@@ -244,6 +264,9 @@ fn main() {
         "install" => {
             let name = "boot units: installed through the host's root, and systemd finds no fault";
             report.case(name, install);
+            let name =
+                "boot units: a service with a network of its own keeps the mode from being changed";
+            report.case(name, || private_network(&cards));
             report.case("boot units: the order is saved for the next boot", || save(&cards));
         }
         "kept" => {
@@ -271,6 +294,14 @@ fn main() {
             let name =
                 "selinux: systemd may run the boot phase, and nothing that it does is denied";
             report.case(name, || selinux::started(&cards));
+        }
+        "locked" => {
+            report.case("locked down: the firmware of a card is kept from every tool", || {
+                locked::firmware(&cards)
+            });
+            report.case("locked down: without an iommu vfio-pci takes no vf", || {
+                locked::without_iommu(&cards)
+            });
         }
         other => report.case("the boot", || Err(format!("LAB_BOOT is {other:?}"))),
     }

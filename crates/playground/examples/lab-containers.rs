@@ -26,7 +26,7 @@ use cri::{
 use guide::{Guide, RESOURCE};
 use host::{Host, cdi, home};
 use machine::said;
-use report::{Outcome, Report, equal};
+use report::{Outcome, Report, StageCase, equal};
 use serde_json::json;
 use std::process::Command;
 use std::time::Duration;
@@ -41,6 +41,8 @@ struct Sandbox {
 struct Bench {
     guide: Guide,
     containerd: Containerd,
+    /// What the runtime forgot.
+    lost: Option<Sandbox>,
 }
 
 impl Bench {
@@ -55,7 +57,7 @@ impl Bench {
         let mut containerd = Containerd::new(guide.machine.runtime())?;
         let version = containerd.start(false)?;
         containerd.import_image()?;
-        Ok((Self { guide, containerd }, version))
+        Ok((Self { guide, containerd, lost: None }, version))
     }
 
     /// What a kubelet does for a pod until its sandbox stands: Allocate, then RunPodSandbox, which calls the chain.
@@ -317,38 +319,26 @@ fn spare_device(verb: &str) -> Result<(), String> {
     said(Command::new("/usr/bin/rdma").args(words)).map(drop)
 }
 
+const CASES: [StageCase<Bench>; 6] = [
+    ("containerd: without cdi a container gets the nodes by path", Bench::by_path),
+    ("containerd: by path a pod whose device was renumbered is refused", Bench::refused),
+    ("containerd: while it is down, nothing of a lost sandbox is touched", |bench| {
+        let (sandbox, said) = bench.lost()?;
+        bench.lost = Some(sandbox);
+        Ok(said)
+    }),
+    ("containerd: what a lost sandbox had comes home by evidence seen twice", |bench| {
+        let sandbox = bench.lost.take().ok_or("there is no lost sandbox")?;
+        bench.swept(&sandbox)
+    }),
+    ("containerd: a container has the character devices of after the move", Bench::after_the_move),
+    ("containerd: a cdi spec changed after the sandbox is the one used", Bench::changed_between),
+];
+
 fn main() {
     let mut report = Report::new("containers: a real containerd, our device plugin and our chain");
-    if !report.wants("containerd") {
-        return report.end();
-    }
-    let mut started = None;
-    report.case("containerd: it starts beside our programs, and a network is there", || {
-        let (bench, version) = Bench::new()?;
-        started = Some(bench);
-        Ok(version)
-    });
-    let Some(mut bench) = started else { return report.end() };
-    report.case("containerd: without cdi a container gets the nodes by path", || bench.by_path());
-    report.case("containerd: by path a pod whose device was renumbered is refused", || {
-        bench.refused()
-    });
-    let mut lost = None;
-    report.case("containerd: while it is down, nothing of a lost sandbox is touched", || {
-        let (sandbox, said) = bench.lost()?;
-        lost = Some(sandbox);
-        Ok(said)
-    });
-    report.case("containerd: what a lost sandbox had comes home by evidence seen twice", || {
-        bench.swept(lost.as_ref().ok_or("there is no lost sandbox")?)
-    });
-    report.case("containerd: a container has the character devices of after the move", || {
-        bench.after_the_move()
-    });
-    report.case("containerd: a cdi spec changed after the sandbox is the one used", || {
-        bench.changed_between()
-    });
-    drop(bench);
+    let name = "containerd: it starts beside our programs, and a network is there";
+    drop(report.on_stage(name, Bench::new, &CASES));
     report.end();
     std::process::exit(0);
 }

@@ -11,6 +11,8 @@ mod guide;
 mod machine;
 #[path = "../../host/examples/lab/pod.rs"]
 mod pod;
+#[path = "lab/reading.rs"]
+mod reading;
 #[path = "../../host/examples/lab/report.rs"]
 mod report;
 
@@ -20,7 +22,7 @@ use host::seam::LinkQuery;
 use host::{Host, Namespace, home};
 use playground::cluster::objects::{items, text};
 use pod::Pod;
-use report::{Outcome, Report, equal};
+use report::{Outcome, Report, StageCase, equal};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -60,6 +62,20 @@ impl Guide {
         }
         equal("cards", found.len(), expected.len())?;
         Ok(format!("{} cards, each as sysfs has it, and not the disk controller", found.len()))
+    }
+
+    /// Every field of the cards and of all VFs, also of those in pods, against what a person reads.
+    fn reported(&mut self) -> Outcome {
+        // The daemon may look a moment after the machine has changed.
+        let (fields, vfs) = self.machine.until("the status is what the machine is", || {
+            let (fields, vfs) = reading::of_status(&self.state())?;
+            match vfs {
+                guide::VFS => Ok((fields, vfs)),
+                other => Err(format!("{other} VFs")),
+            }
+        })?;
+        let held = self.pods.len();
+        Ok(format!("{fields} fields of two cards and {vfs} VFs, {held} of them in pods"))
     }
 
     /// Step 4 of the guide, twice: Allocate over gRPC, then the chain by the real binaries.
@@ -147,7 +163,18 @@ impl Guide {
         let _ = serving.wait();
         let pings = told?.lines().filter(|line| line.contains("rdma-ping-")).count();
         equal("pings", pings, 3)?;
-        Ok(format!("rping from {} to {address}: three pings came back", client.name))
+        // The guide's own step: the counters are read inside the pod.
+        let counters = "cd /sys/class/infiniband/*/ports/1/counters && \
+            for name in port_xmit_data port_rcv_data; do echo \"$name $(busybox cat $name)\"; done";
+        let counted = client.run(&["busybox", "sh", "-c", counters])?;
+        let counted: Vec<&str> = counted.lines().collect();
+        let is_none = |line: &&str| line.split(' ').nth(1).is_none_or(|count| count == "0");
+        equal("counters that count nothing", counted.iter().find(|line| is_none(line)), None)?;
+        Ok(format!(
+            "rping from {} to {address}: three pings came back; in the pod {}",
+            client.name,
+            counted.join(", ")
+        ))
     }
 
     /// `cat` and `rdma` of our image on the running kernel, beside the distribution's.
@@ -233,8 +260,20 @@ impl Guide {
         Ok(())
     }
 
-    /// The policy goes, and nothing is left.
+    /// Policy, network and pool go, and the host is as it was before the first of them.
     fn back(&mut self) -> Outcome {
+        let named = |manifest: &serde_json::Value| {
+            let at = |pointer: &str| text(manifest, pointer).to_owned();
+            (at("/metadata/namespace"), at("/metadata/name"))
+        };
+        let (namespace, network) = named(&self.manifests.network);
+        self.machine.delete(names::SRIOV_NETWORK, &namespace, &network)?;
+        self.machine.until("the network's definition is taken away", || {
+            match self.machine.chain("rdma-network", "0000:00:00.0") {
+                Err(_) => Ok(()),
+                Ok(chain) => Err(format!("it still has {} plugins", chain.len())),
+            }
+        })?;
         self.machine.delete(names::POLICY, names::NAMESPACE, "rdma-policy")?;
         self.machine.until("the VFs are taken away", || match self.count().as_str() {
             "0" => Ok(()),
@@ -251,7 +290,17 @@ impl Guide {
             let left = self.host.list(api::files::CNI_JOURNAL).unwrap_or_default();
             if left.is_empty() { Ok(()) } else { Err(format!("it has {}", left.join(", "))) }
         })?;
-        Ok("two DELs and a deleted policy left no VF, no offer and no journal".to_owned())
+        let (namespace, pool) = named(&self.manifests.pool);
+        self.machine.delete(names::POOL, &namespace, &pool)?;
+        self.machine.until("the mode is that of before", || match self.host.rdma_mode() {
+            Ok(api::RdmaMode::Shared) => Ok(()),
+            mode => {
+                Err(format!("the kernel says {mode:?}; {}", self.state()["status"]["blockers"]))
+            }
+        })?;
+        let now = guide::footprint(&self.host);
+        equal("the host", now.as_str(), self.at_first.as_str())?;
+        Ok("deleted network, policy and pool left no VF, no offer, no journal, and the mode shared, as at the start".to_owned())
     }
 }
 
@@ -265,31 +314,30 @@ fn one_line(log: &str) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
+const CASES: [StageCase<Guide>; 13] = [
+    ("the node: its daemon reports every card as sysfs has it", Guide::discovery),
+    ("the node: the pool's rdma mode is switched live", Guide::pool),
+    ("the node: a policy makes vfs and the kubelet is offered them", Guide::policy),
+    ("the node: its daemon reports every vf as ip, rdma and sysfs have it", Guide::reported),
+    ("the node: a network becomes a chain of plugins", Guide::network),
+    ("the node: cat and rdma of our image tell what the kernel says", Guide::tools),
+    ("the node: two pods get a vf each", Guide::start_pods),
+    ("the node: each pod sees its own and nobody else's", Guide::isolation),
+    ("the node: rdma traffic between the pods", Guide::traffic),
+    ("the node: the status names who holds what", Guide::holders),
+    ("the node: its daemon reports every vf so while pods hold them", Guide::reported),
+    ("the node: a boot phase brings mode and vfs back, without an api server", Guide::boot),
+    ("the node: and back to nothing", Guide::back),
+];
+
 fn main() {
     let mut report = Report::new("the node, whole: the guide from nothing to two pods, and back");
-    if !report.wants("the node") {
-        return report.end();
-    }
-    let mut started = None;
-    report.case("the node: api server, operator, kubelet and our programs start", || {
-        started = Some(Guide::new());
-        Ok("an API server with our operator, and a kubelet that speaks gRPC".to_owned())
-    });
-    let Some(mut guide) = started else { return report.end() };
-    report.case("the node: its daemon reports every card as sysfs has it", || guide.discovery());
-    report.case("the node: the pool's rdma mode is switched live", || guide.pool());
-    report.case("the node: a policy makes vfs and the kubelet is offered them", || guide.policy());
-    report.case("the node: a network becomes a chain of plugins", || guide.network());
-    report.case("the node: cat and rdma of our image tell what the kernel says", || guide.tools());
-    report.case("the node: two pods get a vf each", || guide.start_pods());
-    report.case("the node: each pod sees its own and nobody else's", || guide.isolation());
-    report.case("the node: rdma traffic between the pods", || guide.traffic());
-    report.case("the node: the status names who holds what", || guide.holders());
-    report.case("the node: a boot phase brings mode and vfs back, without an api server", || {
-        guide.boot()
-    });
-    report.case("the node: and back to nothing", || guide.back());
-    drop(guide);
+    let start = || {
+        let seen = "an API server with our operator, and a kubelet that speaks gRPC";
+        Ok((Guide::new(), seen.to_owned()))
+    };
+    let name = "the node: api server, operator, kubelet and our programs start";
+    drop(report.on_stage(name, start, &CASES));
     report.end();
     // The playground's threads must not keep the program.
     std::thread::sleep(Duration::from_millis(10));

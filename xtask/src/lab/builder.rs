@@ -92,21 +92,36 @@ const SOFT_RDMA: [Change; 3] = [
     },
 ];
 
-/// The modules by their names, built if they are not there yet for this kernel and these changes.
-pub fn drivers(
+/// The modules by their names, as they are built for this kernel and these changes; None where they are not yet.
+pub fn built(kernel: &KernelPackages) -> Option<Vec<(&'static str, PathBuf)>> {
+    let modules = places(kernel);
+    let is_there = modules.iter().all(|(_, module)| module.exists());
+    let noted = std::fs::read_to_string(note()).ok();
+    (is_there && noted == Some(wanted(kernel))).then(|| modules.into())
+}
+
+fn places(kernel: &KernelPackages) -> [(&'static str, PathBuf); DRIVERS.len()] {
+    let place = |module: &str| format!("{module}-{}.ko", kernel.version);
+    DRIVERS.map(|Driver { module, .. }| (module, super::directory().join(place(module))))
+}
+
+/// What the modules that are there were built from.
+fn note() -> PathBuf {
+    super::directory().join("drivers.changes")
+}
+
+fn wanted(kernel: &KernelPackages) -> String {
+    let changes = DRIVERS.iter().flat_map(|driver| driver.changes).map(|change| change.becomes);
+    format!("{}\n{}", kernel.version, changes.collect::<String>())
+}
+
+/// Builds the modules.
+pub fn build(
     packages: &Packages,
     kernel: &KernelPackages,
 ) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let lab = super::directory();
-    let modules = DRIVERS
-        .map(|Driver { module, .. }| (module, lab.join(format!("{module}-{}.ko", kernel.version))));
-    let note = lab.join("drivers.changes");
-    let changes = DRIVERS.iter().flat_map(|driver| driver.changes).map(|change| change.becomes);
-    let wanted = format!("{}\n{}", kernel.version, changes.collect::<String>());
-    let is_there = modules.iter().all(|(_, module)| module.exists());
-    if is_there && std::fs::read_to_string(&note).ok().as_ref() == Some(&wanted) {
-        return Ok(modules.into());
-    }
+    let modules = places(kernel);
     let tree = lab.join("builder");
     let source = packages.builder(&TOOLS, &kernel.version, &tree)?;
     links(&tree)?;
@@ -118,7 +133,7 @@ pub fn drivers(
         let built = super::without_debug(&place.join(format!("{name}.ko")))?;
         super::write_whole(module, &built)?;
     }
-    super::write_whole(&note, wanted.as_bytes())?;
+    super::write_whole(&note(), wanted(kernel).as_bytes())?;
     // Much that nobody needs again.
     std::fs::remove_dir_all(&tree)?;
     Ok(modules.into())

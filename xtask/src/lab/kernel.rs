@@ -40,7 +40,10 @@ pub struct Kernel {
 
 /// The kernel of a track, unpacked. The newest gets the soft drivers of the lab.
 pub fn ready(packages: &Packages, track: Track, has_disk: bool) -> anyhow::Result<Kernel> {
-    let kernel = packages.kernel(track)?;
+    let (kernel, drivers) = match track {
+        Track::Stable => (packages.kernel(track)?, Vec::new()),
+        Track::Newest => with_drivers(packages, track)?,
+    };
     let lab = super::directory();
     let version = kernel.version.clone();
     let image = lab.join(format!("vmlinux-{version}"));
@@ -56,10 +59,6 @@ pub fn ready(packages: &Packages, track: Track, has_disk: bool) -> anyhow::Resul
         let packed = packed.with_context(|| format!("the packages of {version} hold no image"))?;
         super::write_whole(&image, &unpack_image(&packed)?)?;
     }
-    let drivers = match track {
-        Track::Stable => Vec::new(),
-        Track::Newest => builder::drivers(packages, &kernel)?,
-    };
     // The list names what is in the directory; another list, another directory's content.
     let note = modules.join("list");
     let wanted: Vec<&str> = MODULES.iter().chain(also).copied().collect();
@@ -72,6 +71,27 @@ pub fn ready(packages: &Packages, track: Track, has_disk: bool) -> anyhow::Resul
         super::write_whole(&note, &list)?;
     }
     Ok(Kernel { version, image, modules })
+}
+
+/// A kernel and the soft drivers that are built for it. A kernel that was fetched long ago is left for today's when
+/// drivers are to be built for it and the mirror has its headers no more.
+fn with_drivers(
+    packages: &Packages,
+    track: Track,
+) -> anyhow::Result<(KernelPackages, Vec<(&'static str, PathBuf)>)> {
+    let kernel = packages.kernel(track)?;
+    if let Some(drivers) = builder::built(&kernel) {
+        return Ok((kernel, drivers));
+    }
+    let kernel = match packages.has_headers(&kernel.version)? {
+        true => kernel,
+        false => {
+            packages.forget_kernel(track)?;
+            packages.kernel(track)?
+        }
+    };
+    let drivers = builder::build(packages, &kernel)?;
+    Ok((kernel, drivers))
 }
 
 fn module_directory(version: &str) -> String {

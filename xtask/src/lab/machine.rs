@@ -4,7 +4,7 @@ use super::kernel::Kernel;
 use super::packages::Packages;
 use super::{Arguments, Boot, Plan};
 use anyhow::Context;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -71,20 +71,31 @@ pub struct Root {
     pub disk: Option<PathBuf>,
 }
 
+/// Where the kernel of an emulated machine is known to hang, whoever asked it for what (see `COMMAND_LINE`).
+const KERNEL_HANGS: [&str; 1] = ["rcu_barrier"];
+
 /// What came of a machine.
 #[derive(Default)]
 pub struct Outcome {
     pub counts: Counts,
     /// Why the lab has failed.
     pub problem: Option<String>,
-    /// It did not come to its end: the case, or that it was silent.
-    pub hung: Option<String>,
+    pub hung: Option<Hang>,
+}
+
+/// A machine that did not come to its end.
+#[derive(Clone)]
+pub struct Hang {
+    /// The case, or that it was silent.
+    pub what: String,
+    /// The kernel's function that is known for it. Any other hang may be ours.
+    pub known: Option<&'static str>,
 }
 
 impl Outcome {
     /// What came of its next boot.
     pub fn add(&mut self, next: Self) {
-        self.counts.add(&next.counts);
+        self.counts.add(next.counts);
         let problems: Vec<String> = self.problem.take().into_iter().chain(next.problem).collect();
         self.problem = (!problems.is_empty()).then(|| problems.join("; "));
         self.hung = self.hung.take().or(next.hung);
@@ -139,7 +150,7 @@ impl Machine<'_> {
         // What the kernel does not know and has an equals sign, it puts into the environment of process 1.
         let cases: Vec<String> =
             arguments.cases.iter().map(|case| case.replace(' ', "_")).collect();
-        let words = [COMMAND_LINE, words, &format!("LAB_CASES={}", cases.join(","))];
+        let words = [COMMAND_LINE, words, &format!("LAB_CASES={}", cases.join("|"))];
         qemu.arg("-append").arg(words.join(" "));
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         qemu
@@ -153,12 +164,30 @@ pub struct Counts {
     pub failed: u32,
     /// Programs that came to their last line.
     programs: usize,
+    /// The lines that cases ended with.
+    told: BTreeSet<String>,
 }
 
 impl Counts {
-    pub fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.told.extend(other.told);
+    }
+
+    /// True when a case has this in its name. What a case saw stands behind its name and the time.
+    pub fn has(&self, words: &str) -> bool {
+        let plain = |text: &str| text.replace('_', " ");
+        self.told.iter().any(|line| {
+            let name = line.split_once(" s): ").map_or(line.as_str(), |(name, _)| name);
+            plain(name).contains(&plain(words))
+        })
+    }
+
+    /// True when a case of exactly this name has passed.
+    pub fn passed(&self, name: &str) -> bool {
+        let told = format!("ok {name} (");
+        self.told.iter().any(|line| line.starts_with(&told))
     }
 
     /// Takes in the last line of a program: `part: 12 passed, 1 failed`.
@@ -176,7 +205,7 @@ fn listen(
     child: &mut Child,
     log: &Path,
     everything: bool,
-) -> anyhow::Result<(Counts, Option<String>)> {
+) -> anyhow::Result<(Counts, Option<Hang>)> {
     let stdout = child.stdout.take().context("a pipe from QEMU")?;
     let (line, lines) = channel();
     std::thread::spawn(move || {
@@ -189,7 +218,7 @@ fn listen(
     });
     let mut log = std::fs::File::create(log)?;
     let mut counts = Counts::default();
-    let mut hung = None;
+    let mut hung: Option<Hang> = None;
     let mut last = VecDeque::new();
     loop {
         match lines.recv_timeout(PATIENCE) {
@@ -206,15 +235,25 @@ fn listen(
                     println!("{text}");
                 }
                 counts.take_in(&text);
-                if let Some(case) = text.strip_prefix("HUNG ") {
-                    hung = Some(case.to_owned());
+                if ["ok ", "FAILED ", "SKIPPED "].iter().any(|word| text.starts_with(word)) {
+                    counts.told.insert(text.clone());
+                }
+                match (text.strip_prefix("HUNG "), &mut hung) {
+                    (Some(case), _) => hung = Some(Hang { what: case.to_owned(), known: None }),
+                    // Behind it come the machine's tasks, each with the functions that it is in.
+                    (None, Some(hang)) => {
+                        let known = KERNEL_HANGS.into_iter().find(|known| text.contains(known));
+                        hang.known = hang.known.or(known);
+                    }
+                    (None, None) => {}
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 println!("the machine's last words were");
                 last.iter().for_each(|line| println!("    {line}"));
-                hung = Some(format!("the machine said nothing for {PATIENCE:?}"));
+                let what = format!("the machine said nothing for {PATIENCE:?}");
+                hung = Some(Hang { what, known: None });
                 break;
             }
         }

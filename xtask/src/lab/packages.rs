@@ -116,6 +116,17 @@ impl Packages {
         Ok(KernelPackages { directory, version })
     }
 
+    /// False once the mirror has a newer kernel in the place of this one, which then cannot be built for any more.
+    pub fn has_headers(&self, version: &str) -> anyhow::Result<bool> {
+        self.apt.update()?;
+        Ok(self.apt.knows(&format!("linux-headers-{version}")))
+    }
+
+    /// The next question for the kernel of a track is the mirror's to answer.
+    pub fn forget_kernel(&self, track: Track) -> anyhow::Result<()> {
+        Ok(std::fs::remove_file(super::directory().join(format!("kernel-{track}.version")))?)
+    }
+
     /// The tree of the systemd machine's root. `finish` does once what the packages' own scripts would have done.
     pub fn system(&self, finish: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
         self.apt.tree("system", &SYSTEM, finish)
@@ -244,36 +255,62 @@ impl Apt {
         Ok(version.with_context(|| format!("{suite} has no kernel package: {text:?}"))?.to_owned())
     }
 
-    /// Fetches packages with all that they need, and returns the files.
+    /// Fetches packages with all that they need, and returns the files. The cache may hold other versions of them too,
+    /// of a day before: apt says which ones it means.
     fn install(&self, wanted: &[&str], cache: &str) -> anyhow::Result<Vec<PathBuf>> {
         let place = self.directory.join(cache).join("archives");
         std::fs::create_dir_all(place.join("partial"))?;
-        let mut install = self.command("apt-get", cache);
-        install.args(["install", "--yes", "--no-install-recommends", "--download-only"]);
-        tools::run(install.args(wanted))?;
-        archives(&place)
+        let install = |how: &str| {
+            let mut install = self.command("apt-get", cache);
+            install.args(["install", "--yes", "--no-install-recommends", how]).args(wanted);
+            install
+        };
+        tools::run(&mut install("--download-only"))?;
+        let told = install("--simulate").output().context("cannot start apt-get")?;
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let files: Vec<PathBuf> =
+            told.lines().filter_map(to_be_installed).map(|file| place.join(file)).collect();
+        are_there(files, &told)
     }
 
     /// Fetches packages alone.
     fn download(&self, packages: &[String], cache: &str) -> anyhow::Result<Vec<PathBuf>> {
         let place = self.directory.join(cache);
         std::fs::create_dir_all(&place)?;
-        let mut download = self.command("apt-get", "lists-cache");
-        tools::run(download.current_dir(&place).arg("download").args(packages))?;
-        archives(&place)
+        let download = |directory: &Path| {
+            let mut download = self.command("apt-get", "lists-cache");
+            download.current_dir(directory).arg("download").args(packages);
+            download
+        };
+        tools::run(&mut download(&place))?;
+        // Where the files are, apt has nothing to name.
+        let told = download(&self.directory).arg("--print-uris").output();
+        let told = told.context("cannot start apt-get")?;
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        // `'http://…' name_version_architecture.deb size checksum`
+        let files = told.lines().filter_map(|line| line.split(' ').nth(1));
+        are_there(files.map(|file| place.join(file)).collect(), &told)
     }
 }
 
-fn archives(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            found.push(path);
-        }
+/// The file of a package that apt would install: `Inst name (1:2.3-4 Debian:13.1/stable [amd64])`.
+fn to_be_installed(line: &str) -> Option<String> {
+    let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+    let (chosen, _) = rest.split_once(')')?;
+    let name = name.split(' ').next()?;
+    let version = chosen.split(' ').next()?.replace(':', "%3a");
+    let architecture = chosen.rsplit_once('[')?.1.trim_end_matches(']');
+    Some(format!("{name}_{version}_{architecture}.deb"))
+}
+
+/// The files that apt named, in an order of their own: one that unpacks over another's files does so each time.
+fn are_there(mut files: Vec<PathBuf>, told: &str) -> anyhow::Result<Vec<PathBuf>> {
+    files.sort();
+    match files.iter().find(|file| !file.exists()) {
+        Some(missing) => bail!("apt has not fetched {}", missing.display()),
+        None if files.is_empty() => bail!("apt names no package to fetch: {told:?}"),
+        None => Ok(files),
     }
-    found.sort();
-    Ok(found)
 }
 
 /// The mirror of Debian in this machine's configuration: the one that most package lists come from.
@@ -286,4 +323,23 @@ fn mirror() -> anyhow::Result<String> {
     let often = |site: &&&str| sites.iter().filter(|other| other == site).count();
     let site = sites.iter().max_by_key(often);
     Ok((*site.context("this machine's apt knows no mirror of Debian")?).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_be_installed;
+
+    #[test]
+    fn what_apt_would_install_is_a_file_of_its_cache() {
+        let told = "Inst libc6 (2.41-12 Debian:13.1/stable [amd64])
+Inst kmod [34-1] (1:34.2-2 Debian:13.1/stable, Debian-Security:13 [amd64]) []
+Inst base-files (13.8+deb13u1 Debian:13.1/stable [all])
+Conf libc6 (2.41-12 Debian:13.1/stable [amd64])";
+        let files: Vec<String> = told.lines().filter_map(to_be_installed).collect();
+        expect_test::expect![[r#"
+            libc6_2.41-12_amd64.deb
+            kmod_1%3a34.2-2_amd64.deb
+            base-files_13.8+deb13u1_all.deb"#]]
+        .assert_eq(&files.join("\n"));
+    }
 }

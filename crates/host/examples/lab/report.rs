@@ -13,6 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// What a case saw that proves its sentence, or the difference.
 pub type Outcome = Result<String, String>;
 
+/// A case that stands on a stage: its name, and what it does there.
+pub type StageCase<S> = (&'static str, fn(&mut S) -> Outcome);
+
+/// Words as `LAB_CASES` brings them: the kernel's command line holds no blanks.
+fn plain(text: &str) -> String {
+    text.replace('_', " ")
+}
+
 /// Counts the outcomes and tells each.
 pub struct Report {
     only: Vec<String>,
@@ -25,15 +33,51 @@ impl Report {
     pub fn new(heading: &str) -> Self {
         std::panic::set_hook(Box::new(|_| {}));
         let chosen = std::env::var("LAB_CASES").unwrap_or_default();
-        let only = chosen.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        let only = chosen.split('|').filter(|word| !word.is_empty()).map(plain).collect();
         println!("== {heading}");
         Self { only, passed: 0, failed: 0 }
     }
 
     /// True when the case is to be run.
     pub fn wants(&self, name: &str) -> bool {
-        let chosen = |word: &String| name.contains(word.replace('_', " ").as_str());
-        self.only.is_empty() || self.only.iter().any(chosen)
+        let name = plain(name);
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+    }
+
+    /// Cases on one stage, each standing on those before it: where one is wanted, all are. Without a stage none can be run,
+    /// which is told and counts as a failure. What the stage was is returned.
+    pub fn on_stage<S>(
+        &mut self,
+        first: &str,
+        set: impl FnOnce() -> Result<(S, String), String>,
+        cases: &[StageCase<S>],
+    ) -> Option<S> {
+        let names: Vec<&str> =
+            [first].into_iter().chain(cases.iter().map(|(name, _)| *name)).collect();
+        if !names.iter().any(|name| self.wants(name)) {
+            return None;
+        }
+        if !self.only.is_empty() {
+            self.only.extend(names.into_iter().map(plain));
+        }
+        let mut stage = None;
+        self.case(first, || {
+            let (made, seen) = set()?;
+            stage = Some(made);
+            Ok(seen)
+        });
+        for (name, run) in cases {
+            match &mut stage {
+                Some(stage) => self.case(name, || run(stage)),
+                None => self.skipped(name, &format!("it stands on \"{first}\"")),
+            }
+        }
+        stage
+    }
+
+    fn skipped(&mut self, name: &str, why: &str) {
+        self.failed += 1;
+        println!("SKIPPED {name}: {why}");
     }
 
     /// Runs a case and tells its outcome; a panic is a failure with the panic's words.

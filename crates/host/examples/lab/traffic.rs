@@ -1,8 +1,8 @@
 //! RDMA traffic between two pods, each over the device of its own VF, by the programs that people measure with.
 
-use super::bench::{Done, HOME, Runner, netdev, said, set_vfs, soft_device, vf};
+use super::bench::{Done, HOME, netdev, said, set_vfs, soft_device, vf};
 use super::pod::Pod;
-use super::report::{Outcome, equal};
+use super::report::{Outcome, Report, StageCase, equal};
 use api::PciAddress;
 use host::linux::LinuxHost;
 use host::seam::{LinkChange, LinkQuery};
@@ -18,29 +18,38 @@ struct Member {
     address: &'static str,
 }
 
-/// Two pods whose VFs are of two cards on one wire.
 struct Pair {
     client: Member,
     server: Member,
 }
 
-pub fn run(host: &LinuxHost, pf: PciAddress, other: PciAddress, case: Runner<'_>) {
-    let mut pair = None;
-    case("two pods get an rdma device each, and see no other", &mut || {
-        pair = Some(Pair::start(host, pf, other)?);
-        isolation(host, pair.as_ref().ok_or("no pods")?)
-    });
-    let Some(pair) = pair else { return };
-    case("ibv_rc_pingpong runs between the pods, and only their devices count", &mut || {
-        pingpong(host, pf, &pair)
-    });
-    case("rping runs between the pods", &mut || rping(&pair));
-    case("a pod's end sends its rdma device and its interface home", &mut || {
-        end(host, &pair.server)
-    });
-    case("a vf whose rdma device a program has open can be taken away", &mut || {
-        taken_away(host, pf, &pair.client)
-    });
+/// Two pods whose VFs are of two cards on one wire.
+struct Stage<'a> {
+    host: &'a LinuxHost,
+    pf: PciAddress,
+    pair: Pair,
+}
+
+fn cases<'a>() -> [StageCase<Stage<'a>>; 4] {
+    [
+        ("ibv_rc_pingpong runs between the pods, and only their devices count", pingpong),
+        ("rping runs between the pods", |stage| rping(&stage.pair)),
+        ("a pod's end sends its rdma device and its interface home", |stage| {
+            end(stage.host, &stage.pair.server)
+        }),
+        ("a vf whose rdma device a program has open can be taken away", |stage| {
+            taken_away(stage.host, stage.pf, &stage.pair.client)
+        }),
+    ]
+}
+
+pub fn run(host: &LinuxHost, pf: PciAddress, other: PciAddress, report: &mut Report) {
+    let set = || {
+        let pair = Pair::start(host, pf, other)?;
+        let seen = isolation(host, &pair)?;
+        Ok((Stage { host, pf, pair }, seen))
+    };
+    report.on_stage("two pods get an rdma device each, and see no other", set, &cases());
     for card in [pf, other] {
         let _ = set_vfs(host, card, "0");
     }
@@ -161,8 +170,8 @@ fn isolation(host: &LinuxHost, pair: &Pair) -> Outcome {
     ))
 }
 
-fn pingpong(host: &LinuxHost, pf: PciAddress, pair: &Pair) -> Outcome {
-    let idle = format!("{}/infiniband", vf(host, pf, 1)?.file("")).replace("//", "/");
+fn pingpong(Stage { host, pf, pair }: &mut Stage<'_>) -> Outcome {
+    let idle = format!("{}/infiniband", vf(host, *pf, 1)?.file("")).replace("//", "/");
     let idle_name = said("idle", host.list(&idle))?.pop().ok_or("no idle device")?;
     let idle_sent =
         || super::bench::read(host, &format!("{idle}/{idle_name}/ports/1/hw_counters/sent_pkts"));

@@ -109,6 +109,7 @@ impl Machine {
             sessions: Sessions::default(),
             rdma: RdmaSubsystem::default(),
             pending: Vec::new(),
+            renames_while_up: false,
             faults: BTreeSet::new(),
             serial: 0,
         }

@@ -35,7 +35,8 @@ impl Machine {
         })
     }
 
-    /// Without a switch EOPNOTSUPP (net/devlink/dev.c), an unknown parameter EINVAL (net/devlink/param.c).
+    /// Without a switch EOPNOTSUPP (net/devlink/dev.c). An unknown parameter and a value of another type are EINVAL, a time
+    /// that the parameter has not is EOPNOTSUPP (net/devlink/param.c, __devlink_nl_cmd_param_set_doit; lab).
     pub(super) fn change_devlink(
         &mut self,
         pci: &PciAddress,
@@ -47,7 +48,10 @@ impl Machine {
             DevlinkChange::Parameter { name, mode, value } => {
                 let physical = self.physical_mut(pci).ok_or(Errno::OPNOTSUPP)?;
                 let modes = physical.parameters.get_mut(name).ok_or(Errno::INVAL)?;
-                let held = modes.get_mut(mode).ok_or(Errno::INVAL)?;
+                if !modes.values().all(|held| is_of_its_type(held, value)) {
+                    return Err(Errno::INVAL);
+                }
+                let held = modes.get_mut(mode).ok_or(Errno::OPNOTSUPP)?;
                 *held = value.clone();
                 let key = match name.as_str() {
                     "enable_sriov" => "SRIOV_EN",
@@ -92,5 +96,15 @@ impl Machine {
         // down and set up anew for its new role. The same of ice: belief.
         self.flap(pci);
         self.settle_lags();
+    }
+}
+
+/// What is held tells a parameter's type: a flag, a number, or text, which takes anything.
+fn is_of_its_type(held: &str, value: &str) -> bool {
+    let is_flag = |text: &str| matches!(text, "true" | "false");
+    match held {
+        held if is_flag(held) => is_flag(value),
+        held if held.parse::<u32>().is_ok() => value.parse::<u32>().is_ok(),
+        _ => true,
     }
 }

@@ -155,7 +155,7 @@ impl Machine {
         slashes.filter(|at| *at > 0).any(|at| self.files.contains_key(&path[..at]))
     }
 
-    fn missing(&self, path: &str) -> Errno {
+    pub(super) fn missing(&self, path: &str) -> Errno {
         if self.under_a_file(path) { Errno::NOTDIR } else { Errno::NOENT }
     }
 

@@ -50,6 +50,10 @@ pub struct Machine {
     pub rdma: RdmaSubsystem,
     /// What the kernel will do later.
     pub pending: Vec<Pending>,
+    /// Linux 6.2 and later: an interface that is up takes another name (net/core/dev.c, dev_change_name). Before, it was
+    /// refused, as machines are by default here: what works there works on both.
+    #[serde(default)]
+    pub renames_while_up: bool,
     pub faults: BTreeSet<Fault>,
     /// Source of identities: links, namespaces, processes.
     pub serial: u64,

@@ -165,6 +165,7 @@ impl Machine {
         let was = std::mem::replace(&mut link.up, up);
         if !up {
             self.drop_routes(space, index);
+            self.drop_ipv6(space, index);
         }
         if was && !up {
             self.close(identity);
@@ -197,15 +198,15 @@ impl Machine {
         Ok(())
     }
 
-    /// net/core/dev.c, dev_change_name: EINVAL for what is no name, EEXIST for a taken one, EBUSY while the
-    /// interface is up (kernels before 6.2; later ones allow it).
+    /// net/core/dev.c, dev_change_name: EINVAL for what is no name, EEXIST for a taken one, and EBUSY while the interface
+    /// is up on kernels before 6.2 (later ones allow it: lab).
     pub(super) fn rename_link(&mut self, space: u64, index: u32, name: &str) -> Result<(), Errno> {
         let identity = self.link_by_index(space, index)?;
         valid_name(name)?;
         if self.links[&identity].name == name {
             return Ok(());
         }
-        if self.links[&identity].up {
+        if self.links[&identity].up && !self.renames_while_up {
             return Err(Errno::BUSY);
         }
         if self.link_by_name(space, name).is_some() {

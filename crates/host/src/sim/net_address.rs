@@ -48,6 +48,18 @@ impl Machine {
         Ok(())
     }
 
+    /// An interface that goes down keeps its addresses of IPv4 and loses those of IPv6, unless it was told to keep them
+    /// (net/ipv6/addrconf.c, addrconf_ifdown; lab).
+    pub(super) fn drop_ipv6(&mut self, space: u64, index: u32) {
+        if self.sysctl_is(space, index, "keep_addr_on_down", "1") {
+            return;
+        }
+        let identity = self.link_by_index(space, index);
+        if let Ok(link) = identity.and_then(|identity| self.link_mut(identity)) {
+            link.addresses.retain(|(address, _)| address.is_ipv4());
+        }
+    }
+
     fn sysctl_is(&self, space: u64, index: u32, key: &str, value: &str) -> bool {
         let Some(namespace) = self.namespaces.get(&space) else { return false };
         let Ok(identity) = self.link_by_index(space, index) else { return false };
@@ -60,23 +72,24 @@ impl Machine {
         routes.unwrap_or_default().iter().map(show_route).collect()
     }
 
-    /// net/ipv4/fib_frontend.c: a gateway that no address of the interface reaches is ENETUNREACH, an interface that
-    /// is down ENETDOWN, the same route again EEXIST, one that is not there ESRCH.
+    /// net/ipv4/fib_semantics.c, fib_check_nh, and net/ipv6/route.c, fib6_nh_init: the gateway is looked at first, and one
+    /// that the interface does not reach, or not while it is down, is ENETUNREACH by IPv4 and EHOSTUNREACH by IPv6. Without
+    /// one an interface that is down is ENETDOWN. The same route again is EEXIST, one that is not there ESRCH (lab).
     pub(super) fn change_route(&mut self, space: u64, change: &RouteChange) -> Result<(), Errno> {
         match change {
             RouteChange::Add(route) => {
                 if let Some(index) = route.link {
                     let link = &self.links[&self.link_by_index(space, index)?];
-                    if !link.up {
-                        return Err(Errno::NETDOWN);
-                    }
-                    let reached = route.gateway.is_none_or(|gateway| {
-                        link.addresses
-                            .iter()
-                            .any(|(address, prefix)| within(*address, *prefix, gateway))
-                    });
-                    if !reached {
-                        return Err(Errno::NETUNREACH);
+                    let reached = |gateway| {
+                        let near = |(address, prefix): &(_, _)| within(*address, *prefix, gateway);
+                        link.up && link.addresses.iter().any(near)
+                    };
+                    match route.gateway {
+                        Some(gateway) if reached(gateway) => {}
+                        Some(gateway) if gateway.is_ipv6() => return Err(Errno::HOSTUNREACH),
+                        Some(_) => return Err(Errno::NETUNREACH),
+                        None if link.up => {}
+                        None => return Err(Errno::NETDOWN),
                     }
                 }
                 let state = keep_route(route);

@@ -244,7 +244,7 @@ impl Machine {
             (_, Some(_)) => Err(Errno::INVAL),
             (plain, None) => {
                 let exists = self.files.contains_key(&plain) || self.is_directory(&plain);
-                Err(if exists { Errno::INVAL } else { Errno::NOENT })
+                Err(if exists { Errno::INVAL } else { self.missing(&plain) })
             }
         }
     }
@@ -292,7 +292,9 @@ impl Machine {
     pub(super) fn replace_path(&mut self, path: &str, content: &[u8]) -> Result<(), Errno> {
         let plain = files::plain(path);
         if kernel_path(&plain) {
-            return Err(Errno::PERM);
+            // No file is made there (fs/namei.c, lookup_open without `create`; fs/proc/generic.c, proc_lookup; lab).
+            let is_proc = plain.starts_with("/proc/");
+            return Err(if is_proc { Errno::NOENT } else { Errno::ACCESS });
         }
         self.replace_file(&plain, content)
     }

@@ -44,9 +44,12 @@ impl Machine {
                 self.set_link_mtu(space, index, mtu)
             }
             ["proc", "sys", "net", rest @ ..] => {
+                // All that there are take a number (kernel/sysctl.c, proc_dointvec; lab).
+                let value = content.trim_end();
+                value.parse::<i32>().map_err(|_| Errno::INVAL)?;
                 let key = rest.join("/");
                 let namespace = self.namespaces.get_mut(&space).ok_or(Errno::NOENT)?;
-                namespace.sysctls.insert(key, content.trim_end().to_owned());
+                namespace.sysctls.insert(key, value.to_owned());
                 Ok(())
             }
             // No store function, so no write permission (fs/kernfs/file.c, kernfs_fop_open).

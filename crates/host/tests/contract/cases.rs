@@ -380,6 +380,13 @@ fn link_changes(stage: &mut Stage<'_>) {
     let now = stage.netdev(&home, vf).unwrap_or_default();
     stage.lines.push(format!("up {} mtu {}", now.up, now.mtu));
     stage.change("down", &home, &LinkChange::Down { link });
+    for name in ["carrier", "speed", "type"] {
+        let path = format!("/sys/class/net/net7/{name}");
+        let found = stage.host.read(&path);
+        let found = found.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+        stage.say(name, found);
+    }
+    stage.write_to("type <- 1", "/sys/class/net/net7/type", "1");
     stage.change("up of what is not there", &home, &LinkChange::Up { link: 9999 });
 }
 

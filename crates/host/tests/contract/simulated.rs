@@ -32,6 +32,8 @@ pub fn lines(case: &Case) -> String {
     lines_on(case, |machine| {
         machine.add_82576(0x01, 0);
         machine.add_82576(0x02, 1);
+        // Both kernels of the lab are of those.
+        machine.renames_while_up = true;
     })
 }
 

@@ -29,15 +29,20 @@ pub fn private_space() -> Option<Space> {
     match Space::new() {
         Ok(space) => Some(space),
         Err(errno) => {
-            let required = std::env::var("IRONRAIL_REQUIRE").unwrap_or_default();
-            assert!(
-                !required.split(',').any(|word| word == "root"),
-                "cannot make a network namespace ({errno}), and IRONRAIL_REQUIRE asks for root"
-            );
-            say(&format!("SKIPPED: cannot make a network namespace ({errno}); run as root"));
+            skip("root", &format!("cannot make a network namespace ({errno})"));
             None
         }
     }
+}
+
+/// Says aloud that a test is skipped, and why; where `IRONRAIL_REQUIRE` has the word, it fails instead.
+pub fn skip(word: &str, why: &str) {
+    let required = std::env::var("IRONRAIL_REQUIRE").unwrap_or_default();
+    assert!(
+        !required.split(',').any(|required| required == word),
+        "{why}, and IRONRAIL_REQUIRE asks for {word}"
+    );
+    say(&format!("SKIPPED: {why}; it takes {word}"));
 }
 
 /// To standard error itself: the test harness swallows what `eprintln!` says.
