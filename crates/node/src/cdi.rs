@@ -36,6 +36,8 @@ pub struct Runtime {
 pub struct Known<'a> {
     /// None: it has not answered yet.
     pub runtime: Option<&'a Runtime>,
+    /// Why it did not answer when it was asked last; empty where it did.
+    pub silence: &'a str,
     /// The kubelet's version as its Node tells it.
     pub kubelet: &'a str,
     /// None: nobody has looked yet.
@@ -53,8 +55,20 @@ pub struct Cdi {
     pub sentence: String,
 }
 
+/// What stands before the reason why a runtime could not be asked; it is no part of what was found out before.
+const SILENT: &str = "; it does not answer now: ";
+
 /// Where nobody can tell, CDI is the default, and the sentence says so.
 pub fn judge(known: &Known<'_>) -> Cdi {
+    let told = known.told.split(SILENT).next().unwrap_or_default();
+    let mut cdi = found_out(&Known { told, ..*known });
+    if !known.silence.is_empty() {
+        cdi.sentence.push_str(&format!("{SILENT}{}", known.silence));
+    }
+    cdi
+}
+
+fn found_out(known: &Known<'_>) -> Cdi {
     let remark = match passes_names(known.kubelet, known.gates) {
         Names::Dropped(why) => return off(why),
         Names::Passed => None,
@@ -341,6 +355,26 @@ mod tests {
             v1.33.4+k3s1: on: cri-o 1.30.1 has it
             : off: the kubelet has its feature gate DevicePluginCDIDevices switched off, so it keeps CDI names from the runtime; take it out of its featureGates and restart it; until then devices are given by path, and a pod whose character devices get other numbers must be recreated
             : on: cri-o 1.30.1 has it"#]].assert_eq(&told.join("\n"));
+    }
+
+    /// A daemon that cannot reach the runtime's socket is blind for ever: people must see that, and why.
+    #[test]
+    fn why_the_runtime_is_silent_is_said_once_and_taken_back_when_it_answers() {
+        let why = "cannot ask the container runtime at /host/run/x.sock: no such file or directory";
+        let runtime = Runtime { name: "cri-o".to_owned(), ..Runtime::default() };
+        let (mut told, mut said) = (String::new(), vec![]);
+        for (silence, runtime) in
+            [(why, None), (why, None), ("", Some(&runtime)), (why, Some(&runtime)), (why, None)]
+        {
+            told = judge(&Known { silence, runtime, told: &told, ..Known::default() }).sentence;
+            said.push(told.clone());
+        }
+        expect![[r#"
+            on: it is the default, and the container runtime has not answered yet; it does not answer now: cannot ask the container runtime at /host/run/x.sock: no such file or directory
+            on: it is the default, and the container runtime has not answered yet; it does not answer now: cannot ask the container runtime at /host/run/x.sock: no such file or directory
+            on: cri-o  has it
+            on: cri-o  has it; it does not answer now: cannot ask the container runtime at /host/run/x.sock: no such file or directory
+            on: cri-o  has it; it does not answer now: cannot ask the container runtime at /host/run/x.sock: no such file or directory"#]].assert_eq(&said.join("\n"));
     }
 
     #[test]

@@ -211,11 +211,15 @@ async fn ask_for_cdi(settings: &mut Settings, world: &mut NodeWorld) {
         Ok(runtime) => {
             settings.ask.answered(now);
             world.runtime = Some(runtime);
+            world.silence = String::new();
         }
-        // What it said before stands; the sweeper tells people of a silent runtime.
+        // What it said before stands. That nobody can ask it is said in the node state, and in the log once.
         Err(why) => {
             settings.ask.failed(now);
-            tracing::debug!("{why}");
+            if why != world.silence {
+                tracing::warn!("{why}");
+            }
+            world.silence = why;
         }
     }
 }

@@ -9,12 +9,14 @@ use crate::pod_resources::{connect, in_full};
 use crate::proto::runtime_v1::runtime_service_client::RuntimeServiceClient;
 use crate::proto::runtime_v1::{ListPodSandboxRequest, StatusRequest, VersionRequest};
 use host::Host;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use tonic::transport::Channel;
 
 /// 16 MiB: sandboxes come with their labels and annotations.
 const LARGEST: usize = 16 << 20;
+/// As many symbolic links as the kernel follows in one path (MAXSYMLINKS).
+const LINKS: u32 = 40;
 /// Where containerd, CRI-O and the containerd of k3s and RKE2 listen when nobody says otherwise.
 const USUAL: [&str; 3] = [
     "/run/containerd/containerd.sock",
@@ -47,8 +49,8 @@ pub async fn runtime(host: &dyn Host, root: &Path) -> Result<Runtime, String> {
 
 fn socket(host: &dyn Host, root: &Path) -> Result<PathBuf, String> {
     match configured(host) {
-        Some(endpoint) => Ok(inside(root, &path_of(&endpoint)?)),
-        None => the_only(root),
+        Some(endpoint) => Ok(inside(root, &resolved(host, &path_of(&endpoint)?)?)),
+        None => the_only(host, root),
     }
 }
 
@@ -65,9 +67,45 @@ fn inside(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// The one usual socket that is there.
-fn the_only(root: &Path) -> Result<PathBuf, String> {
-    let mut found = USUAL.iter().map(|path| inside(root, path)).filter(|path| path.exists());
+/// The path without symbolic links, each followed in the host's root. On Debian the kubelet is told
+/// /var/run/containerd/containerd.sock, and /var/run is a link to /run: below our mount of the host's root the kernel
+/// would follow it into our own /run, since connect(2) knows no RESOLVE_IN_ROOT.
+fn resolved(host: &dyn Host, path: &str) -> Result<String, String> {
+    let words = |path: &str| path.split('/').map(str::to_owned).collect::<VecDeque<_>>();
+    let (mut done, mut left, mut links) = (Vec::new(), words(path), 0);
+    while let Some(word) = left.pop_front() {
+        match word.as_str() {
+            "" | "." => continue,
+            ".." => {
+                done.pop();
+                continue;
+            }
+            _ => done.push(word),
+        }
+        // What is no link, or not there, is for connect(2) to judge.
+        let Ok(target) = host.link_target(&format!("/{}", done.join("/"))) else { continue };
+        links += 1;
+        if links > LINKS {
+            return Err(format!(
+                "cannot ask the container runtime at {path}: more than {LINKS} symbolic links lead there"
+            ));
+        }
+        if target.starts_with('/') {
+            done.clear();
+        }
+        done.pop();
+        let mut next = words(&target);
+        next.append(&mut left);
+        left = next;
+    }
+    Ok(format!("/{}", done.join("/")))
+}
+
+/// The one usual socket that is there; two names of one socket are one.
+fn the_only(host: &dyn Host, root: &Path) -> Result<PathBuf, String> {
+    let found = USUAL.iter().filter_map(|path| resolved(host, path).ok());
+    let found: BTreeSet<PathBuf> = found.map(|path| inside(root, &path)).collect();
+    let mut found = found.into_iter().filter(|path| path.exists());
     match (found.next(), found.next()) {
         (Some(socket), None) => Ok(socket),
         (None, _) => Err(format!(
@@ -107,8 +145,11 @@ pub fn configured(host: &dyn Host) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::runtime_v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
+    use crate::proto::runtime_v1::{ListPodSandboxResponse, StatusResponse, VersionResponse};
     use expect_test::expect;
     use host::linux::LinuxHost;
+    use tonic::{Request, Response};
 
     fn check(files: &[(&str, &str)], expected: expect_test::Expect) {
         let directory = tempfile::tempdir().unwrap();
@@ -149,11 +190,11 @@ mod tests {
             Err(why) => why,
         };
         let show = |text: String| text.replace(&root.display().to_string(), "ROOT");
-        let mut out = vec![show(say(the_only(root)))];
+        let host = LinuxHost::new(root.to_str().unwrap()).unwrap();
+        let mut out = vec![show(say(the_only(&host, root)))];
         for socket in &USUAL[..2] {
-            let host = LinuxHost::new(root.to_str().unwrap()).unwrap();
             host.replace(socket, b"", 0o600).unwrap();
-            out.push(show(say(the_only(root))));
+            out.push(show(say(the_only(&host, root))));
         }
         out.push(path_of("npipe:////./pipe/containerd").unwrap_err());
         expect![[r#"
@@ -162,5 +203,78 @@ mod tests {
             cannot tell which container runtime is in charge: both ROOT/run/containerd/containerd.sock and ROOT/run/crio/crio.sock are there, and the kubelet's --container-runtime-endpoint cannot be found
             the kubelet's container runtime endpoint "npipe:////./pipe/containerd" is not a unix socket, and nothing else is asked"#]]
         .assert_eq(&out.join("\n"));
+    }
+
+    /// A runtime that knows no sandbox and says what it is.
+    struct Speaks;
+
+    #[tonic::async_trait]
+    impl RuntimeService for Speaks {
+        async fn list_pod_sandbox(
+            &self,
+            _: Request<ListPodSandboxRequest>,
+        ) -> Result<Response<ListPodSandboxResponse>, tonic::Status> {
+            Ok(Response::new(Default::default()))
+        }
+
+        async fn version(
+            &self,
+            _: Request<VersionRequest>,
+        ) -> Result<Response<VersionResponse>, tonic::Status> {
+            Ok(Response::new(Default::default()))
+        }
+
+        async fn status(
+            &self,
+            _: Request<StatusRequest>,
+        ) -> Result<Response<StatusResponse>, tonic::Status> {
+            Ok(Response::new(Default::default()))
+        }
+    }
+
+    /// Debian and Ubuntu: the kubelet is told of /var/run, which is an absolute link to the host's /run. What it would
+    /// lead to outside the root is a directory that is not there.
+    #[tokio::test]
+    async fn a_socket_behind_an_absolute_symlink_is_the_hosts() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let host = LinuxHost::new(root.to_str().unwrap()).unwrap();
+        let endpoint = "kubelet\0--container-runtime-endpoint=unix:///var/run/rt/the.sock\0";
+        host.replace("/proc/77/comm", b"kubelet\n", 0o644).unwrap();
+        host.replace("/proc/77/cmdline", endpoint.as_bytes(), 0o644).unwrap();
+        std::fs::create_dir_all(root.join("var")).unwrap();
+        std::fs::create_dir_all(root.join("run/runtime-2")).unwrap();
+        std::os::unix::fs::symlink("/run", root.join("var/run")).unwrap();
+        std::os::unix::fs::symlink("./runtime-2", root.join("run/rt")).unwrap();
+        let listener = tokio::net::UnixListener::bind(root.join("run/runtime-2/the.sock")).unwrap();
+        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+        let server = tonic::transport::Server::builder()
+            .add_service(RuntimeServiceServer::new(Speaks))
+            .serve_with_incoming(incoming);
+        let server = tokio::spawn(server);
+        assert_eq!(list(&host, root).await, Ok(BTreeSet::new()));
+        assert_eq!(runtime(&host, root).await, Ok(Runtime::default()));
+        server.abort();
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_hosts_root_and_not_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let host = LinuxHost::new(root.to_str().unwrap()).unwrap();
+        for (link, target) in [("run", "/a/../b"), ("b", "../../../c"), ("round", "/round")] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        let paths = ["/run/crio/crio.sock", "/../x//./y.sock", "/round/z.sock"];
+        let told = paths.map(|path| resolved(&host, path).unwrap_or_else(|why| why));
+        expect![[r#"
+            /c/crio/crio.sock
+            /x/y.sock
+            cannot ask the container runtime at /round/z.sock: more than 40 symbolic links lead there"#]]
+        .assert_eq(&told.join("\n"));
+        // As people do for k3s: its socket has a second name, and is still one.
+        host.replace("/c/k3s/containerd/containerd.sock", b"", 0o600).unwrap();
+        std::os::unix::fs::symlink("/run/k3s/containerd", root.join("c/containerd")).unwrap();
+        assert_eq!(the_only(&host, root), Ok(root.join("c/k3s/containerd/containerd.sock")));
     }
 }

@@ -49,6 +49,8 @@ pub struct NodeWorld {
     pub sandboxes: Option<Result<BTreeSet<String>, String>>,
     /// What the container runtime last said of itself; None: it has not answered this process yet.
     pub runtime: Option<Runtime>,
+    /// Why it did not answer when it was asked last; empty where it did.
+    pub silence: String,
     /// The kubelet's feature gates that somebody has set, or why nobody knows; None: nobody has looked.
     pub gates: Option<Result<Gates, String>>,
     /// Objects that could not be understood, by what they are, each with why.
@@ -141,6 +143,7 @@ impl NodeWorld {
     pub fn ways<'a>(&'a self, offered: Option<&Offer>, told: &'a str) -> Known<'a> {
         Known {
             runtime: self.runtime.as_ref(),
+            silence: &self.silence,
             kubelet: self.node.as_ref().map_or("", |node| &node.kubelet_version),
             gates: self.gates.as_ref(),
             by_path: offered.map(|offer| offer.by_path),
