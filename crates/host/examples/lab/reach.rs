@@ -41,7 +41,10 @@ pub fn of(fault: Fault) -> Reach {
         Fault::VfRemovalBlocks => {
             Not("soft RDMA of Linux 7.2 does it, by hand; that of 7.3 lets go of its users")
         }
-        Fault::VfProbeFails => Not("igbvf takes every VF of an emulated card"),
+        Fault::VfProbeFails | Fault::VfInterfaceLate | Fault::VfInterfaceLost => {
+            Not("igbvf takes every VF of an emulated card, and registers its interface at once")
+        }
+        Fault::VfIgnoresItsMac => Not("igbvf asks its PF, which answers when it is up"),
         Fault::RenamesAfterRebind => Not("the machine has no udev that could lose the race"),
         Fault::RenumbersUverbs => Seen("an rdma device that moves takes the lowest free numbers"),
         Fault::IgnoresVfMac => Not(FIRMWARE),
@@ -58,7 +61,7 @@ pub fn of(fault: Fault) -> Reach {
     }
 }
 
-pub const ALL: [Fault; 26] = [
+pub const ALL: [Fault; 29] = [
     Fault::DriverContainer,
     Fault::IgnoresKernelArgument,
     Fault::IgnoresModprobeOption,
@@ -77,6 +80,9 @@ pub const ALL: [Fault; 26] = [
     Fault::NoRoomForVfs,
     Fault::VfRemovalBlocks,
     Fault::VfProbeFails,
+    Fault::VfInterfaceLate,
+    Fault::VfInterfaceLost,
+    Fault::VfIgnoresItsMac,
     Fault::RenamesAfterRebind,
     Fault::RenumbersUverbs,
     Fault::IgnoresVfMac,

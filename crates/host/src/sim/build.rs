@@ -110,6 +110,7 @@ impl Machine {
             rdma: RdmaSubsystem::default(),
             pending: Vec::new(),
             faults: BTreeSet::new(),
+            broken: BTreeMap::new(),
             serial: 0,
         }
     }
