@@ -34,6 +34,9 @@ pub struct Inventory {
     pub lifelines: BTreeMap<PciAddress, Vec<Lifeline>>,
     /// PFs whose policy had `allowLifeline` when we configured them (the PF store).
     pub lifelines_allowed: BTreeSet<PciAddress>,
+    /// PFs of the PF store whose VFs are not ours to take away: their policy said `externallyManaged`, or the mark of it
+    /// cannot be understood.
+    pub external: BTreeSet<PciAddress>,
     /// Legs of an active RoCE LAG, each with the bond that it is in.
     pub roce_lags: BTreeMap<PciAddress, String>,
     /// The host's file of static GUIDs (`files::GUIDS`), as it stands there.
@@ -195,6 +198,9 @@ pub struct PhysicalFunction {
     #[serde(default)]
     pub firmware: Option<FirmwareSriov>,
     pub net_filter: String,
+    /// What of it the kernel did not tell, other than that it is not there. Nothing is planned on half of the facts.
+    #[serde(default)]
+    pub unreadable: Option<String>,
     /// In order of index.
     pub vfs: Vec<VirtualFunction>,
 }
@@ -213,9 +219,18 @@ pub struct VirtualFunction {
     /// MAC that the PF holds for the VF (IFLA_VF_MAC); None for all zeros.
     pub admin_mac: Option<String>,
     pub mtu: Option<u32>,
+    /// MAC that the driver was given when it started (IFLA_PERM_ADDRESS); None where it made one up.
+    #[serde(default)]
+    pub permanent_mac: Option<String>,
+    /// VLAN that the PF holds for the VF; 0 is none.
+    #[serde(default)]
+    pub vlan: u16,
     pub device: String,
     /// RDMA device where the host's namespace sees one.
     pub rdma_device: Option<String>,
+    /// The same while a pod has it, for people.
+    #[serde(default)]
+    pub rdma_device_anywhere: Option<String>,
     /// Node GUID of that device: `0000:0000:0000:0000` is none.
     pub guid: Option<String>,
     /// Node GUID that the PF holds for the VF (IFLA_VF_IB_NODE_GUID); None for zeros.

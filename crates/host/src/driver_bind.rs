@@ -1,13 +1,24 @@
 //! Giving a PCI function to a driver, and taking it away.
 
 use crate::autoprobe;
-use crate::function::{self, FactError, driver, text};
-use crate::seam::{Changed, FileKind, Host, Program, Refusal};
+use crate::function::{self, FactError, driver, optional, text};
+use crate::home::interface_at_home;
+use crate::seam::{
+    Changed, FileKind, Host, Interest, Link, LinkQuery, Namespace, Program, Refusal,
+};
+use crate::vf_profile::show_address;
 use api::PciAddress;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Drivers that hand the function to user space; every other one is the kernel's own.
 const USER_SPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
+
+/// PCI class 0200: Ethernet controllers. An InfiniBand function (0207) has an interface only where IPoIB is loaded.
+const ETHERNET_CLASS: &str = "0x0200";
+
+/// How long a driver may take to register a VF's interface: iavf does it when the PF has answered. As upstream.
+const LATE: Duration = Duration::from_secs(10);
 
 const PROBE: &str = "/sys/bus/pci/drivers_probe";
 
@@ -21,6 +32,19 @@ pub enum DriverError {
     CannotBind { pci: PciAddress, driver: String, refusal: Refusal },
     #[error("no driver took {pci}; load the module for its device id, and look at the kernel log")]
     NobodyTookIt { pci: PciAddress },
+    #[error(
+        "no driver took {pci}, and no module for it can be loaded: {reason}; install the driver of the card's VFs"
+    )]
+    NoModuleForIt { pci: PciAddress, reason: String },
+    #[error(
+        "{driver} took {pci} twice and made no interface within {} s; look at the kernel log",
+        LATE.as_secs()
+    )]
+    NoInterface { pci: PciAddress, driver: String },
+    #[error(
+        "{pci} came up with MAC {found}, and its PF {pf} holds {held} for it; look at the kernel log"
+    )]
+    OtherMac { pci: PciAddress, pf: PciAddress, held: String, found: String },
     #[error("{driver} did not take {pci}; look at the kernel log")]
     NotTaken { pci: PciAddress, driver: String },
     #[error(
@@ -55,7 +79,8 @@ pub fn unbind(host: &dyn Host, pci: &PciAddress) -> Result<Changed, DriverError>
     }
 }
 
-/// Gives the function to the driver that the kernel finds for it: no override, then a probe.
+/// Gives the function to the driver that the kernel finds for it: no override, then a probe. A VF on Ethernet is there
+/// when its interface is, with the MAC that the PF holds for it.
 pub fn bind_default(host: &dyn Host, pci: &PciAddress) -> Result<Changed, DriverError> {
     function::exists(host, pci)?;
     // What a crash of an earlier attempt left behind, also where the driver was bound before it.
@@ -70,11 +95,71 @@ pub fn bind_default(host: &dyn Host, pci: &PciAddress) -> Result<Changed, Driver
         }
         unbind(host, pci)?;
     }
+    let bound = probed(host, pci)?;
+    if let Some(pf) = function::physical(host, pci)?
+        && text(host, &pci.file("class"))?.starts_with(ETHERNET_CLASS)
+    {
+        let interface = comes_up(host, pci, bound)?;
+        took_its_mac(host, pci, &pf, &interface)?;
+    }
+    Ok(Changed::Yes)
+}
+
+/// Probes, and names the kernel's driver that took the function.
+fn probed(host: &dyn Host, pci: &PciAddress) -> Result<String, DriverError> {
     probe(host, pci)?;
     match driver(host, pci)? {
-        Some(found) if !USER_SPACE.contains(&found.as_str()) => Ok(Changed::Yes),
+        Some(found) if !USER_SPACE.contains(&found.as_str()) => Ok(found),
         _ => Err(DriverError::NobodyTookIt { pci: *pci }),
     }
+}
+
+/// Waits for the interface; where none comes the driver is started once more, as upstream does.
+fn comes_up(host: &dyn Host, pci: &PciAddress, driver: String) -> Result<Link, DriverError> {
+    if let Some(interface) = wait_for_interface(host, pci)? {
+        return Ok(interface);
+    }
+    unbind(host, pci)?;
+    probed(host, pci)?;
+    wait_for_interface(host, pci)?.ok_or(DriverError::NoInterface { pci: *pci, driver })
+}
+
+fn wait_for_interface(host: &dyn Host, pci: &PciAddress) -> Result<Option<Link>, Refusal> {
+    let start = host.now();
+    loop {
+        if let Some(interface) = interface_at_home(host, pci)? {
+            return Ok(Some(interface));
+        }
+        let waited = host.now().duration_since(start).unsigned_abs();
+        let Some(left) = LATE.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return Ok(None);
+        };
+        // A notification can be lost when its socket is full, so the wait is never long.
+        host.wait(&[Interest::Link], left.min(Duration::from_secs(1)));
+    }
+}
+
+/// A driver that makes up a MAC although the PF holds one has not heard of it: the pod would get another at every boot.
+fn took_its_mac(
+    host: &dyn Host,
+    pci: &PciAddress,
+    pf: &PciAddress,
+    interface: &Link,
+) -> Result<(), DriverError> {
+    // Without an interface of its own the PF holds nothing.
+    let Some(uplink) = interface_at_home(host, pf)? else { return Ok(()) };
+    let query = LinkQuery { index: Some(uplink.index), with_vfs: true, ..LinkQuery::default() };
+    let links = host.links(&Namespace::Host, &query)?;
+    let mut vfs = links.iter().flat_map(|link| &link.vfs);
+    let own = |index: u32| function::vf(host, pf, index).is_ok_and(|vf| vf == *pci);
+    let held = vfs.find(|vf| own(vf.index)).map(|vf| vf.mac.as_slice()).unwrap_or_default();
+    // What the driver started with, where the kernel tells it: NetworkManager may be at work already.
+    let found = interface.permanent.as_ref().unwrap_or(&interface.address);
+    if held.iter().all(|byte| *byte == 0) || held == found.as_slice() {
+        return Ok(());
+    }
+    let (held, found) = (show_address(held), show_address(found));
+    Err(DriverError::OtherMac { pci: *pci, pf: *pf, held, found })
 }
 
 /// Gives the function to this driver, away from another one if need be: override, probe, and no override again, so that
@@ -107,17 +192,43 @@ pub fn bind(host: &dyn Host, pci: &PciAddress, wanted: &str) -> Result<Changed, 
     Ok(Changed::Yes)
 }
 
-/// A VF whose PF has `sriov_drivers_autoprobe` 0 refuses every probe, so the file is 1 meanwhile.
+/// A VF whose PF has `sriov_drivers_autoprobe` 0 refuses every probe, so the file is 1 meanwhile. The VF's driver may be a
+/// module of its own, which udev has not loaded yet, or loads nowhere.
 fn probe(host: &dyn Host, pci: &PciAddress) -> Result<(), DriverError> {
     let pf = function::physical(host, pci)?;
     if let Some(pf) = &pf {
         autoprobe::hold(host, pf, true)?;
     }
-    let probed = write_probe(host, pci);
+    let probed = probe_and_load(host, pci);
     if let Some(pf) = &pf {
         autoprobe::restore(host, pf)?;
     }
-    Ok(probed?)
+    probed
+}
+
+fn probe_and_load(host: &dyn Host, pci: &PciAddress) -> Result<(), DriverError> {
+    write_probe(host, pci)?;
+    if driver(host, pci)?.is_some() {
+        return Ok(());
+    }
+    let Some(alias) = optional(text(host, &pci.file("modalias")))? else { return Ok(()) };
+    // With -b, as udev: an administrator's blacklist holds.
+    let loaded = modprobe(host, &["-b", &alias]);
+    loaded.map_err(|reason| DriverError::NoModuleForIt { pci: *pci, reason })?;
+    // A driver takes what is there when it is loaded; who was there before has refused once, and may refuse again.
+    if driver(host, pci)?.is_none() {
+        write_probe(host, pci)?;
+    }
+    Ok(())
+}
+
+/// The error is what modprobe said.
+fn modprobe(host: &dyn Host, arguments: &[&str]) -> Result<(), String> {
+    let output = host.run(&Program::Modprobe, arguments, b"").map_err(|e| e.to_string())?;
+    match output.status {
+        0 => Ok(()),
+        _ => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
 }
 
 fn write_probe(host: &dyn Host, pci: &PciAddress) -> Result<(), Refusal> {
@@ -144,15 +255,11 @@ fn load_module(host: &dyn Host, pci: &PciAddress, wanted: &str) -> Result<(), Dr
     if host.metadata(&directory).is_ok_and(|found| found.kind == FileKind::Directory) {
         return Ok(());
     }
-    let no_module =
-        |reason: String| DriverError::NoModule { pci: *pci, driver: wanted.to_owned(), reason };
-    let output = host
-        .run(&Program::Modprobe, &[wanted], b"")
-        .map_err(|refusal| no_module(refusal.to_string()))?;
-    if output.status != 0 {
-        return Err(no_module(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    Ok(())
+    modprobe(host, &[wanted]).map_err(|reason| DriverError::NoModule {
+        pci: *pci,
+        driver: wanted.to_owned(),
+        reason,
+    })
 }
 
 #[cfg(test)]
@@ -179,6 +286,14 @@ mod tests {
         machine
     }
 
+    /// No driver has ever seen it.
+    fn without_driver_from_the_start() -> Machine {
+        let host = crate::sim::SimHost::new(worker_with_vfs(0));
+        crate::vf_count::set(&host, &testing::pf(), 1, false).unwrap();
+        autoprobe::restore(&host, &testing::pf()).unwrap();
+        host.snapshot()
+    }
+
     #[test]
     fn a_vf_without_driver_is_probed_once() {
         let out = testing::run(without_driver(), |host| bind_default(host, &vf()));
@@ -187,6 +302,77 @@ mod tests {
                 /sys/bus/pci/drivers_probe <- 0000:03:00.2
         "#]]
         .assert_eq(&out);
+    }
+
+    #[test]
+    fn a_driver_that_is_a_module_of_its_own_is_loaded_by_the_ids_of_the_vf() {
+        let igb: PciAddress = "0000:07:00.0".parse().unwrap();
+        let bound = |modules: &[&str]| {
+            let mut machine = testing::worker();
+            let host = crate::sim::SimHost::new(machine.clone());
+            crate::vf_count::set(&host, &igb, 1, false).unwrap();
+            let vf = function::vf(&host, &igb, 0).unwrap();
+            machine = host.snapshot();
+            machine.modules.retain(|module| !modules.contains(&module.as_str()));
+            testing::run(machine, |host| bind_default(host, &vf))
+        };
+        // In the second case the VF's driver is installed nowhere.
+        let mut out = bound(&["igbvf"]);
+        let mut machine = worker_with_vfs(1);
+        machine.functions.get_mut(&vf()).unwrap().driver = None;
+        machine.functions.get_mut(&vf()).unwrap().vendor = "1af5".to_owned();
+        out.push_str(&testing::run(machine, |host| bind_default(host, &vf())));
+        expect![[r#"
+            Yes
+                /sys/bus/pci/devices/0000:07:00.0/sriov_drivers_autoprobe <- 1
+                remove /var/lib/ironrail/autoprobe/0000:07:00.0
+                /sys/bus/pci/drivers_probe <- 0000:07:10.0
+                run modprobe -b pci:v00008086d000010CAsv00008086sd000010CAbc02sc00i00
+                /sys/bus/pci/drivers_probe <- 0000:07:10.0
+            no driver took 0000:03:00.2, and no module for it can be loaded: modprobe: FATAL: Module pci:v00001AF5d00001018sv00001AF5sd00001018bc02sc00i00 not found in directory /lib/modules/6.12.0; install the driver of the card's VFs
+                /sys/bus/pci/drivers_probe <- 0000:03:00.2
+                run modprobe -b pci:v00001AF5d00001018sv00001AF5sd00001018bc02sc00i00
+        "#]].assert_eq(&out);
+    }
+
+    #[test]
+    fn an_interface_that_comes_late_is_waited_for_and_one_that_does_not_come_is_asked_for_once_more()
+     {
+        let late = |fault| {
+            let machine = without_driver_from_the_start().with(fault);
+            testing::run(machine, |host| {
+                let done = bind_default(host, &vf())?;
+                let found = interface_at_home(host, &vf())?;
+                assert!(found.is_some(), "who sets an MTU next finds it");
+                Ok::<_, DriverError>(done)
+            })
+        };
+        let mut out = late(Fault::VfInterfaceLate);
+        out.push_str(&late(Fault::VfInterfaceLost));
+        expect![[r#"
+            Yes
+                /sys/bus/pci/drivers_probe <- 0000:03:00.2
+            Yes
+                /sys/bus/pci/drivers_probe <- 0000:03:00.2
+                /sys/bus/pci/drivers/mlx5_core/unbind <- 0000:03:00.2
+                /sys/bus/pci/drivers_probe <- 0000:03:00.2
+        "#]]
+        .assert_eq(&out);
+    }
+
+    #[test]
+    fn a_driver_that_makes_up_a_mac_although_the_pf_holds_one_is_named() {
+        let host = crate::sim::SimHost::new(without_driver_from_the_start());
+        crate::vf_settings::set_mac(&host, &testing::pf(), 0, "02:00:00:00:00:0a").unwrap();
+        let right = testing::run(host.snapshot(), |host| bind_default(host, &vf()));
+        let machine = host.snapshot().with(Fault::VfIgnoresItsMac);
+        let wrong = testing::run(machine, |host| bind_default(host, &vf()));
+        expect![[r#"
+            Yes
+                /sys/bus/pci/drivers_probe <- 0000:03:00.2
+            0000:03:00.2 came up with MAC c2:28:78:c7:4f:2d, and its PF 0000:03:00.0 holds 02:00:00:00:00:0a for it; look at the kernel log
+                /sys/bus/pci/drivers_probe <- 0000:03:00.2
+        "#]].assert_eq(&format!("{right}{wrong}"));
     }
 
     #[test]
@@ -256,6 +442,8 @@ mod tests {
             cannot bind 0000:03:00.2 to no-such-driver: cannot load module no-such-driver: modprobe: FATAL: Module no-such-driver not found in directory /lib/modules/6.12.0
                 run modprobe no-such-driver
             no driver took 0000:03:00.2; load the module for its device id, and look at the kernel log
+                /sys/bus/pci/drivers_probe <- 0000:03:00.2
+                run modprobe -b pci:v000015B3d00001018sv000015B3sd00001018bc02sc00i00
                 /sys/bus/pci/drivers_probe <- 0000:03:00.2
             there is no PCI function 0000:03:00.2
         "#]].assert_eq(&out);

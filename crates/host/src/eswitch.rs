@@ -1,10 +1,14 @@
 //! The mode of a card's embedded switch, by devlink.
 
 use crate::function::{self, FactError};
-use crate::seam::{Changed, DevlinkChange, Host, Refusal};
+use crate::seam::{Changed, DevlinkChange, DevlinkDevice, Host, Refusal};
 use api::{EswitchMode, PciAddress};
 use rustix::io::Errno;
 use thiserror::Error;
+
+/// ENODEV: no devlink instance. EOPNOTSUPP: no switch. EPERM: the switch is not this function's to manage, as on the host
+/// of a DPU (drivers/net/ethernet/mellanox/mlx5/core/eswitch.c, mlx5_eswitch_check before Linux 5.11).
+const NO_SWITCH: [Errno; 4] = [Errno::NODEV, Errno::OPNOTSUPP, Errno::NOENT, Errno::PERM];
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EswitchError {
@@ -45,12 +49,15 @@ pub fn set(host: &dyn Host, pf: &PciAddress, wanted: EswitchMode) -> Result<Chan
 }
 
 fn read(host: &dyn Host, pf: &PciAddress) -> Result<Option<EswitchMode>, Refusal> {
+    Ok(devlink(host, pf)?.eswitch)
+}
+
+/// What devlink says of the card; nothing where its driver has no devlink or no switch. Any other refusal says nothing of
+/// the mode: a card that was taken for a legacy one would lose its VFs.
+pub fn devlink(host: &dyn Host, pf: &PciAddress) -> Result<DevlinkDevice, Refusal> {
     match host.devlink(pf) {
-        Ok(device) => Ok(device.eswitch),
-        Err(refusal) if matches!(refusal.errno, Errno::NODEV | Errno::OPNOTSUPP | Errno::NOENT) => {
-            Ok(None)
-        }
-        Err(refusal) => Err(refusal),
+        Err(refusal) if NO_SWITCH.contains(&refusal.errno) => Ok(DevlinkDevice::default()),
+        answer => answer,
     }
 }
 

@@ -10,8 +10,8 @@ use crate::seam::{
     Host, Interest, Link, LinkChange, LinkQuery, Namespace, RdmaChange, RdmaDevice, Refusal,
 };
 use crate::vf_profile::{self, VfIdentity, VfProfileError, parse_address, show_address};
-use api::PciAddress;
 use api::journal::{LinkBefore, RdmaCustody, Record, VfCustody, VfProfile};
+use api::{PciAddress, Timestamp};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,8 +19,19 @@ use thiserror::Error;
 
 /// A namespace that has just died is taken apart by a kernel thread; its devices come back a moment later.
 /// A driver that was bound again makes its interface as late.
-const LATE_TRIES: u32 = 50;
+const LATE: Duration = Duration::from_secs(5);
 const LATE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits for the next change of this kind, or a moment; false when what is late has had its time. Time is counted and not
+/// wakes: on a busy node strangers' interfaces and RDMA devices wake us many times a second.
+fn may_still_come(host: &dyn Host, since: Timestamp, interest: Interest) -> bool {
+    let waited = host.now().duration_since(since).unsigned_abs();
+    let left = LATE.saturating_sub(waited);
+    if !left.is_zero() {
+        host.wait(&[interest], left.min(LATE_PAUSE));
+    }
+    !left.is_zero()
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HomeError {
@@ -73,7 +84,8 @@ pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result
         return Ok(vec![format!("{device} does not exist any more")]);
     }
     let refused = |refusal| HomeError::Refused { device: device.to_owned(), refusal };
-    for attempt in 0..LATE_TRIES {
+    let since = host.now();
+    loop {
         if !rdma_devices_at_home(host, device).map_err(refused)?.is_empty() {
             // It may have come by itself, with the end of its namespace, and under the name that it had there.
             return verify_rdma_home(host, record, rdma);
@@ -85,11 +97,11 @@ pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result
         if function::optional(host.link_target(&driver_link(device))).map_err(refused)?.is_none() {
             return Ok(vec![format!("{device} has no driver, so it has no RDMA device")]);
         }
-        if attempt + 1 < LATE_TRIES {
-            host.wait(&[Interest::Rdma], LATE_PAUSE);
+        if !may_still_come(host, since, Interest::Rdma) {
+            let name = rdma.name.clone();
+            return Err(HomeError::RdmaDeviceLost { device: device.to_owned(), name });
         }
     }
-    Err(HomeError::RdmaDeviceLost { device: device.to_owned(), name: rdma.name.clone() })
 }
 
 /// Since Linux 7.3 a pod can give its device a name that is taken at home, under which it cannot go there: it goes under
@@ -379,34 +391,31 @@ fn interface_home(
 ) -> Result<Notes, HomeError> {
     let device = pci.to_string();
     let refused = |refusal| HomeError::Refused { device: device.clone(), refusal };
-    for attempt in 0..LATE_TRIES {
+    let since = host.now();
+    loop {
         if let Some(link) = interface_at_home(host, pci).map_err(refused)? {
             return rename_home(host, &link, before).map_err(refused);
         }
         if let Some((space, link)) = find_interface_away(host, record, pci) {
             move_home(host, &space, &link, before, pci).map_err(refused)?;
-            continue;
+            if let Some(link) = interface_at_home(host, pci).map_err(refused)? {
+                return rename_home(host, &link, before).map_err(refused);
+            }
         }
         if function::driver(host, pci).map_err(refused)?.is_none() {
             return Ok(vec![format!("{pci} has no driver, so it has no interface")]);
         }
-        if attempt + 1 < LATE_TRIES {
-            host.wait(&[Interest::Link], LATE_PAUSE);
+        if !may_still_come(host, since, Interest::Link) {
+            return Err(HomeError::InterfaceLost(device));
         }
     }
-    Err(HomeError::InterfaceLost(device))
 }
 
 /// The interface of a PCI function in the host's namespace. Child interfaces (IPoIB with a partition key) and
 /// representors of other functions stand in the same directory; the function's own is on nothing.
 pub fn interface_at_home(host: &dyn Host, pci: &PciAddress) -> Result<Option<Link>, Refusal> {
-    let names = match host.list(&pci.file("net")) {
-        Ok(names) => names,
-        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
-        Err(refusal) => return Err(refusal),
-    };
     let mut links = Vec::new();
-    for name in names {
+    for name in interface_names(host, pci)? {
         let query = LinkQuery { name: Some(name), ..LinkQuery::default() };
         match host.links(&Namespace::Host, &query) {
             Ok(found) => links.extend(found),
@@ -416,6 +425,22 @@ pub fn interface_at_home(host: &dyn Host, pci: &PciAddress) -> Result<Option<Lin
         }
     }
     Ok(own_link(links))
+}
+
+/// Names of the interfaces of a PCI function that the host's namespace sees. Those of virtio stand one level deeper, below
+/// the virtio device (drivers/virtio/virtio_pci_common.c makes it the child of the PCI function).
+pub fn interface_names(host: &dyn Host, pci: &PciAddress) -> Result<Vec<String>, Refusal> {
+    let names = function::optional(host.list(&pci.file("net")))?.unwrap_or_default();
+    if !names.is_empty() || function::driver(host, pci)?.as_deref() != Some("virtio-pci") {
+        return Ok(names);
+    }
+    let entries = function::optional(host.list(&pci.directory()))?.unwrap_or_default();
+    let mut names = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.starts_with("virtio")) {
+        let below = host.list(&pci.file(&format!("{entry}/net")));
+        names.extend(function::optional(below)?.unwrap_or_default());
+    }
+    Ok(names)
 }
 
 /// The interface of a PCI function in a namespace where sysfs does not show it.

@@ -182,6 +182,8 @@ pub struct Link {
     pub alt_names: Vec<String>,
     /// Hardware address: 6 bytes on Ethernet, 20 on IPoIB.
     pub address: Vec<u8>,
+    /// IFLA_PERM_ADDRESS: what the driver was given when it started; None where it made an address up (Linux 5.6).
+    pub permanent: Option<Vec<u8>>,
     pub mtu: u32,
     /// IFF_UP.
     pub up: bool,

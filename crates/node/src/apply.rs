@@ -7,8 +7,8 @@ use api::nodestate::Interface;
 use api::{PciAddress, files};
 use host::kernel_argument::{self, Tool};
 use host::{
-    Host, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode, rdma_reload,
-    reboot, vf_count, vf_settings,
+    Host, autoprobe, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode,
+    rdma_reload, reboot, vf_count, vf_settings,
 };
 use planner::action::{RebootCause, VfDriver};
 use planner::{Action, Step};
@@ -49,6 +49,7 @@ fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
         Action::RememberFunction { interface } => remember(host, interface),
         Action::ForgetFunction { pf } => done(host.remove(&remembered(pf))),
         Action::SetVfCount { pf, count, probe } => done(vf_count::set(host, pf, *count, *probe)),
+        Action::RestoreAutoprobe { pf } => done(autoprobe::restore(host, pf)),
         Action::SetEswitchMode { pf, mode } => done(eswitch::set(host, pf, *mode)),
         Action::SetPfMtu { pf, mtu } => done(link::set_mtu(host, pf, *mtu)),
         Action::SetPfUp { pf } => done(link::set_up(host, pf)),

@@ -3,13 +3,14 @@
 //! The daemon saves each order on the host; `boot pre` and `boot post` carry it out by the same planner and the same
 //! operations. They ask for no drain and no reboot and pull no lever: what they cannot do now the daemon does later.
 
+use crate::daemon::put_autoprobe_back;
 use crate::{apply, observe};
 use api::files::{OFFER, ORDER};
 use api::lifeline::Lifeline;
 use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
 use api::{PciAddress, RdmaMode, Timestamp};
 use host::seam::Errno;
-use host::{Host, Refusal, autoprobe};
+use host::{Host, Refusal};
 use planner::{Action, Desired, Lane, Permission, Step, Turn};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,11 +140,9 @@ pub fn run(host: &dyn Host, now: Timestamp) -> Result<Outcome, String> {
         return Ok(outcome);
     };
     let desired = Desired::parse(&saved.spec);
-    for pf in autoprobe::held(host).map_err(|refusal| format!("cannot {refusal}"))? {
-        autoprobe::restore(host, &pf).map_err(|refusal| format!("cannot {refusal}"))?;
-    }
     let mut stopped: BTreeSet<Lane> = BTreeSet::new();
     for _ in 0..ROUNDS {
+        put_autoprobe_back(host).map_err(|refusal| format!("cannot {refusal}"))?;
         let before = outcome.done.len() + outcome.failed.len();
         // Nobody holds anything: no pod has been started in this boot.
         let mut inventory =
@@ -199,6 +198,7 @@ fn is_for_boot(action: &Action) -> bool {
         | Action::RememberFunction { .. }
         | Action::ForgetFunction { .. }
         | Action::SetVfCount { .. }
+        | Action::RestoreAutoprobe { .. }
         | Action::SetEswitchMode { .. }
         | Action::SetPfMtu { .. }
         | Action::SetPfUp { .. }

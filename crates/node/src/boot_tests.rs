@@ -62,17 +62,18 @@ fn the_last_order_is_carried_out_and_then_there_is_nothing_to_do() {
         machine(),
         Some(order("exclusive", 2)),
         expect![[r#"
-        switch rdma mode to exclusive
-        remember 0000:03:00.0
-        set vf count 0000:03:00.0 2 without drivers
-        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
-        bind 0000:03:00.0 vf 0 to its default driver
-        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
-        bind 0000:03:00.0 vf 1 to its default driver
-        mode exclusive, 2 vfs
-        then 
-        mode exclusive, 2 vfs
-    "#]],
+            switch rdma mode to exclusive
+            remember 0000:03:00.0
+            set vf count 0000:03:00.0 2 without drivers
+            set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+            set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+            restore autoprobe 0000:03:00.0
+            bind 0000:03:00.0 vf 0 to its default driver
+            bind 0000:03:00.0 vf 1 to its default driver
+            mode exclusive, 2 vfs
+            then 
+            mode exclusive, 2 vfs
+        "#]],
     );
 }
 
@@ -132,18 +133,19 @@ fn a_card_that_is_gone_is_named_and_the_others_get_their_vfs() {
         machine(),
         Some(state),
         expect![[r#"
-        switch rdma mode to exclusive
-        remember 0000:03:00.0
-        set vf count 0000:03:00.0 2 without drivers
-        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
-        bind 0000:03:00.0 vf 0 to its default driver
-        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
-        bind 0000:03:00.0 vf 1 to its default driver
-        LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
-        mode exclusive, 2 vfs
-        then LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
-        mode exclusive, 2 vfs
-    "#]],
+            switch rdma mode to exclusive
+            remember 0000:03:00.0
+            set vf count 0000:03:00.0 2 without drivers
+            set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+            set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+            restore autoprobe 0000:03:00.0
+            bind 0000:03:00.0 vf 0 to its default driver
+            bind 0000:03:00.0 vf 1 to its default driver
+            LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
+            mode exclusive, 2 vfs
+            then LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
+            mode exclusive, 2 vfs
+        "#]],
     );
 }
 
@@ -241,16 +243,17 @@ fn a_power_cut_before_the_nodes_turn_changes_no_mode() {
         machine(),
         Some(wish("exclusive")),
         expect![[r#"
-        remember 0000:03:00.0
-        set vf count 0000:03:00.0 2 without drivers
-        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
-        bind 0000:03:00.0 vf 0 to its default driver
-        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
-        bind 0000:03:00.0 vf 1 to its default driver
-        mode shared, 2 vfs
-        then 
-        mode shared, 2 vfs
-    "#]],
+            remember 0000:03:00.0
+            set vf count 0000:03:00.0 2 without drivers
+            set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+            set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+            restore autoprobe 0000:03:00.0
+            bind 0000:03:00.0 vf 0 to its default driver
+            bind 0000:03:00.0 vf 1 to its default driver
+            mode shared, 2 vfs
+            then 
+            mode shared, 2 vfs
+        "#]],
     );
 }
 
@@ -267,8 +270,9 @@ fn once_the_turn_has_come_the_boot_unit_brings_the_mode_that_no_other_lever_brin
         remember 0000:03:00.0
         set vf count 0000:03:00.0 2 without drivers
         set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
-        bind 0000:03:00.0 vf 0 to its default driver
         set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        restore autoprobe 0000:03:00.0
+        bind 0000:03:00.0 vf 0 to its default driver
         bind 0000:03:00.0 vf 1 to its default driver
         mode exclusive, 2 vfs
     "#]]
@@ -283,8 +287,9 @@ fn once_the_turn_has_come_the_boot_unit_brings_the_mode_that_no_other_lever_brin
     expect![[r#"
         set vf count 0000:03:00.0 2 without drivers
         set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
-        bind 0000:03:00.0 vf 0 to its default driver
         set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        restore autoprobe 0000:03:00.0
+        bind 0000:03:00.0 vf 0 to its default driver
         bind 0000:03:00.0 vf 1 to its default driver
         mode exclusive, 2 vfs
     "#]]

@@ -179,10 +179,13 @@ impl Daemon {
 
 impl Work<'_> {
     fn rounds(&self, failed: &mut Failed) -> Report {
-        if let Err(why) = put_right(self.host) {
-            return Report::blind(why);
+        if let Err(error) = rdma_reload::finish(self.host) {
+            return Report::blind(error.to_string());
         }
         for _ in 0..ROUNDS {
+            if let Err(refusal) = put_autoprobe_back(self.host) {
+                return Report::blind(format!("cannot {refusal}"));
+            }
             let confirmed = &mut self.confirmed.borrow_mut();
             let seen = match self.see(confirmed) {
                 Ok(seen) => seen,
@@ -423,16 +426,15 @@ impl Work<'_> {
     }
 }
 
-/// Puts back what an operation that was killed half-way holds. Nobody else is at work now but the kernel: on a card where
-/// it is unfinished VFs may still come, and they are not to be probed.
-fn put_right(host: &dyn Host) -> Result<(), String> {
-    let refused = |refusal: Refusal| format!("cannot {refusal}");
+/// Puts back what was held for VFs that were being made when their lane failed, or the process was killed. Nobody else is
+/// at work between two rounds but the kernel: on a card where it is unfinished VFs may still come, and they are not to be
+/// probed.
+pub fn put_autoprobe_back(host: &dyn Host) -> Result<(), Refusal> {
     let busy: BTreeSet<Lane> =
         host.unfinished().iter().filter_map(|late| late.card).map(Lane::Card).collect();
-    let held = autoprobe::held(host).map_err(refused)?;
+    let held = autoprobe::held(host)?;
     let free = held.iter().filter(|pf| !busy.contains(&Lane::of(pf)));
-    free.into_iter().try_for_each(|pf| autoprobe::restore(host, pf)).map_err(refused)?;
-    rdma_reload::finish(host).map(drop).map_err(|error| error.to_string())
+    free.into_iter().try_for_each(|pf| autoprobe::restore(host, pf))
 }
 
 /// The error names the action that stopped it.

@@ -1073,6 +1073,43 @@ fn dies_at(crash: Crash) {
     life.assert_quiet();
 }
 
+#[test]
+fn vfs_that_vanish_in_the_middle_of_their_configuration_are_made_again() {
+    for primitive in (1..).step_by(9) {
+        let mut life = Life::worker();
+        let dying = Crashing::new(life.host.clone(), Death::Unwind);
+        dying.arm(Crash { primitive, side: Side::Before });
+        life.wants("", 2);
+        if survive(|| life.settle_over(&dying)).is_ok() {
+            assert!(primitive > 100, "the life is longer than that");
+            return;
+        }
+        // A person, while no daemon is at work; autoprobe may be off.
+        life.host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "0").unwrap();
+        life.world = NodeWorld::default();
+        life.daemon = Daemon::new(NODE, NAMESPACE);
+        life.deliver();
+        life.settle();
+        let story = life.told.join("\n");
+        assert_eq!(life.machine_says().1, 2, "gone at {primitive}:\n{story}");
+        let held = autoprobe::held(&life.host).unwrap();
+        assert_eq!(held, vec![], "autoprobe is not off for ever: gone at {primitive}:\n{story}");
+        life.assert_quiet();
+    }
+}
+
+#[test]
+fn a_card_whose_vfs_get_no_address_does_not_stay_without_autoprobe() {
+    let mut life = Life::worker().with(Fault::IgnoresVfMac);
+    life.wants("", 2);
+    for _ in 0..3 {
+        life.turn(&life.host.clone());
+    }
+    let status = status_line(&life.state);
+    assert!(status.contains("after MAC"), "{status}");
+    assert_eq!(autoprobe::held(&life.host).unwrap(), vec![]);
+}
+
 /// A worker whose own network is a bond over two ConnectX-7, `0000:03:00.0` one of them.
 fn bonded() -> Life {
     let clock = Timestamp::from_second(1_700_000_000).unwrap();

@@ -8,10 +8,14 @@ use api::custody::Holder;
 use api::inventory::{FirmwareFacts, Inventory, PhysicalFunction, RdmaSubsystem, VirtualFunction};
 use api::nodestate::Interface;
 use api::{EswitchMode, LinkType, PciAddress, RdmaMode, files};
+use host::function::{optional, text};
 use host::seam::{Link, LinkQuery, RdmaDevice, VfLink};
-use host::{Host, Namespace, Refusal, firmware, kernel_argument, lifeline, rdma_mode};
+use host::{
+    Host, Namespace, Refusal, eswitch, firmware, home, kernel_argument, lifeline, rdma_mode,
+};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 /// PCI class 02: network controllers.
 const NETWORK_CLASS: &str = "0x02";
@@ -32,18 +36,24 @@ pub struct ObserveError {
 pub fn observe(host: &dyn Host, holders: Vec<Holder>) -> Result<Inventory, ObserveError> {
     let query = LinkQuery { with_vfs: true, ..LinkQuery::default() };
     let links = host.links(&Namespace::Host, &query).map_err(failed("the network interfaces"))?;
-    let configured = configured(host)?;
+    let marks = marks(host)?;
+    let marked = |is: fn(&Interface) -> bool, garbled: bool| {
+        let says = move |mark: &Option<Interface>| mark.as_ref().map_or(garbled, is);
+        marks.iter().filter(move |(_, mark)| says(mark)).map(|(pci, _)| *pci).collect()
+    };
     Ok(Inventory {
         boot_id: boot_id(host)?,
         rdma: rdma_subsystem(host)?,
         lifelines: lifeline::observe(host, &links).map_err(failed("what the host lives by"))?,
-        lifelines_allowed: lifelines_allowed(host, &configured),
+        // A mark that cannot be understood allows nothing, and proves nobody's VFs to be ours.
+        lifelines_allowed: marked(|mark| mark.allow_lifeline, false),
+        external: marked(|mark| mark.externally_managed, true),
         roce_lags: lifeline::roce_lag_legs(host, &links),
         physical_functions: physical_functions(host, links)?,
         holders,
         reboots: ledger::read(host).map_err(failed("the reboot ledger"))?,
         initial_rdma_mode: ledger::initial_mode(host).map_err(failed("the initial state"))?,
-        configured,
+        configured: marks.keys().copied().collect(),
         firmware: BTreeMap::new(),
         locked_down: firmware::locked_down(host).map_err(failed("kernel lockdown"))?,
         static_guids: static_guids(host)?,
@@ -63,7 +73,8 @@ pub fn firmware_of(
         let asked = asked.get(&pf.pci).copied().unwrap_or_default();
         HIDES_CAPABILITY.contains(&pf.vendor.as_str()) && pf.total_vfs.unwrap_or_default() < asked
     };
-    let short = functions.iter().filter(too_few);
+    let readable = functions.iter().filter(|pf| pf.unreadable.is_none());
+    let short = readable.filter(too_few);
     short.map(|pf| (pf.pci, firmware::read(host, &pf.pci))).collect()
 }
 
@@ -77,12 +88,19 @@ fn failed(what: impl Into<String>) -> impl FnOnce(Refusal) -> ObserveError {
     move |source| ObserveError { what: what.into(), source }
 }
 
-fn configured(host: &dyn Host) -> Result<Vec<PciAddress>, ObserveError> {
-    let names = match host.list(files::PF_STORE) {
-        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(Vec::new()),
-        other => other.map_err(failed("the store of configured PFs"))?,
-    };
-    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+/// The PF store, ours and upstream's: for each PF the order by which it was configured, or None where the mark cannot be
+/// understood (upstream does not write it at once).
+fn marks(host: &dyn Host) -> Result<BTreeMap<PciAddress, Option<Interface>>, ObserveError> {
+    let what = "the store of configured PFs";
+    let names = optional(host.list(files::PF_STORE)).map_err(failed(what))?.unwrap_or_default();
+    let mut marks = BTreeMap::new();
+    for pci in names.iter().filter_map(|name| name.parse::<PciAddress>().ok()) {
+        let mark = host.read(&format!("{}/{pci}", files::PF_STORE));
+        // Gone since the list was read: no mark.
+        let Some(mark) = optional(mark).map_err(failed(what))? else { continue };
+        marks.insert(pci, serde_json::from_slice(&mark).ok());
+    }
+    Ok(marks)
 }
 
 /// The administrator's GUIDs for VFs; no file is the rule.
@@ -94,15 +112,6 @@ fn static_guids(host: &dyn Host) -> Result<Option<String>, ObserveError> {
             Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
         }
     }
-}
-
-/// PFs that were marked as ours with `allowLifeline`. A mark that cannot be read, or is upstream's, allows nothing.
-fn lifelines_allowed(host: &dyn Host, configured: &[PciAddress]) -> BTreeSet<PciAddress> {
-    let allowed = |pci: &&PciAddress| {
-        let mark = host.read(&format!("{}/{pci}", files::PF_STORE)).unwrap_or_default();
-        serde_json::from_slice::<Interface>(&mark).is_ok_and(|interface| interface.allow_lifeline)
-    };
-    configured.iter().filter(allowed).copied().collect()
 }
 
 fn physical_functions(
@@ -121,7 +130,38 @@ fn physical_functions(
     let view = View::new(host, links, rdma);
     let mut addresses: Vec<PciAddress> = names.iter().filter_map(|n| n.parse().ok()).collect();
     addresses.sort();
-    Ok(addresses.into_iter().filter_map(|pci| view.physical_function(pci)).collect())
+    let mut functions = Vec::new();
+    for pci in addresses {
+        let is_network = is_network_function(host, &pci);
+        if is_network.map_err(failed(format!("the PCI function {pci}")))? {
+            functions.extend(view.physical_function(pci));
+        }
+    }
+    Ok(functions)
+}
+
+/// Which functions there are is known of all or of none: a card that is not seen would be taken for one that is gone.
+fn is_network_function(host: &dyn Host, pci: &PciAddress) -> Result<bool, Refusal> {
+    let path = pci.file("class");
+    let class = match text(host, &path) {
+        // Taken out since the list was read.
+        Err(refusal) if is_gone(&refusal) => return Ok(false),
+        other => other?,
+    };
+    match class.is_empty() {
+        true => Err(Refusal::new(format!("read a class from {path}"), Errno::NODATA)),
+        false => Ok(class.starts_with(NETWORK_CLASS)),
+    }
+}
+
+/// The kernel's answers for what is not there, or is going.
+fn is_gone(refusal: &Refusal) -> bool {
+    [Errno::NOENT, Errno::NODEV].contains(&refusal.errno)
+}
+
+/// What a change of the card that is still under way keeps from being told; such a card is left alone anyway.
+fn is_busy(refusal: &Refusal) -> bool {
+    [Errno::ALREADY, Errno::TIMEDOUT].contains(&refusal.errno)
 }
 
 /// The answers of the kernel when it has no RDMA subsystem loaded, or one older than 5.3.
@@ -132,36 +172,44 @@ fn no_rdma(errno: Errno) -> bool {
 /// The dumps of one moment, by what they are looked up with.
 struct View<'a> {
     host: &'a dyn Host,
+    /// By the name of the device below them: a PCI address, or `virtio3`.
     links: BTreeMap<String, Vec<Link>>,
+    /// By their own name, where the kernel tells no device (before Linux 5.14).
+    orphans: BTreeMap<String, Link>,
     rdma: BTreeMap<String, RdmaDevice>,
+    /// What the kernel did not tell of the function that is being read.
+    troubles: RefCell<Vec<String>>,
 }
 
 impl<'a> View<'a> {
     fn new(host: &'a dyn Host, dump: Vec<Link>, rdma: Vec<RdmaDevice>) -> Self {
         let mut links: BTreeMap<String, Vec<Link>> = BTreeMap::new();
+        let mut orphans = BTreeMap::new();
         for mut link in dump {
-            if let Some(parent) = link.parent.take() {
-                links.entry(parent).or_default().push(link);
+            match link.parent.take() {
+                Some(parent) => links.entry(parent).or_default().push(link),
+                None => _ = orphans.insert(link.name.clone(), link),
             }
         }
         let rdma = rdma.into_iter().map(|device| (device.name.clone(), device)).collect();
-        Self { host, links, rdma }
+        Self { host, links, orphans, rdma, troubles: RefCell::default() }
     }
 
-    /// None for a function that is no network function, a VF, or without the SR-IOV capability.
+    /// None for a VF, and for a network function without the SR-IOV capability.
     fn physical_function(&self, pci: PciAddress) -> Option<PhysicalFunction> {
-        let is_network = self.text(&pci, "class")?.starts_with(NETWORK_CLASS);
-        if !is_network || self.host.link_target(&pci.file("physfn")).is_ok() {
+        self.troubles.borrow_mut().clear();
+        if self.known(self.host.link_target(&pci.file("physfn"))).is_some() {
             return None;
         }
         let vendor = self.hex(&pci, "vendor");
-        let total_vfs = self.number(&pci, "sriov_totalvfs");
-        if total_vfs.is_none() && !HIDES_CAPABILITY.contains(&vendor.as_str()) {
+        let total_vfs = self.count(&pci, "sriov_totalvfs");
+        let may_be_one = HIDES_CAPABILITY.contains(&vendor.as_str()) || self.is_in_doubt();
+        if total_vfs.is_none() && !may_be_one {
             return None;
         }
-        let beside = self.links.get(&pci.to_string()).map(Vec::as_slice).unwrap_or_default();
-        let link = uplink(beside).cloned().unwrap_or_default();
-        let devlink = self.host.devlink(&pci).unwrap_or_default();
+        let beside = self.beside(&pci);
+        let link = uplink(&beside).cloned().unwrap_or_default();
+        let devlink = self.known(eswitch::devlink(self.host, &pci)).unwrap_or_default();
         let rdma_device = self.rdma_device(&pci);
         let rdma = rdma_device.as_ref().and_then(|name| self.rdma.get(name));
         let vf_device = total_vfs.map(|_| self.hex(&pci, "sriov_vf_device"));
@@ -184,12 +232,44 @@ impl<'a> View<'a> {
             firmware: firmware::in_devlink(&devlink, total_vfs.unwrap_or_default()),
             rdma_device,
             net_filter: String::new(),
-            vfs: self.virtual_functions(&pci, &link, beside, vf_device.as_deref()),
+            vfs: self.virtual_functions(&pci, &link, &beside, vf_device.as_deref()),
+            unreadable: (!self.troubles.borrow().is_empty())
+                .then(|| self.troubles.borrow().join("; ")),
             vf_device,
             name: link.name,
             alt_names: link.alt_names,
             vendor,
         })
+    }
+
+    /// What the kernel says; None where it is not there. What it does not tell is kept in mind.
+    fn known<T>(&self, answer: Result<T, Refusal>) -> Option<T> {
+        answer
+            .map_err(|refusal| {
+                if !is_gone(&refusal) && !is_busy(&refusal) {
+                    self.troubles.borrow_mut().push(refusal.to_string());
+                }
+            })
+            .ok()
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        !self.troubles.borrow().is_empty()
+    }
+
+    /// The interfaces of a function: its own, and the representors of its VFs.
+    fn beside(&self, pci: &PciAddress) -> Vec<Link> {
+        if let Some(links) = self.links.get(&pci.to_string()) {
+            return links.clone();
+        }
+        // Kernels that tell devices tell virtio's own and not the PCI function below it.
+        let is_virtio = || self.driver(pci).is_some_and(|driver| driver == "virtio-pci");
+        if !self.links.is_empty() && !is_virtio() {
+            return Vec::new();
+        }
+        let names = self.known(home::interface_names(self.host, pci)).unwrap_or_default();
+        let all = self.links.values().flatten().chain(self.orphans.values());
+        all.filter(|link| names.contains(&link.name)).cloned().collect()
     }
 
     fn virtual_functions(
@@ -199,7 +279,7 @@ impl<'a> View<'a> {
         beside: &[Link],
         device: Option<&str>,
     ) -> Vec<VirtualFunction> {
-        let count = self.number(pf, "sriov_numvfs").unwrap_or_else(|| self.linked(pf));
+        let count = self.count(pf, "sriov_numvfs").unwrap_or_else(|| self.linked(pf));
         let through_pf: BTreeMap<u32, &VfLink> =
             uplink.vfs.iter().map(|vf| (vf.index, vf)).collect();
         let one = |index| {
@@ -225,9 +305,10 @@ impl<'a> View<'a> {
         through_pf: Option<&VfLink>,
         beside: &[Link],
     ) -> Option<VirtualFunction> {
-        let target = self.host.link_target(&pf.file(&format!("virtfn{index}"))).ok()?;
+        let target = self.known(self.host.link_target(&pf.file(&format!("virtfn{index}"))))?;
         let pci: PciAddress = last_part(&target).parse().ok()?;
-        let link = self.links.get(&pci.to_string()).and_then(|links| links.first());
+        let own = self.beside(&pci);
+        let link = own.first();
         let rdma_device = self.rdma_device(&pci);
         let guid = rdma_device.as_ref().and_then(|name| self.rdma.get(name));
         Some(VirtualFunction {
@@ -240,6 +321,8 @@ impl<'a> View<'a> {
                 .filter(|vf| vf.mac.iter().any(|byte| *byte != 0))
                 .map(|vf| hardware_address(&vf.mac)),
             mtu: link.map(|link| link.mtu),
+            permanent_mac: link.and_then(|link| Some(hardware_address(link.permanent.as_ref()?))),
+            vlan: through_pf.and_then(|vf| vf.vlan).map_or(0, |vlan| vlan.id),
             // All VFs of a PF have one id, which the PF's capability tells: no file of each is read for it.
             device: String::new(),
             iommu_group: self.iommu_group(&pci),
@@ -248,6 +331,10 @@ impl<'a> View<'a> {
                 .and_then(|vf| vf.node_guid)
                 .filter(|guid| *guid != 0)
                 .map(guid_text),
+            rdma_device_anywhere: match rdma_device {
+                Some(_) => None,
+                None => self.rdma_device_anywhere(&pci),
+            },
             rdma_device,
             representor: representor(beside, index),
             vdpa: None,
@@ -255,8 +342,18 @@ impl<'a> View<'a> {
     }
 
     fn text(&self, pci: &PciAddress, name: &str) -> Option<String> {
-        let bytes = self.host.read(&pci.file(name)).ok()?;
-        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+        self.known(text(self.host, &pci.file(name)))
+    }
+
+    /// A number that is there or not: what is no number is not understood.
+    fn count(&self, pci: &PciAddress, name: &str) -> Option<u32> {
+        let text = self.text(pci, name)?;
+        let number = text.parse();
+        if number.is_err() {
+            let path = pci.file(name);
+            self.troubles.borrow_mut().push(format!("{path} says {text:?}, which is no number"));
+        }
+        number.ok()
     }
 
     /// A number, or None for a missing file and for the kernel's -1.
@@ -271,7 +368,7 @@ impl<'a> View<'a> {
     }
 
     fn driver(&self, pci: &PciAddress) -> Option<String> {
-        let target = self.host.link_target(&pci.file("driver")).ok()?;
+        let target = self.known(self.host.link_target(&pci.file("driver")))?;
         Some(last_part(&target).to_owned())
     }
 
@@ -291,6 +388,13 @@ impl<'a> View<'a> {
         }
         // Listed only where the host's namespace sees the device: not while a pod has it in exclusive mode.
         self.host.list(&pci.file("infiniband")).ok()?.into_iter().next()
+    }
+
+    /// The entries of uverbs stay visible in every namespace, and name their device.
+    fn rdma_device_anywhere(&self, pci: &PciAddress) -> Option<String> {
+        let directory = pci.file("infiniband_verbs");
+        let uverbs = self.host.list(&directory).ok()?.into_iter().next()?;
+        text(self.host, &format!("{directory}/{uverbs}/ibdev")).ok()
     }
 
     fn speed(&self, name: &str) -> Option<u32> {

@@ -2,7 +2,8 @@
 
 use super::*;
 use expect_test::{Expect, expect};
-use host::sim::{Fault, Flavour, Machine, SimHost};
+use host::seam::{LinkChange, RdmaChange, VfSetting, Vlan};
+use host::sim::{Broken, Fault, Flavour, Machine, SimHost};
 
 fn worker(change: impl FnOnce(&mut Machine)) -> SimHost {
     let mut machine = Machine::rdma_worker("worker-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
@@ -191,4 +192,172 @@ fn everything_that_a_node_state_says_of_a_card_is_found_on_an_infiniband_worker(
           }
         ]"#]]
     .assert_eq(&serde_json::to_string_pretty(&status.interfaces).unwrap());
+}
+
+/// What cannot be told of the cards, and how many VFs each has; or why nothing at all is told.
+fn told(broken: &[(&str, Broken)]) -> String {
+    let host = worker(|_| {});
+    host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "2").unwrap();
+    for (asked, answer) in broken {
+        host.machine().broken.insert((*asked).to_owned(), answer.clone());
+    }
+    match observe(&host, Vec::new()) {
+        Err(error) => format!("{error}: {}\n", error.source),
+        Ok(inventory) => {
+            let line = |pf: &PhysicalFunction| {
+                let trouble = pf.unreadable.clone()?;
+                Some(format!("{} with {} vfs: {trouble}\n", pf.pci, pf.vfs.len()))
+            };
+            let count = inventory.physical_functions.len();
+            let lines: String = inventory.physical_functions.iter().filter_map(line).collect();
+            format!("{lines}{count} cards\n")
+        }
+    }
+}
+
+#[test]
+fn a_card_of_which_the_kernel_does_not_tell_all_is_there_and_what_is_missing_is_said() {
+    let refuses = |errno: Errno| Broken::Refuses(errno.raw_os_error());
+    let says = |text: &str| Broken::Says(text.to_owned());
+    const PF: &str = "/sys/bus/pci/devices/0000:03:00.0";
+    let file = |name: &str| format!("{PF}/{name}");
+    let mut out = String::new();
+    for (name, answer) in [
+        ("sriov_totalvfs", refuses(Errno::IO)),
+        ("sriov_totalvfs", says("")),
+        ("sriov_numvfs", refuses(Errno::IO)),
+        ("sriov_numvfs", says("two\n")),
+        // More than there are: they went between two reads, or come later. No trouble, and none is made up.
+        ("sriov_numvfs", says("4\n")),
+        ("vendor", refuses(Errno::ACCESS)),
+        ("class", says("")),
+        ("class", refuses(Errno::IO)),
+        // It went while we looked.
+        ("class", refuses(Errno::NODEV)),
+    ] {
+        out.push_str(&told(&[(&file(name), answer)]));
+    }
+    expect![[r#"
+        0000:03:00.0 with 2 vfs: read /sys/bus/pci/devices/0000:03:00.0/sriov_totalvfs: input/output error
+        6 cards
+        0000:03:00.0 with 2 vfs: /sys/bus/pci/devices/0000:03:00.0/sriov_totalvfs says "", which is no number
+        6 cards
+        0000:03:00.0 with 2 vfs: read /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs: input/output error
+        6 cards
+        0000:03:00.0 with 2 vfs: /sys/bus/pci/devices/0000:03:00.0/sriov_numvfs says "two", which is no number
+        6 cards
+        6 cards
+        0000:03:00.0 with 2 vfs: read /sys/bus/pci/devices/0000:03:00.0/vendor: permission denied
+        6 cards
+        cannot observe the PCI function 0000:03:00.0: read a class from /sys/bus/pci/devices/0000:03:00.0/class: no data available
+        cannot observe the PCI function 0000:03:00.0: read /sys/bus/pci/devices/0000:03:00.0/class: input/output error
+        5 cards
+    "#]].assert_eq(&out);
+}
+
+#[test]
+fn a_card_that_cannot_be_read_stays_in_the_status_as_it_was() {
+    let host = worker(|_| {});
+    let mut state = api::nodestate::SriovNetworkNodeState::default();
+    let status = |state: &api::nodestate::SriovNetworkNodeState| {
+        let inventory = observe(&host, Vec::new()).unwrap();
+        let progress = crate::status::Progress::default();
+        crate::status::status(state, Some(&inventory), &progress, host.now())
+    };
+    state.status = status(&state);
+    let broken = ["vendor", "sriov_totalvfs"].map(|name| {
+        let path = format!("/sys/bus/pci/devices/0000:03:00.0/{name}");
+        (path, Broken::Refuses(Errno::IO.raw_os_error()))
+    });
+    host.machine().broken.extend(broken);
+    assert_eq!(status(&state).interfaces, state.status.interfaces);
+}
+
+#[test]
+fn only_a_driver_without_a_switch_is_a_legacy_one() {
+    let mut out = String::new();
+    for errno in
+        [Errno::NODEV, Errno::OPNOTSUPP, Errno::PERM, Errno::NOMEM, Errno::MSGSIZE, Errno::IO]
+    {
+        let answer = Broken::Refuses(errno.raw_os_error());
+        out.push_str(&told(&[("devlink 0000:03:00.0", answer)]));
+    }
+    expect![[r#"
+        6 cards
+        6 cards
+        6 cards
+        0000:03:00.0 with 2 vfs: ask devlink about 0000:03:00.0: cannot allocate memory
+        6 cards
+        0000:03:00.0 with 2 vfs: ask devlink about 0000:03:00.0: message too long
+        6 cards
+        0000:03:00.0 with 2 vfs: ask devlink about 0000:03:00.0: input/output error
+        6 cards
+    "#]]
+    .assert_eq(&out);
+}
+
+#[test]
+fn marks_in_the_pf_store_tell_whose_the_vfs_are() {
+    let host = worker(|_| {});
+    let marks = [
+        ("0000:03:00.0", r#"{"pciAddress":"0000:03:00.0","numVfs":2,"allowLifeline":true}"#),
+        ("0000:03:00.1", r#"{"pciAddress":"0000:03:00.1","numVfs":2,"externallyManaged":true}"#),
+        ("0000:07:00.0", ""),
+        ("no-address", "{}"),
+    ];
+    for (name, mark) in marks {
+        host.replace(&format!("{}/{name}", files::PF_STORE), mark.as_bytes(), 0o644).unwrap();
+    }
+    let inventory = observe(&host, Vec::new()).unwrap();
+    let said = format!(
+        "ours or marked {:?}\nexternal {:?}\nlifelines allowed {:?}\n",
+        inventory.configured, inventory.external, inventory.lifelines_allowed
+    );
+    expect![[r#"
+        ours or marked [0000:03:00.0, 0000:03:00.1, 0000:07:00.0]
+        external {0000:03:00.1, 0000:07:00.0}
+        lifelines allowed {0000:03:00.0}
+    "#]]
+    .assert_eq(&said);
+}
+
+#[test]
+fn vfs_inside_pods_are_complete_in_the_status() {
+    let host = worker(|_| {});
+    host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "1").unwrap();
+    let vf: PciAddress = "0000:03:00.2".parse().unwrap();
+    host.machine().rdma.mode = Some(RdmaMode::Exclusive);
+    let pf = home::interface_at_home(&host, &"0000:03:00.0".parse().unwrap()).unwrap().unwrap();
+    let set = |setting| {
+        let change = LinkChange::Vf { link: pf.index, vf: 0, setting };
+        host.change_link(&Namespace::Host, &change).unwrap();
+    };
+    set(VfSetting::Mac([2, 0, 0, 0, 0, 7]));
+    set(VfSetting::Vlan(Vlan { id: 100, qos: 0, protocol: 0x8100 }));
+    host.machine().create_namespace("/var/run/netns/pod").unwrap();
+    let pod = || Namespace::At("/var/run/netns/pod".to_owned());
+    let link = home::interface_at_home(&host, &vf).unwrap().unwrap().index;
+    let change = LinkChange::Move { link, to: pod(), name: Some("net1".to_owned()) };
+    host.change_link(&Namespace::Host, &change).unwrap();
+    let rdma = home::rdma_devices_at_home(&host, "0000:03:00.2").unwrap().remove(0).index;
+    host.change_rdma(&Namespace::Host, &RdmaChange::Move { device: rdma, to: pod() }).unwrap();
+    let inventory = observe(&host, Vec::new()).unwrap();
+    let state = api::nodestate::SriovNetworkNodeState::default();
+    let progress = crate::status::Progress::default();
+    let status = crate::status::status(&state, Some(&inventory), &progress, host.now());
+    expect![[r#"
+        [
+          {
+            "pciAddress": "0000:03:00.2",
+            "vfID": 0,
+            "mac": "02:00:00:00:00:07",
+            "driver": "mlx5_core",
+            "vendor": "15b3",
+            "deviceID": "1018",
+            "Vlan": 100,
+            "rdmaDevice": "mlx5_4",
+            "iommuGroup": 2410
+          }
+        ]"#]]
+    .assert_eq(&serde_json::to_string_pretty(&status.interfaces[0].vfs).unwrap());
 }

@@ -19,8 +19,11 @@ fn vf(index: u32, driver: &str) -> VirtualFunction {
         mac: None,
         admin_mac: None,
         mtu: None,
+        permanent_mac: None,
+        vlan: 0,
         device: "101e".to_owned(),
         rdma_device: (driver == "mlx5_core").then(|| format!("mlx5_{}", index + 4)),
+        rdma_device_anywhere: None,
         guid: None,
         admin_guid: None,
         representor: None,
@@ -53,6 +56,7 @@ fn node(vfs: Vec<VirtualFunction>) -> Inventory {
         port_state: None,
         firmware: None,
         net_filter: String::new(),
+        unreadable: None,
         vfs,
     };
     Inventory {

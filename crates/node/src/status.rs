@@ -91,6 +91,11 @@ pub fn object(state: &SriovNetworkNodeState, status: &NodeStateStatus) -> Value 
 
 fn facts(state: &SriovNetworkNodeState, inventory: &Inventory) -> NodeStateStatus {
     let interface = |function: &PhysicalFunction| {
+        // What is known of half is not told: the operator would take the card for another one.
+        let before = state.status.interfaces.iter().find(|known| known.pci_address == function.pci);
+        if let (Some(_), Some(before)) = (&function.unreadable, before) {
+            return before.clone();
+        }
         let order = state.spec.interfaces.iter().find(|order| order.pci_address == function.pci);
         let externally_managed = order.is_some_and(|order| order.externally_managed);
         let asked = match inventory.firmware.get(&function.pci) {
@@ -175,17 +180,22 @@ fn virtual_function(
         pci_address: vf.pci,
         vf_id: i64::from(vf.index),
         name: vf.name.clone().unwrap_or_default(),
-        mac: vf.mac.clone().unwrap_or_default(),
+        // Inside a pod it has the one that the PF holds for it, unless the pod's network asked for another.
+        mac: vf.mac.clone().or_else(|| vf.admin_mac.clone()).unwrap_or_default(),
         assigned: holder.map(|h| format!("{}/{}", h.namespace, h.pod)).unwrap_or_default(),
         driver: vf.driver.clone().unwrap_or_default(),
         vendor: function.vendor.clone(),
         device_id: vf.device.clone(),
-        vlan: 0,
+        vlan: i64::from(vf.vlan),
         mtu: vf.mtu.map(i64::from).unwrap_or_default(),
         vdpa_type: vf.vdpa.clone().unwrap_or_default(),
         representor_name: vf.representor.clone().unwrap_or_default(),
         guid: vf.guid.clone().unwrap_or_default(),
-        rdma_device: vf.rdma_device.clone().unwrap_or_default(),
+        rdma_device: vf
+            .rdma_device
+            .clone()
+            .or_else(|| vf.rdma_device_anywhere.clone())
+            .unwrap_or_default(),
         iommu_group: vf.iommu_group.map(i64::from),
     }
 }

@@ -38,9 +38,11 @@ pub enum Action {
     RememberFunction { interface: Box<Interface> },
     /// Removes the PF store file: the PF is no longer ours.
     ForgetFunction { pf: PciAddress },
-    /// Brings the PF to exactly `count` VFs. With `probe: false` they are created without drivers
-    /// (`sriov_drivers_autoprobe` is 0 meanwhile, and put back after), to be probed once they are configured.
+    /// Brings the PF to exactly `count` VFs. With `probe: false` they are created without drivers, and none takes them
+    /// (`sriov_drivers_autoprobe` is 0) until `RestoreAutoprobe`, so that each is probed once, with its settings.
     SetVfCount { pf: PciAddress, count: u32, probe: bool },
+    /// Puts `sriov_drivers_autoprobe` back to what it was before the VFs were made.
+    RestoreAutoprobe { pf: PciAddress },
     /// Sets the mode of the card's embedded switch by devlink. The PF has no VFs at that time.
     SetEswitchMode { pf: PciAddress, mode: EswitchMode },
     /// Sets the MTU, in bytes, of the PF's netdev.
@@ -163,7 +165,8 @@ impl Action {
         }
     }
 
-    /// True when the world must be observed again before the next step is trusted.
+    /// True when the world must be observed again before the next step is trusted. After VFs were made without drivers it
+    /// is not yet: they get what they are to have when they are probed, and then are looked at.
     pub fn needs_fresh_eyes(&self) -> bool {
         matches!(
             self,
@@ -171,7 +174,9 @@ impl Action {
                 | Self::ReloadRdma { .. }
                 | Self::Reboot { .. }
                 | Self::LeaveReboot { .. }
-                | Self::SetVfCount { .. }
+                | Self::SetVfCount { count: 0, .. }
+                | Self::SetVfCount { probe: true, .. }
+                | Self::RestoreAutoprobe { .. }
                 | Self::SetEswitchMode { .. }
         )
     }
@@ -233,6 +238,7 @@ impl fmt::Display for Action {
                     _ => Ok(()),
                 }
             }
+            Self::RestoreAutoprobe { pf } => write!(f, "restore autoprobe {pf}"),
             Self::SetEswitchMode { pf, mode } => write!(f, "set eswitch mode {pf} {mode}"),
             Self::SetPfMtu { pf, mtu } => write!(f, "set pf mtu {pf} {mtu}"),
             Self::SetPfUp { pf } => write!(f, "set pf up {pf}"),

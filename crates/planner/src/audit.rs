@@ -141,7 +141,13 @@ fn functions(desired: &Desired, inventory: &Inventory, plan: &Plan) -> Vec<Strin
         if let Some(vf) = vf.filter(|vf| *vf >= have) {
             findings.push(format!("step \"{action}\" names VF {vf}, and there are {have}"));
         }
+        let asked = desired.functions.iter().any(|function| function.pci == pf);
         match action {
+            Action::SetVfCount { .. } | Action::SetEswitchMode { .. }
+                if inventory.external.contains(&pf) && !asked =>
+            {
+                findings.push(format!("step \"{action}\" takes VFs that somebody else made"));
+            }
             Action::SetEswitchMode { .. } if have > 0 => {
                 findings.push(format!("step \"{action}\" comes while there are {have} VFs"));
             }
@@ -216,6 +222,7 @@ fn target(action: &Action) -> Option<(PciAddress, Option<u32>)> {
         Action::RememberFunction { interface } => Some((interface.pci_address, None)),
         Action::ForgetFunction { pf }
         | Action::SetVfCount { pf, .. }
+        | Action::RestoreAutoprobe { pf }
         | Action::SetEswitchMode { pf, .. }
         | Action::SetPfMtu { pf, .. }
         | Action::SetPfUp { pf } => Some((*pf, None)),

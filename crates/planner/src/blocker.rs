@@ -188,6 +188,11 @@ pub enum Blocker {
         pf: PciAddress,
         name: String,
     },
+    /// The kernel does not tell what the PF is like.
+    UnreadableCard {
+        pf: PciAddress,
+        why: String,
+    },
     /// The PF has no `sriov_totalvfs`: SR-IOV is off in firmware or BIOS, or the card has none.
     SriovDisabled {
         pf: PciAddress,
@@ -360,6 +365,7 @@ impl Blocker {
                 Reason::WaitingForReboot
             }
             Self::MissingCard { .. } => Reason::MissingCard,
+            Self::UnreadableCard { .. } => Reason::UnreadableCard,
             Self::SriovDisabled { .. } => Reason::SriovDisabled,
             Self::VfLimit { .. } => Reason::VfLimit,
             Self::Lifeline(_) => Reason::Lifeline,
@@ -578,6 +584,10 @@ impl fmt::Display for Blocker {
             Self::MissingCard { pf, name } => {
                 write!(f, "cannot configure {pf} ({name}): the node has no such network function")
             }
+            Self::UnreadableCard { pf, why } => write!(
+                f,
+                "{pf} is left as it is, because it cannot be told what it is like: {why}; it is looked at again, and the kernel log may say more"
+            ),
             Self::SriovDisabled { pf, firmware: None } => write!(
                 f,
                 "cannot make VFs on {pf}: it shows no sriov_totalvfs; switch SR-IOV on in firmware and BIOS"

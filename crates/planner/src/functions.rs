@@ -31,7 +31,7 @@ pub(crate) fn plan(
     let guids = Guids::read(inventory.static_guids.as_deref());
     for wanted in desired.functions.iter().filter(|wanted| !firmware.contains(&wanted.pci)) {
         let found = inventory.physical_functions.iter().find(|pf| pf.pci == wanted.pci);
-        match found.ok_or_else(|| missing(wanted)).and_then(|pf| {
+        match found.ok_or_else(|| missing(wanted)).and_then(readable).and_then(|pf| {
             blockers.extend(zero_guids(wanted, pf));
             let steps = configure(wanted, pf, inventory, &guids)?;
             lifeline::guard(pf, steps, inventory, Some(wanted))
@@ -47,6 +47,13 @@ fn missing(wanted: &DesiredFunction) -> Blocker {
     Blocker::MissingCard { pf: wanted.pci, name: wanted.name.clone() }
 }
 
+fn readable(pf: &PhysicalFunction) -> Result<&PhysicalFunction, Blocker> {
+    match pf.unreadable.clone() {
+        Some(why) => Err(Blocker::UnreadableCard { pf: pf.pci, why }),
+        None => Ok(pf),
+    }
+}
+
 /// PFs that are ours (in the PF store) and that nobody asks for.
 fn removals(desired: &Desired, inventory: &Inventory) -> (Vec<Step>, Vec<Blocker>) {
     let wanted = |pci: &PciAddress| {
@@ -55,8 +62,16 @@ fn removals(desired: &Desired, inventory: &Inventory) -> (Vec<Step>, Vec<Blocker
     let (mut steps, mut blockers) = (vec![], vec![]);
     for pci in inventory.configured.iter().filter(|pci| !wanted(pci)) {
         let because = "no policy asks for VFs on it any more";
+        if inventory.external.contains(pci) {
+            // Who made its VFs keeps them (upstream's rule).
+            steps.push(quiet(pci, Action::ForgetFunction { pf: *pci }, because));
+            continue;
+        }
         let found = inventory.physical_functions.iter().find(|pf| pf.pci == *pci);
-        match found.map(|pf| lifeline::guard(pf, reset(pf, because), inventory, None)) {
+        let guarded = |pf: &PhysicalFunction| {
+            lifeline::guard(readable(pf)?, reset(pf, because), inventory, None)
+        };
+        match found.map(guarded) {
             Some(Ok(more)) => steps.extend(more),
             Some(Err(blocker)) => blockers.push(blocker),
             // The card is gone; only the mark of it is left.
@@ -89,11 +104,19 @@ fn configure(
     if let Some(what) = unsupported(wanted, pf) {
         return Err(Blocker::Unsupported { object: format!("{} ({})", pf.pci, wanted.name), what });
     }
+    let marked = inventory.configured.contains(&pf.pci);
+    let ours = marked && !inventory.external.contains(&pf.pci);
     if wanted.externally_managed {
         check_external(wanted, pf)?;
-        return virtual_functions(wanted, pf, false, guids);
+        let mut steps = vec![];
+        if ours {
+            // What we made before is somebody else's from now on, also when the policy goes.
+            let action = Action::RememberFunction { interface: Box::new(wanted.interface.clone()) };
+            steps.push(quiet(&pf.pci, action, "its VFs are managed externally now"));
+        }
+        steps.extend(virtual_functions(wanted, pf, false, inventory, guids)?);
+        return Ok(steps);
     }
-    let ours = inventory.configured.contains(&pf.pci);
     if wanted.num_vfs == 0 {
         // The PF itself is offered. VFs that we made before go; what somebody else made stays.
         let because = format!("{} for the PF itself", who_asks(wanted));
@@ -125,7 +148,7 @@ fn configure(
         let because = "the PF is administratively down";
         steps.push(quiet(&pf.pci, Action::SetPfUp { pf: pf.pci }, because));
     }
-    steps.extend(virtual_functions(wanted, pf, recreated, guids)?);
+    steps.extend(virtual_functions(wanted, pf, recreated, inventory, guids)?);
     Ok(steps)
 }
 
@@ -197,8 +220,12 @@ fn virtual_functions(
     wanted: &DesiredFunction,
     pf: &PhysicalFunction,
     recreated: bool,
+    inventory: &Inventory,
     guids: &Guids,
 ) -> Result<Vec<Step>, Blocker> {
+    let held = |vf: &VirtualFunction| {
+        inventory.holders.iter().any(|holder| holder.device.parse() == Ok(vf.pci))
+    };
     let mut steps = vec![];
     for index in 0..wanted.num_vfs {
         let existing = pf.vfs.iter().find(|vf| vf.index == index).filter(|_| !recreated);
@@ -211,7 +238,8 @@ fn virtual_functions(
         };
         let group = wanted.group_of(index);
         let link_type = wanted.link_type.or(pf.link_type);
-        let needs = Needs { pf, index, existing, group, link_type, guids }.list();
+        let may_mend = !wanted.externally_managed && existing.is_some_and(|vf| !held(vf));
+        let needs = Needs { pf, index, existing, group, link_type, may_mend, guids }.list();
         let needs = needs.map_err(|why| Blocker::StaticGuids { pf: pf.pci, why })?;
         steps.extend(needs.into_iter().map(|(action, because)| Step {
             action,
@@ -221,7 +249,22 @@ fn virtual_functions(
             lane,
         }));
     }
-    Ok(steps)
+    Ok(if recreated { probed_at_last(pf, steps) } else { steps })
+}
+
+/// VFs that were just made: all their addresses first, then drivers may take them, and what the drivers make of them is
+/// looked at before anything else.
+fn probed_at_last(pf: &PhysicalFunction, steps: Vec<Step>) -> Vec<Step> {
+    let by_pf =
+        |step: &Step| matches!(step.action, Action::SetVfMac { .. } | Action::SetVfGuid { .. });
+    let (mut steps, after): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(by_pf);
+    let because = match steps.is_empty() {
+        true => "its VFs need no addresses of the PF",
+        false => "its VFs have their addresses, and drivers may take them",
+    };
+    steps.push(quiet(&pf.pci, Action::RestoreAutoprobe { pf: pf.pci }, because));
+    steps.extend(after);
+    steps
 }
 
 /// InfiniBand VFs whose RDMA device came up without a GUID although the PF holds one: another start would not help.
@@ -245,6 +288,8 @@ struct Needs<'a> {
     existing: Option<&'a VirtualFunction>,
     group: Option<&'a Group>,
     link_type: Option<LinkType>,
+    /// It is ours, and no pod has it: a pod may want another address for it than it was made with.
+    may_mend: bool,
     guids: &'a Guids,
 }
 
@@ -260,18 +305,26 @@ impl Needs<'_> {
             return Ok(if driver.is_none() { vec![(bind, because)] } else { vec![] });
         };
         let wanted = driver_for(group.device_type);
-        let rebind = driver.is_some() && self.guid_is_missing(group);
+        let defect = driver.and_then(|_| self.defect(group));
+        let rebind = defect.is_some();
         let starts_anew = rebind || !driver_fits(driver, wanted);
         let mut needs = vec![];
-        if rebind {
+        if let Some(defect) = defect {
             // First, so that a crash in between leaves a VF without driver, which is taken up again.
-            let because = "its RDMA device has no GUID, and takes one when its driver starts";
-            needs.push((Action::UnbindVf { pf, vf }, because.to_owned()));
+            let because = match defect {
+                Defect::NoGuid => {
+                    "its RDMA device has no GUID, and takes one when its driver starts".to_owned()
+                }
+                Defect::OtherMac { found, held } => format!(
+                    "it has MAC {found} and the PF holds {held}, which it takes when its driver starts"
+                ),
+            };
+            needs.push((Action::UnbindVf { pf, vf }, because));
         }
         if starts_anew {
             needs.extend(self.identity()?);
             let because = match (rebind, driver) {
-                (true, _) => "it was unbound for its GUID".to_owned(),
+                (true, _) => "it was unbound for its address".to_owned(),
                 (false, None) => format!("policy {} asks for {}", group.policy, group.device_type),
                 (false, Some(driver)) => {
                     let (policy, kind) = (&group.policy, group.device_type);
@@ -308,6 +361,20 @@ impl Needs<'_> {
         Ok(Some((Action::SetVfMac { pf, vf, mac }, "the PF holds no MAC for it".to_owned())))
     }
 
+    /// What a new start of the driver would mend.
+    fn defect(&self, group: &Group) -> Option<Defect> {
+        if self.guid_is_missing(group) {
+            return Some(Defect::NoGuid);
+        }
+        let vf = self.existing.filter(|_| self.may_mend)?;
+        let (found, held) = (vf.mac.clone()?, vf.admin_mac.clone()?);
+        let at_work = group.device_type == DeviceType::Netdevice
+            && self.link_type == Some(LinkType::Ethernet);
+        // A bond or an administrator may change the address later; only what the driver started with is mended.
+        let differs = found != held && vf.permanent_mac.as_ref() != Some(&held);
+        (at_work && differs).then_some(Defect::OtherMac { found, held })
+    }
+
     /// An RDMA device that came up without a GUID needs its driver started again. Only once, after the PF was given a MAC
     /// or GUID for it: a driver that does not take it then will not take it the second time either.
     fn guid_is_missing(&self, group: &Group) -> bool {
@@ -333,6 +400,17 @@ impl Needs<'_> {
         let because = format!("policy {} asks for MTU {mtu}", group.policy);
         differs.then_some((Action::SetVfMtu { pf: self.pf.pci, vf: self.index, mtu }, because))
     }
+}
+
+/// What is wrong with a VF at work.
+enum Defect {
+    NoGuid,
+    /// Its driver started before the PF held its MAC, and made one up. Bound anew it takes the PF's, or `BindVf` fails and
+    /// is not repeated at once.
+    OtherMac {
+        found: String,
+        held: String,
+    },
 }
 
 /// MACs, GUIDs and MTUs are set through the PF's netdev. There is none while a pod has the PF, or user space does.

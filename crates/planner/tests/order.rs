@@ -116,21 +116,23 @@ fn a_card_without_holders_is_changed_while_the_other_waits_for_its_drain() {
         &wanted(None, &["3b", "5e"]),
         Turn::NotYet,
         expect![[r#"
-        worker-0:
-          now 1. set vf count 0000:5e:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
-          now 2. set vf mac 0000:5e:00.0 vf 0 02:28:81:ad:b1:1e  because the PF holds no MAC for it
-          now 3. bind 0000:5e:00.0 vf 0 to its default driver  because policy train asks for netdevice
-          now 4. set vf mac 0000:5e:00.0 vf 1 02:28:81:ad:b2:d1  because the PF holds no MAC for it
-          now 5. bind 0000:5e:00.0 vf 1 to its default driver  because policy train asks for netdevice
-          later 1. set vf count 0000:3b:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
-          later 2. set vf mac 0000:3b:00.0 vf 0 02:2a:67:27:21:8f  because the PF holds no MAC for it
-          later 3. bind 0000:3b:00.0 vf 0 to its default driver  because policy train asks for netdevice
-          later 4. set vf mac 0000:3b:00.0 vf 1 02:2a:67:27:1f:dc  because the PF holds no MAC for it
-          later 5. bind 0000:3b:00.0 vf 1 to its default driver  because policy train asks for netdevice
-          waits: pod default/nccl-0 holds 0000:3b:01.0
-          waits: waiting until the pods that hold devices are drained
-          asks for Drain_Required
-    "#]],
+            worker-0:
+              now 1. set vf count 0000:5e:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
+              now 2. set vf mac 0000:5e:00.0 vf 0 02:28:81:ad:b1:1e  because the PF holds no MAC for it
+              now 3. set vf mac 0000:5e:00.0 vf 1 02:28:81:ad:b2:d1  because the PF holds no MAC for it
+              now 4. restore autoprobe 0000:5e:00.0  because its VFs have their addresses, and drivers may take them
+              now 5. bind 0000:5e:00.0 vf 0 to its default driver  because policy train asks for netdevice
+              now 6. bind 0000:5e:00.0 vf 1 to its default driver  because policy train asks for netdevice
+              later 1. set vf count 0000:3b:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
+              later 2. set vf mac 0000:3b:00.0 vf 0 02:2a:67:27:21:8f  because the PF holds no MAC for it
+              later 3. set vf mac 0000:3b:00.0 vf 1 02:2a:67:27:1f:dc  because the PF holds no MAC for it
+              later 4. restore autoprobe 0000:3b:00.0  because its VFs have their addresses, and drivers may take them
+              later 5. bind 0000:3b:00.0 vf 0 to its default driver  because policy train asks for netdevice
+              later 6. bind 0000:3b:00.0 vf 1 to its default driver  because policy train asks for netdevice
+              waits: pod default/nccl-0 holds 0000:3b:01.0
+              waits: waiting until the pods that hold devices are drained
+              asks for Drain_Required
+        "#]],
     );
 }
 
@@ -148,19 +150,21 @@ fn a_card_at_which_the_kernel_is_still_at_work_waits_and_the_other_goes_on() {
         &wanted(None, &["3b", "5e"]),
         Turn::NotYet,
         expect![[r#"
-        worker-0:
-          now 1. set vf count 0000:5e:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
-          now 2. set vf mac 0000:5e:00.0 vf 0 02:28:81:ad:b1:1e  because the PF holds no MAC for it
-          now 3. bind 0000:5e:00.0 vf 0 to its default driver  because policy train asks for netdevice
-          now 4. set vf mac 0000:5e:00.0 vf 1 02:28:81:ad:b2:d1  because the PF holds no MAC for it
-          now 5. bind 0000:5e:00.0 vf 1 to its default driver  because policy train asks for netdevice
-          later 1. set vf count 0000:3b:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
-          later 2. set vf mac 0000:3b:00.0 vf 0 02:2a:67:27:21:8f  because the PF holds no MAC for it
-          later 3. bind 0000:3b:00.0 vf 0 to its default driver  because policy train asks for netdevice
-          later 4. set vf mac 0000:3b:00.0 vf 1 02:2a:67:27:1f:dc  because the PF holds no MAC for it
-          later 5. bind 0000:3b:00.0 vf 1 to its default driver  because policy train asks for netdevice
-          waits: the kernel has been at "write 0 to /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs" since 2027-01-15T07:55:01Z and cannot be stopped; nothing else is changed there until it is done: end what uses a device of the card (see /dev/infiniband, rdma resource show), or reboot the node
-    "#]],
+            worker-0:
+              now 1. set vf count 0000:5e:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
+              now 2. set vf mac 0000:5e:00.0 vf 0 02:28:81:ad:b1:1e  because the PF holds no MAC for it
+              now 3. set vf mac 0000:5e:00.0 vf 1 02:28:81:ad:b2:d1  because the PF holds no MAC for it
+              now 4. restore autoprobe 0000:5e:00.0  because its VFs have their addresses, and drivers may take them
+              now 5. bind 0000:5e:00.0 vf 0 to its default driver  because policy train asks for netdevice
+              now 6. bind 0000:5e:00.0 vf 1 to its default driver  because policy train asks for netdevice
+              later 1. set vf count 0000:3b:00.0 2 without drivers  because policy train asks for 2 VFs and the card has 1
+              later 2. set vf mac 0000:3b:00.0 vf 0 02:2a:67:27:21:8f  because the PF holds no MAC for it
+              later 3. set vf mac 0000:3b:00.0 vf 1 02:2a:67:27:1f:dc  because the PF holds no MAC for it
+              later 4. restore autoprobe 0000:3b:00.0  because its VFs have their addresses, and drivers may take them
+              later 5. bind 0000:3b:00.0 vf 0 to its default driver  because policy train asks for netdevice
+              later 6. bind 0000:3b:00.0 vf 1 to its default driver  because policy train asks for netdevice
+              waits: the kernel has been at "write 0 to /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs" since 2027-01-15T07:55:01Z and cannot be stopped; nothing else is changed there until it is done: end what uses a device of the card (see /dev/infiniband, rdma resource show), or reboot the node
+        "#]],
     );
     let permission = machine.permission(Turn::NotYet);
     let ends_by_itself = |machine: &Machine| {

@@ -74,15 +74,11 @@ impl Devlink {
         Ok(Self { family: codec::parse_family(payload)?, conversation })
     }
 
-    fn parameters(&mut self, device: &PciAddress) -> Result<Vec<codec::Parameter>, Failure> {
-        let query = codec::parameters_query(self.family, device);
-        let answer = match self.conversation.ask(&query) {
-            Err(Failure { errno: Errno::OPNOTSUPP, .. }) => Vec::new(),
-            answer => answer?,
-        };
-        let parsed = answer.iter().map(|(_, payload)| codec::parse_parameter(payload));
-        let parsed: Result<Vec<_>, _> = parsed.collect();
-        Ok(parsed?.into_iter().filter(|parameter| parameter.is_of(device)).collect())
+    /// EINVAL for a parameter that the driver has not, EOPNOTSUPP for one without a value (net/devlink/param.c).
+    fn parameter(&mut self, device: &PciAddress, name: &str) -> Result<codec::Parameter, Failure> {
+        let answer = self.conversation.ask(&codec::parameter_query(self.family, device, name))?;
+        let payload = answer.first().map(|(_, payload)| payload.as_slice()).unwrap_or_default();
+        Ok(codec::parse_parameter(payload)?)
     }
 }
 
@@ -95,8 +91,9 @@ pub(super) fn devlink(device: &PciAddress) -> Result<DevlinkDevice, Failure> {
             None => None,
         },
     };
-    let parameters = devlink.parameters(device)?;
-    let parameters = parameters.into_iter().flat_map(|parameter| parameter.rows).collect();
+    // A parameter that cannot be read now (its firmware is busy) is none; the mode is known all the same.
+    let known = codec::PARAMETERS.iter().filter_map(|name| devlink.parameter(device, name).ok());
+    let parameters = known.flat_map(|parameter| parameter.rows).collect();
     Ok(DevlinkDevice { eswitch, parameters })
 }
 
@@ -108,8 +105,7 @@ pub(super) fn change_devlink(device: &PciAddress, change: &DevlinkChange) -> Res
         DevlinkChange::Reload => codec::reload(family, device),
         DevlinkChange::Parameter { name, mode, value } => {
             // The kernel wants the type said again; only reading the parameter tells it.
-            let known = devlink.parameters(device)?.into_iter().find(|known| known.name == *name);
-            let Some(value_type) = known.and_then(|known| known.value_type) else {
+            let Some(value_type) = devlink.parameter(device, name)?.value_type else {
                 return Err(Errno::INVAL.into());
             };
             let (name, mode, value) = (name.clone(), mode.clone(), value.clone());

@@ -118,10 +118,14 @@ pub fn reload(family: u16, device: &PciAddress) -> Request {
     Request::change(family, payload(RELOAD, attributes))
 }
 
-/// The parameters of a device. Kernels before 6.6 do not look at the handle and tell those of all devices (and wait for the
-/// lock of each), so whoever asks still has to choose.
-pub fn parameters_query(family: u16, device: &PciAddress) -> Request {
-    Request::dump(family, payload(PARAM_GET, handle(device)))
+/// The parameters that are asked for: those of SR-IOV in the firmware, and the one by which the lab's netdevsim shows that
+/// the question is understood.
+pub const PARAMETERS: [&str; 3] = ["enable_sriov", "total_vfs", "max_macs"];
+
+/// One parameter of one device. No dump: kernels before 6.6 do not look at the handle of one, tell the parameters of all
+/// devices, and wait for the lock of each.
+pub fn parameter_query(family: u16, device: &PciAddress, name: &str) -> Request {
+    Request::get(family, payload(PARAM_GET, handle(device).text(PARAM_NAME, name)))
 }
 
 /// One parameter, with a row for each mode in which it has a value.
@@ -133,12 +137,6 @@ pub struct Parameter {
     pub value_type: Option<ValueType>,
     pub name: String,
     pub rows: Vec<DevlinkParameter>,
-}
-
-impl Parameter {
-    pub fn is_of(&self, device: &PciAddress) -> bool {
-        self.device == format!("pci/{device}")
-    }
 }
 
 pub fn parse_parameter(payload: &[u8]) -> Result<Parameter, Malformed> {

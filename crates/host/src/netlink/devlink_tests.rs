@@ -1,4 +1,5 @@
 use super::*;
+use crate::netlink::message::DUMP;
 use expect_test::expect;
 use proptest::prelude::*;
 
@@ -102,7 +103,7 @@ fn answer(value_type: u8, values: &[(u8, Option<&[u8]>)]) -> Vec<u8> {
 #[test]
 fn a_parameter_has_a_row_for_each_mode() {
     let found = parse_parameter(&answer(6, &[(1, Some(&[])), (2, None)])).unwrap();
-    assert!(found.is_of(&card()));
+    assert_eq!(found.device, format!("pci/{}", card()));
     expect![[r#"
         Parameter {
             device: "pci/0000:3b:00.0",
@@ -180,7 +181,8 @@ proptest! {
 
 #[test]
 fn the_parameters_are_asked_of_one_device_so_that_no_other_card_is_waited_for() {
-    let request = parameters_query(FAMILY, &card());
+    let request = parameter_query(FAMILY, &card(), "total_vfs");
     assert_eq!((request.kind, request.payload[0]), (FAMILY, PARAM_GET));
-    assert_eq!(request.payload[HEADER..], handle(&card()).done());
+    assert_eq!(request.flags & DUMP, 0);
+    assert_eq!(request.payload[HEADER..], handle(&card()).text(PARAM_NAME, "total_vfs").done());
 }

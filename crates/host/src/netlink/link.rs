@@ -26,6 +26,7 @@ const IFLA_PHYS_SWITCH_ID: u16 = 36;
 const IFLA_PHYS_PORT_NAME: u16 = 38;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_PERM_ADDRESS: u16 = 54;
 const IFLA_PARENT_DEV_NAME: u16 = 56;
 
 const RTEXT_FILTER_VF: u32 = 1;
@@ -122,6 +123,7 @@ pub fn parse(payload: &[u8]) -> Result<Link, Malformed> {
         match attribute.kind {
             IFLA_IFNAME => link.name = attribute.text(),
             IFLA_ADDRESS => link.address = attribute.value.to_vec(),
+            IFLA_PERM_ADDRESS => link.permanent = Some(attribute.value.to_vec()),
             IFLA_MTU => link.mtu = attribute.u32()?,
             IFLA_LINK => link.lower = Some(attribute.u32()?).filter(|index| *index != 0),
             IFLA_MASTER => link.master = Some(attribute.u32()?).filter(|index| *index != 0),

@@ -207,6 +207,7 @@ fn an_interface_written_by_another_is_read() {
     let payload = link_message(vec![
         LinkAttribute::IfName("enp59s0f0v0".to_owned()),
         LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
+        LinkAttribute::PermAddress(vec![2, 0, 0, 0, 0, 9]),
         LinkAttribute::Mtu(1500),
         LinkAttribute::Link(5),
         LinkAttribute::Controller(6),
@@ -228,6 +229,16 @@ fn an_interface_written_by_another_is_read() {
                 0,
                 1,
             ],
+            permanent: Some(
+                [
+                    2,
+                    0,
+                    0,
+                    0,
+                    0,
+                    9,
+                ],
+            ),
             mtu: 1500,
             up: false,
             running: false,

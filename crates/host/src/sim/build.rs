@@ -111,6 +111,7 @@ impl Machine {
             pending: Vec::new(),
             renames_while_up: false,
             faults: BTreeSet::new(),
+            broken: BTreeMap::new(),
             serial: 0,
         }
     }

@@ -42,10 +42,18 @@ pub enum Fault {
     VfRemovalBlocks,
     /// The driver rejects VFs when it probes them.
     VfProbeFails,
+    /// The interface of a VF comes three seconds after its driver was bound: iavf registers it when the PF has answered
+    /// (drivers/net/ethernet/intel/iavf/iavf_main.c, iavf_init_config_adapter, called by its watchdog).
+    VfInterfaceLate,
+    /// The first start of a VF's driver makes no interface, and the second one does: the PF was at a reset (belief).
+    VfInterfaceLost,
     /// udev loses the race after a rebind: the netdev comes up as `eth<n>`.
     RenamesAfterRebind,
     /// A move of an RDMA device never gets its old uverbs number back.
     RenumbersUverbs,
+    /// The driver of a VF makes up a MAC although the PF holds one for it (belief: it was down and did not answer; igbvf,
+    /// drivers/net/ethernet/intel/igbvf/netdev.c, igbvf_probe).
+    VfIgnoresItsMac,
     /// The PF accepts a VF's MAC and keeps the old one.
     IgnoresVfMac,
     /// The node GUID of a VF stays zero whatever is set.

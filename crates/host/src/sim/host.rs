@@ -223,7 +223,11 @@ impl Host for SimHost {
         }
         let content = match self.pod_file(path) {
             Some(content) => content,
-            None => self.machine().read_path(self.own_namespace(), path),
+            None => {
+                let machine = self.machine();
+                let kernels = || machine.read_path(self.own_namespace(), path);
+                machine.instead(path).unwrap_or_else(kernels)
+            }
         };
         content.map_err(|errno| Refusal::new(tried::read(path), errno))
     }
@@ -446,7 +450,11 @@ impl Host for SimHost {
         if let Some(by) = self.machine().unfinished_on(device) {
             return Err(unfinished::barred(format!("ask devlink about {device}"), &by));
         }
-        let found = self.machine().query_devlink(device);
+        let machine = self.machine();
+        let found = match machine.instead(&format!("devlink {device}")) {
+            Some(Err(errno)) => Err(errno),
+            _ => machine.query_devlink(device),
+        };
         found.map_err(|errno| Refusal::new(format!("ask devlink about {device}"), errno))
     }
 

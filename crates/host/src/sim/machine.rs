@@ -4,6 +4,7 @@ use super::Fault;
 use super::build::Flavour;
 use super::network::{HostNetwork, Sessions};
 use api::{EswitchMode, PciAddress, RdmaMode, Timestamp};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -55,8 +56,19 @@ pub struct Machine {
     #[serde(default)]
     pub renames_while_up: bool,
     pub faults: BTreeSet<Fault>,
+    /// Files that a card in trouble answers otherwise, by path; `devlink 0000:03:00.0` is its devlink.
+    #[serde(default)]
+    pub broken: BTreeMap<String, Broken>,
     /// Source of identities: links, namespaces, processes.
     pub serial: u64,
+}
+
+/// What a card in trouble answers. Belief: drivers pass on what their firmware says, and that may be anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Broken {
+    /// An errno.
+    Refuses(i32),
+    Says(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +94,8 @@ pub struct Pending {
 pub enum PendingEvent {
     /// VFs of this PF come to the bus.
     VfsAppear { physical: PciAddress },
+    /// The interface of this function is registered.
+    InterfaceAppears { function: PciAddress },
     /// The VFs of this PF go at last. Whoever asked for it gave up waiting, at `since` plus the seam's deadline.
     VfsGo { physical: PciAddress, since: Timestamp },
 }
@@ -210,6 +224,9 @@ pub struct NetDevice {
     pub name: String,
     pub alt_names: Vec<String>,
     pub address: Vec<u8>,
+    /// Address that the driver was given at its probe; None where it made one up.
+    #[serde(default)]
+    pub permanent: Option<Vec<u8>>,
     pub mtu: u32,
     pub up: bool,
     /// There is a cable.
@@ -262,6 +279,14 @@ pub struct RdmaDev {
 }
 
 impl Machine {
+    /// What is said in the place of the kernel's answer.
+    pub(super) fn instead(&self, asked: &str) -> Option<Result<Vec<u8>, Errno>> {
+        Some(match self.broken.get(asked)? {
+            Broken::Refuses(errno) => Err(Errno::from_raw_os_error(*errno)),
+            Broken::Says(text) => Ok(text.clone().into_bytes()),
+        })
+    }
+
     /// A fresh identity.
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;

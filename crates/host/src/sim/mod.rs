@@ -41,7 +41,7 @@ pub use build::Flavour;
 pub use fault::Fault;
 pub use host::SimHost;
 pub use machine::{
-    Firmware, Function, FunctionKind, HOST_NAMESPACE, Machine, NetDevice, NetNamespace,
+    Broken, Firmware, Function, FunctionKind, HOST_NAMESPACE, Machine, NetDevice, NetNamespace,
     PhysicalPart, Process, RdmaDev, RdmaSubsystem, RebootRequest, VfState, VirtualPart,
 };
 pub use network::{HostNetwork, Sessions};

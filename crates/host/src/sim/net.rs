@@ -105,6 +105,8 @@ impl Machine {
             name: device.name.clone(),
             alt_names: device.alt_names.clone(),
             address: device.address.clone(),
+            // net/core/dev.c, register_netdevice: the first address, unless the driver says that it is random.
+            permanent: device.permanent.clone(),
             mtu: device.mtu,
             up: device.up,
             running: device.up && device.carrier,
@@ -405,6 +407,7 @@ fn virtual_device(
         name: name.to_owned(),
         alt_names: Vec::new(),
         address,
+        permanent: None,
         mtu: if hardware == 772 { 65536 } else { 1500 },
         up: false,
         carrier: true,

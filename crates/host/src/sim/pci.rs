@@ -91,7 +91,7 @@ impl Machine {
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
         let late = self.pending.iter().filter_map(|pending| match &pending.event {
             PendingEvent::VfsGo { physical, since } => Some((physical, *since)),
-            PendingEvent::VfsAppear { .. } => None,
+            PendingEvent::VfsAppear { .. } | PendingEvent::InterfaceAppears { .. } => None,
         });
         let unfinished = late.map(|(physical, since)| Unfinished {
             card: Some(unfinished::card(physical)),
@@ -251,12 +251,23 @@ impl Machine {
             }
         }
         if row.netdev {
-            self.make_netdev(pci);
+            self.register_netdev(pci);
         }
         if row.rdma.is_some() {
             self.make_rdma_device(pci, row);
         }
         Ok(())
+    }
+
+    fn register_netdev(&mut self, pci: &PciAddress) {
+        let probes = self.virtual_part(pci).map_or(0, |part| part.probes);
+        if probes > 0 && self.has(Fault::VfInterfaceLate) {
+            let at = self.clock.saturating_add(Duration::from_secs(3)).unwrap_or(self.clock);
+            let event = PendingEvent::InterfaceAppears { function: *pci };
+            self.pending.push(Pending { at, event });
+        } else if !(probes == 1 && self.has(Fault::VfInterfaceLost)) {
+            self.make_netdev(pci);
+        }
     }
 
     /// The driver lets go: its interface and its RDMA device vanish, in whatever namespace they are, and a PF takes
@@ -266,6 +277,9 @@ impl Machine {
             self.remove_vfs(pci);
         }
         self.links.retain(|_, link| link.parent != Some(*pci));
+        self.pending.retain(|pending| {
+            !matches!(&pending.event, PendingEvent::InterfaceAppears { function } if function == pci)
+        });
         self.rdma.devices.retain(|_, device| device.parent != *pci);
         if let Some(function) = self.functions.get_mut(pci) {
             function.driver = None;
@@ -276,15 +290,17 @@ impl Machine {
     pub(super) fn make_netdev(&mut self, pci: &PciAddress) {
         let Some(function) = self.functions.get(pci) else { return };
         let is_vf = matches!(function.kind, FunctionKind::Virtual(_));
-        let (address, infiniband, rebound) = match &function.kind {
-            FunctionKind::Physical(part) => (part.mac, part.infiniband, false),
-            FunctionKind::Plain { mac } => (*mac, false, false),
+        let (address, infiniband, rebound, made_up) = match &function.kind {
+            FunctionKind::Physical(part) => (part.mac, part.infiniband, false, false),
+            FunctionKind::Plain { mac } => (*mac, false, false, false),
             FunctionKind::Virtual(part) => {
                 let state = self.vf_state(part);
                 let mac = state.map_or([0; 6], |state| state.mac);
                 let infiniband = self.physical(&part.physical).is_some_and(|p| p.infiniband);
                 // An admin MAC takes effect at the probe; without one the driver makes one up (lab.md section 2).
-                (if mac == [0; 6] { part.random_mac } else { mac }, infiniband, part.probes > 1)
+                let made_up = mac == [0; 6] || self.has(Fault::VfIgnoresItsMac);
+                let mac = if made_up { part.random_mac } else { mac };
+                (mac, infiniband, part.probes > 1, made_up && !infiniband)
             }
             FunctionKind::Bridge => return,
         };
@@ -304,6 +320,7 @@ impl Machine {
             index,
             name,
             alt_names: Vec::new(),
+            permanent: (!made_up).then(|| address.clone()),
             address,
             mtu: if infiniband { 2044 } else { 1500 },
             // Belief: the installation brings its PFs up. A VF is down until somebody sets it up (lab.md section 2).

@@ -4,8 +4,9 @@
 
 use super::boot;
 use super::build::Flavour;
-use super::drivers::DRIVERS;
+use super::drivers::{DRIVERS, claimed_by};
 use super::machine::{HOST_NAMESPACE, Machine, RebootRequest};
+use super::sysfs_pci::modalias;
 use crate::seam::{Output, Program};
 use rustix::io::Errno;
 
@@ -52,7 +53,7 @@ impl Machine {
         let Some(name) = words.next() else {
             return failure(1, "modprobe: ERROR: missing parameters");
         };
-        let module = name.replace('-', "_");
+        let module = self.module_of_alias(name).unwrap_or_else(|| name.replace('-', "_"));
         if remove {
             let used = match module.as_str() {
                 "ib_core" => self.references_of("ib_core") > 0,
@@ -94,6 +95,12 @@ impl Machine {
             .next_back();
         self.load_module(&module, mode);
         success("")
+    }
+
+    /// The module whose id table has a function with this alias.
+    fn module_of_alias(&self, alias: &str) -> Option<String> {
+        let function = self.functions.values().find(|function| modalias(function) == alias)?;
+        claimed_by(function).map(|row| row.module.to_owned())
     }
 
     fn systemctl(&mut self, arguments: &[&str]) -> Output {

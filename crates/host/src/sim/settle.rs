@@ -17,6 +17,7 @@ impl Machine {
             };
             match self.pending.remove(due).event {
                 PendingEvent::VfsAppear { physical } => self.make_vfs(&physical),
+                PendingEvent::InterfaceAppears { function } => self.make_netdev(&function),
                 PendingEvent::VfsGo { physical, .. } => self.disable_vfs(&physical),
             }
         }

@@ -1,7 +1,7 @@
 //! `/sys/devices`: the PCI functions and their attributes.
 
 use super::Fault;
-use super::machine::{FunctionKind, Machine, PhysicalPart};
+use super::machine::{Function, FunctionKind, Machine, PhysicalPart};
 use super::sysfs::Node;
 use api::PciAddress;
 use std::collections::BTreeSet;
@@ -131,16 +131,7 @@ impl Machine {
             }
             ("class", []) => Node::line(format_args!("0x{:06x}", function.class)),
             ("revision", []) => Node::line("0x00"),
-            ("modalias", []) => Node::line(format_args!(
-                "pci:v0000{}d0000{}sv0000{}sd0000{}bc{:02X}sc{:02X}i{:02X}",
-                function.vendor.to_uppercase(),
-                function.device.to_uppercase(),
-                function.vendor.to_uppercase(),
-                function.device.to_uppercase(),
-                function.class >> 16,
-                (function.class >> 8) & 0xff,
-                function.class & 0xff
-            )),
+            ("modalias", []) => Node::line(modalias(function)),
             ("uevent", []) => {
                 let driver = function
                     .driver
@@ -211,6 +202,20 @@ impl Machine {
             }
         }
     }
+}
+
+/// drivers/pci/pci-sysfs.c, modalias_show.
+pub(super) fn modalias(function: &Function) -> String {
+    format!(
+        "pci:v0000{}d0000{}sv0000{}sd0000{}bc{:02X}sc{:02X}i{:02X}",
+        function.vendor.to_uppercase(),
+        function.device.to_uppercase(),
+        function.vendor.to_uppercase(),
+        function.device.to_uppercase(),
+        function.class >> 16,
+        (function.class >> 8) & 0xff,
+        function.class & 0xff
+    )
 }
 
 const SRIOV: [&str; 7] = [

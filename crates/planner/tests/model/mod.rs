@@ -41,6 +41,8 @@ pub struct Machine {
     pub offered: BTreeSet<PciAddress>,
     /// Withdrawn, and still in the Node's allocatable.
     pub counted: BTreeSet<PciAddress>,
+    /// PFs whose VFs no driver takes at present.
+    pub without_autoprobe: BTreeSet<PciAddress>,
     pub boots: u32,
     pub now: Timestamp,
 }
@@ -69,6 +71,7 @@ pub fn pf(pci: &str, name: &str, vendor: &str, device: &str) -> PhysicalFunction
         port_state: None,
         firmware: None,
         net_filter: String::new(),
+        unreadable: None,
         vfs: vec![],
     }
 }
@@ -89,8 +92,11 @@ pub fn new_vf(pf: &PhysicalFunction, index: u32) -> VirtualFunction {
         mac: None,
         admin_mac: None,
         mtu: None,
+        permanent_mac: None,
+        vlan: 0,
         device: "1018".to_owned(),
         rdma_device: None,
+        rdma_device_anywhere: None,
         guid: None,
         admin_guid: None,
         representor: None,
@@ -117,6 +123,7 @@ fn bind(pf: &PhysicalFunction, vf: &mut VirtualFunction, driver: VfDriver) {
             vf.driver = pf.driver.clone();
             vf.name = Some(format!("{}v{}", pf.name, vf.index));
             vf.mac = vf.admin_mac.clone();
+            vf.permanent_mac = vf.admin_mac.clone();
             vf.mtu = Some(1500);
             if pf.vendor == "15b3" {
                 vf.rdma_device = Some(format!("mlx5_{}", vf.index + 2));
@@ -180,6 +187,11 @@ impl Machine {
                 if !self.inventory.configured.contains(&pci) {
                     self.inventory.configured.push(pci);
                 }
+                let external = &mut self.inventory.external;
+                match interface.externally_managed {
+                    true => external.insert(pci),
+                    false => external.remove(&pci),
+                };
                 let allowed = &mut self.inventory.lifelines_allowed;
                 match interface.allow_lifeline {
                     true => allowed.insert(pci),
@@ -189,12 +201,20 @@ impl Machine {
             Action::ForgetFunction { pf } => {
                 self.inventory.configured.retain(|pci| pci != pf);
                 self.inventory.lifelines_allowed.remove(pf);
+                self.inventory.external.remove(pf);
             }
             Action::SetVfCount { pf, count, probe } => {
                 let pf = self.function(pf);
                 assert!(*count <= pf.total_vfs.unwrap(), "ERANGE");
                 pf.vfs = (0..*count).map(|index| new_vf(pf, index)).collect();
                 assert!(!probe, "the planner never asks for probed VFs");
+                let pci = pf.pci;
+                if *count > 0 {
+                    self.without_autoprobe.insert(pci);
+                }
+            }
+            Action::RestoreAutoprobe { pf } => {
+                assert!(self.without_autoprobe.remove(pf), "nothing is held");
             }
             Action::SetEswitchMode { pf, mode } => {
                 let pf = self.function(pf);
@@ -214,6 +234,7 @@ impl Machine {
                 }
             }
             Action::BindVf { pf, vf, driver } => {
+                assert!(!self.without_autoprobe.contains(pf), "ENODEV: no driver takes it");
                 let (pf, vf) = self.vf(pf, *vf);
                 bind(&pf, vf, *driver);
             }

@@ -311,6 +311,17 @@ fn card_function(
                 vfs = (next().parse().unwrap(), "foreign");
                 assert_eq!(next(), "vfs");
             }
+            // Its mark in the PF store says that somebody else makes its VFs.
+            "external" => {
+                machine.inventory.configured.push(pf.pci);
+                machine.inventory.external.insert(pf.pci);
+            }
+            "unreadable" => {
+                let file = pf.pci.file("sriov_totalvfs");
+                pf.unreadable = Some(format!("read {file}: input/output error"));
+            }
+            // Their drivers started before the PF held a MAC for them.
+            "randommac" => vfs.1 = "randommac",
             "noguid" => vfs.1 = "noguid",
             "driver" => pf.driver = Some(next().to_owned()),
             "total" => pf.total_vfs = Some(next().parse().unwrap()),
@@ -324,7 +335,11 @@ fn card_function(
         }
     }
     pf.vfs = (0..vfs.0).map(|index| model::ready_vf(&pf, index)).collect();
-    if vfs.1 != "ready" {
+    if vfs.1 == "randommac" {
+        for vf in &mut pf.vfs {
+            (vf.mac, vf.permanent_mac) = (Some(format!("8a:00:00:00:00:{:02x}", vf.index)), None);
+        }
+    } else if vfs.1 != "ready" {
         pf.vfs.iter_mut().for_each(|vf| vf.admin_mac = None);
     }
     if vfs.1 == "noguid" {
