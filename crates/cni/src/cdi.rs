@@ -3,20 +3,42 @@
 //!
 //! The device plugin decides which kinds of nodes a container gets; here only their names are put right.
 
+use crate::custody;
 use crate::failure::Failure;
 use crate::frame::Call;
 use api::PciAddress;
 use host::cdi::{self, DeviceNode};
+use host::facilities;
 use host::seam::Errno;
 use serde_json::Value;
 
-/// Writes the RDMA nodes of a device into its spec, if the device plugin has made one.
-pub fn rewrite(call: &Call, device: &str, rdma_device: &str) -> Result<(), Failure> {
+/// Sees to it that the spec of a device names its RDMA nodes of now.
+///
+/// A spec that is missing is made where the daemon offers the device with RDMA: after a reboot the kubelet admits a pod
+/// again with the name that it was given before, and asks nobody.
+pub fn describe(call: &Call, device: &str) -> Result<(), Failure> {
     let Ok(pci) = device.parse::<PciAddress>() else { return Ok(()) };
+    if rewrite(call, device)? {
+        return Ok(());
+    }
+    let Some((resource, offered)) = custody::offered_by_name(call, device)? else { return Ok(()) };
+    if !resource.rdma || !custody::given_by_path(call, device)?.is_empty() {
+        return Ok(());
+    }
+    let found = facilities::of(call.host, &resource, &offered);
+    if !found.rdma.contains_key("uverbs") {
+        return Err(without_uverbs(device));
+    }
+    Ok(cdi::write(call.host, &pci, &found.nodes())?)
+}
+
+/// Writes the RDMA nodes of a device into its spec; false where there is none.
+pub fn rewrite(call: &Call, device: &str) -> Result<bool, Failure> {
+    let Ok(pci) = device.parse::<PciAddress>() else { return Ok(false) };
     let path = cdi::path(&pci);
     let bytes = match call.host.read(&path) {
         Ok(bytes) => bytes,
-        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(()),
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(false),
         Err(refusal) => return Err(refusal.into()),
     };
     let spec: Value = serde_json::from_slice(&bytes).map_err(|error| {
@@ -24,7 +46,7 @@ pub fn rewrite(call: &Call, device: &str, rdma_device: &str) -> Result<(), Failu
     })?;
     let old = nodes_of(&spec);
     let mut new: Vec<DeviceNode> = Vec::new();
-    for (class, paths) in cdi::rdma_nodes(call.host, rdma_device) {
+    for (class, paths) in cdi::rdma_nodes(call.host, device) {
         // A resource may leave a class out, and one without RDMA has none.
         if old.iter().any(|node| class_of(node) == Some(class)) {
             new.extend(paths.into_iter().map(DeviceNode::same));
@@ -32,15 +54,20 @@ pub fn rewrite(call: &Call, device: &str, rdma_device: &str) -> Result<(), Failu
     }
     let announced = old.iter().any(|node| class_of(node) == Some("uverbs"));
     if announced && !new.iter().any(|node| class_of(node) == Some("uverbs")) {
-        return Err(Failure::internal(format!(
-            "{rdma_device} of {device} has no uverbs device after its move"
-        )));
+        return Err(without_uverbs(device));
     }
     new.extend(old.iter().filter(|node| class_of(node).is_none()).cloned());
-    if new == old {
-        return Ok(());
+    if new != old {
+        cdi::write(call.host, &pci, &new)?;
     }
-    Ok(cdi::write(call.host, &pci, &new)?)
+    Ok(true)
+}
+
+fn without_uverbs(device: &str) -> Failure {
+    Failure::internal(format!(
+        "{device} has no uverbs device after its RDMA device was moved, so the pod's containers would have none; \
+         is the module ib_uverbs loaded?"
+    ))
 }
 
 fn nodes_of(spec: &Value) -> Vec<DeviceNode> {

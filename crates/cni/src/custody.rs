@@ -5,7 +5,7 @@
 use crate::failure::{self, Failure};
 use crate::frame::Call;
 use crate::{arguments, legacy};
-use api::custody::{Claims, Offer, OfferState, VERSION};
+use api::custody::{Claims, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::files::{CLAIMS, OFFER, RDMA_LOCK, RUN, VF_LOCKS};
 use api::journal::{Owner, Record};
 use host::journal::JournalError;
@@ -117,6 +117,27 @@ pub fn refuse_unless_offered(call: &Call, device: &str) -> Result<(), Failure> {
         }
     }
     Err(later(reason))
+}
+
+/// The resource as which the daemon offers a device, where containers are given device nodes by CDI name. None without a
+/// daemon.
+pub fn offered_by_name(
+    call: &Call,
+    device: &str,
+) -> Result<Option<(OfferedResource, OfferedDevice)>, Failure> {
+    if !daemon_is_here(call) {
+        return Ok(None);
+    }
+    let offer =
+        read_offer(call).map_err(|because| Failure::new(failure::TRY_AGAIN_LATER, because))?;
+    if offer.by_path {
+        return Ok(None);
+    }
+    Ok(offer.resources.into_values().find_map(|resource| {
+        let offered =
+            resource.devices.iter().find(|found| found.pci.to_string() == device)?.clone();
+        Some((resource, offered))
+    }))
 }
 
 fn read_offer(call: &Call) -> Result<Offer, String> {

@@ -227,8 +227,13 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
         return Ok(bare);
     }
     if config.guid.is_some() {
+        let had_nodes = has_nodes(call, &record.device);
         rebind(call.host, &config.device)?;
         verify_guid(call, config)?;
+        if !config.rdma_isolation {
+            wait_for_nodes(call, &record.device, had_nodes);
+            rdma::say_nodes(call, &record.device)?;
+        }
     }
     if config.rdma_isolation {
         let found = rdma::single_device(call, &record.device)?;
@@ -244,6 +249,21 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
     let moved = pod::find(call, &config.device)?;
     pod::address(call, &moved, &outcome)?;
     Ok(outcome)
+}
+
+fn has_nodes(call: &Call, device: &str) -> bool {
+    !host::cdi::rdma_nodes(call.host, device).is_empty()
+}
+
+/// The rebind makes the RDMA device anew, whose character devices may come a little after the interface: each is made by
+/// a client of its own (drivers/infiniband/core/device.c, enable_device_and_get).
+fn wait_for_nodes(call: &Call, device: &str, had_nodes: bool) {
+    for _ in 0..INTERFACE_TRIES {
+        if !had_nodes || has_nodes(call, device) {
+            return;
+        }
+        call.host.wait(&[Interest::Link], INTERFACE_PAUSE);
+    }
 }
 
 /// Firmware takes a GUID at the probe, or not at all.

@@ -247,18 +247,24 @@ fn settle(
     if name != found.name {
         rename(call, found, name)?;
     }
-    refuse_other_nodes(call, device, name)?;
-    cdi::rewrite(call, device, name)
+    say_nodes(call, device)
+}
+
+/// Sees to it that the pod's containers get the character devices that the function has now, which every move of the
+/// RDMA device and every rebind of the function makes anew.
+pub fn say_nodes(call: &Call, device: &str) -> Result<(), Failure> {
+    refuse_other_nodes(call, device)?;
+    cdi::describe(call, device)
 }
 
 /// Nodes that were given by path are the pod's for its whole life, and the kernel gives no number back that another
 /// device has taken: a container would get that device.
-fn refuse_other_nodes(call: &Call, device: &str, name: &str) -> Result<(), Failure> {
+fn refuse_other_nodes(call: &Call, device: &str) -> Result<(), Failure> {
     let given = custody::given_by_path(call, device)?;
     if given.is_empty() {
         return Ok(());
     }
-    let now: Vec<String> = host::cdi::rdma_nodes(call.host, name)
+    let now: Vec<String> = host::cdi::rdma_nodes(call.host, device)
         .into_iter()
         .filter(|(class, _)| *class != "rdma_cm")
         .flat_map(|(_, paths)| paths)
@@ -267,10 +273,10 @@ fn refuse_other_nodes(call: &Call, device: &str, name: &str) -> Result<(), Failu
         return Ok(());
     }
     Err(Failure::internal(format!(
-        "the pod must be recreated: {name} of {device} had {} when the pod was admitted, which is given by path, and \
-         has {} now; with CDI switched on in the container runtime, and useCDI not false, numbers may change",
+        "the pod must be recreated: {device} had {} when the pod was admitted, which is given by path, and has {} \
+         now; with CDI switched on in the container runtime, and useCDI not false, numbers may change",
         given.join(", "),
-        now.join(", ")
+        if now.is_empty() { "none".to_owned() } else { now.join(", ") }
     )))
 }
 
@@ -317,7 +323,7 @@ fn take_back(call: &Call, mut record: Record) -> Result<(), Failure> {
     {
         let notes = home::rdma_home(call.host, &record, rdma).map_err(lost)?;
         notes.iter().for_each(|note| call.log.warning(note));
-        if let Err(failure) = cdi::rewrite(call, &record.device, &rdma.name) {
+        if let Err(failure) = cdi::rewrite(call, &record.device) {
             // Allocate writes the spec anew before the next pod.
             call.log.warning(&failure.message);
         }

@@ -4,6 +4,7 @@
 //! One file and one kind for all: the device plugin writes a spec at Allocate, and the CNI, which knows only the PCI
 //! address, writes it again after it has moved the RDMA device, since the move makes the character devices anew.
 
+use crate::home::directory;
 use crate::seam::{Host, Refusal};
 use api::{PciAddress, files};
 use serde_json::json;
@@ -59,28 +60,30 @@ pub fn write(host: &dyn Host, pci: &PciAddress, nodes: &[DeviceNode]) -> Result<
     host.replace(&path(pci), spec.to_string().as_bytes(), 0o644)
 }
 
-/// Character devices of an RDMA device by class (`uverbs`, `umad`, `issm`, `rdma_cm`), as they are numbered now.
+/// Character devices of a function's RDMA devices by class (`uverbs`, `umad`, `issm`, `rdma_cm`), as they are numbered now.
 ///
-/// Every node of each class: a device with two ports has two `umad`. Empty while the device has no uverbs.
-pub fn rdma_nodes(host: &dyn Host, rdma_device: &str) -> BTreeMap<&'static str, Vec<String>> {
+/// By the function's directory and not by the RDMA device's name: a pod may have given it another name, since Linux 7.3
+/// two pods may use one name, and while it is in a pod the host does not see it at all. The directories of its character
+/// devices are seen from every network namespace. Every node of each class: a device with two ports has two `umad`.
+/// Empty while the function has no uverbs.
+pub fn rdma_nodes(host: &dyn Host, device: &str) -> BTreeMap<&'static str, Vec<String>> {
     const CLASSES: [(&str, &str); 3] =
         [("uverbs", "infiniband_verbs"), ("umad", "infiniband_mad"), ("issm", "infiniband_mad")];
     let mut nodes = BTreeMap::new();
     for (prefix, class) in CLASSES {
-        let directory = format!("/sys/class/{class}");
-        let entries = host.list(&directory).unwrap_or_default();
-        let ours = entries.into_iter().filter(|entry| entry.starts_with(prefix)).filter(|entry| {
-            let owner = host.read(&format!("{directory}/{entry}/ibdev")).unwrap_or_default();
-            String::from_utf8_lossy(&owner).trim() == rdma_device
-        });
+        let entries = host.list(&format!("{}/{class}", directory(device))).unwrap_or_default();
+        let ours = entries.into_iter().filter(|entry| entry.starts_with(prefix));
         let paths: Vec<String> = ours.map(|entry| format!("/dev/infiniband/{entry}")).collect();
         if !paths.is_empty() {
             nodes.insert(prefix, paths);
         }
     }
+    if !nodes.contains_key("uverbs") {
+        return BTreeMap::new();
+    }
     // One device for all, resolved by name; it needs no move.
     let connection_manager = "/dev/infiniband/rdma_cm";
-    if !nodes.is_empty() && host.metadata(connection_manager).is_ok() {
+    if host.metadata(connection_manager).is_ok() {
         nodes.insert("rdma_cm", vec![connection_manager.to_owned()]);
     }
     nodes

@@ -8,6 +8,7 @@ pub mod crashing;
 pub mod device_lock;
 pub mod driver_bind;
 pub mod eswitch;
+pub mod facilities;
 pub mod firmware;
 pub mod function;
 pub mod home;

@@ -4,17 +4,22 @@
 //! before the kubelet hears of the device.
 
 use crate::custody::{self, Found};
-use crate::facilities::{self, Facilities};
 use crate::plugin::{self, Delivery};
 use crate::proto::v1beta1::{AllocateRequest, AllocateResponse};
 use api::PciAddress;
-use api::custody::{Offer, OfferedResource};
+use api::custody::{Offer, OfferedDevice, OfferedResource};
+use host::facilities::{self, Facilities};
 use host::{Host, Refusal, cdi};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Directory of the device-info files that Multus copies into a pod's network status.
 pub const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/dp";
+
+/// How often a device that lacks what its resource promises is looked at before the pod is refused, and the pause.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What reading the offer came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +90,20 @@ fn look_at(
 ) -> BTreeMap<PciAddress, Facilities> {
     let asked = request.container_requests.iter().flat_map(|container| &container.devices_ids);
     let devices = asked.filter_map(|id| resource.devices.iter().find(|d| d.pci.to_string() == *id));
-    devices.map(|device| (device.pci, facilities::of(host, resource, device))).collect()
+    devices.map(|device| (device.pci, look_well(host, resource, device))).collect()
+}
+
+/// A move of the RDMA device, by the DEL of the pod before, makes its character devices anew: for a moment it has none.
+fn look_well(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -> Facilities {
+    let mut found = facilities::of(host, resource, device);
+    for _ in 1..LOOKS {
+        if plugin::missing(resource, device, &found).is_none() {
+            break;
+        }
+        host.wait(&[], PAUSE);
+        found = facilities::of(host, resource, device);
+    }
+    found
 }
 
 /// The files by which others learn of a device: its CDI spec, and its device-info file.

@@ -14,7 +14,6 @@ pub mod daemon;
 pub mod device_plugin;
 mod directory;
 pub mod drive;
-pub mod facilities;
 mod failures;
 pub mod fence;
 pub mod give;

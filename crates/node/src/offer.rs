@@ -170,7 +170,28 @@ fn asked_for(
             }
         }
     }
+    for resource in resources.values_mut().filter(|resource| resource.rdma) {
+        for device in &mut resource.devices {
+            let lacks = || without_rdma(device);
+            if device.state == OfferState::Ready
+                && let OfferState::Broken { because } = state(&device.pci, held, lacks)
+            {
+                device.state = OfferState::Broken { because };
+            }
+        }
+    }
     resources
+}
+
+/// Another policy's word makes the resource one with RDMA, and every pod that is given of it expects that.
+fn without_rdma(device: &OfferedDevice) -> Option<String> {
+    let lacks = device.rdma_device.is_none() && device.driver.as_deref() != Some("vfio-pci");
+    lacks.then(|| {
+        format!(
+            "{} has no RDMA device, and another policy of its resource asks for one",
+            device.pci
+        )
+    })
 }
 
 /// A device by which the host itself lives is listed and not given away.

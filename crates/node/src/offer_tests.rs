@@ -66,16 +66,16 @@ fn node(vfs: Vec<VirtualFunction>) -> Inventory {
     }
 }
 
-/// `rdma 0-1` is a group of RDMA netdevices, `rdma! 2-3` and `rdma~ 2-3` ones without umad and over all rails for the same resource, `vfio 2-3` one of
-/// vfio-pci, `rdma whole` the PF itself.
+/// `rdma 0-1` is a group of RDMA netdevices, `rdma! 2-3` and `rdma~ 2-3` ones without umad and over all rails for the same resource, `rdma- 2-3` one
+/// that does not ask for RDMA, `vfio 2-3` one of vfio-pci, `rdma whole` the PF itself.
 fn wanted(groups: &[&str]) -> Desired {
     let group = |text: &&str| {
         let (kind, range) = text.split_once(' ').unwrap();
         VfGroup {
-            resource_name: kind.trim_end_matches(['!', '~']).to_owned(),
+            resource_name: kind.trim_end_matches(['!', '~', '-']).to_owned(),
             device_type: if kind == "vfio" { "vfio-pci" } else { "netdevice" }.to_owned(),
             vf_range: range.parse().ok(),
-            is_rdma: kind.starts_with("rdma"),
+            is_rdma: kind.starts_with("rdma") && !kind.ends_with('-'),
             exclude_umad: kind.ends_with('!'),
             spread_rails: kind.ends_with('~'),
             ..VfGroup::default()
@@ -173,6 +173,14 @@ fn what_is_not_as_asked_for_is_broken_and_says_how() {
           0000:3b:00.5 broken: VF 3 of 0000:3b:00.0 (0000:3b:00.5) has no network interface in the host's namespace
     "#]],
     );
+}
+
+#[test]
+fn what_one_policy_makes_a_resource_with_rdma_no_policy_fills_with_vfs_without() {
+    let mut inventory = node((0..4).map(|i| vf(i, "mlx5_core")).collect());
+    inventory.physical_functions[0].vfs[2].rdma_device = None;
+    check(&first(&["rdma 0-1", "rdma- 2-3"], &inventory), expect![[r#""#]]);
+    check(&first(&["rdma- 2-3"], &inventory), expect![[r#""#]]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! No socket, no file and no discovery: what the host has for a device comes in as `Facilities`. The shell around this is
 //! `device_plugin`; the simulation calls these functions directly.
 
+use crate::holders;
 use crate::nearness::Choice;
 use crate::proto::v1beta1::{
     AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse,
@@ -10,10 +11,10 @@ use crate::proto::v1beta1::{
     DevicePluginOptions, DeviceSpec, ListAndWatchResponse, NumaNode, PreferredAllocationRequest,
     PreferredAllocationResponse, TopologyInfo,
 };
-use crate::{facilities::Facilities, holders};
 use api::custody::{Claim, Claims, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::{PciAddress, Timestamp};
 use host::cdi;
+use host::facilities::Facilities;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,6 +101,9 @@ pub fn allocate(
         for id in &container.devices_ids {
             let device = ready(resource, resource_name, id)?;
             let facilities = facilities.get(&device.pci).cloned().unwrap_or_default();
+            if let Some(missing) = missing(resource, device, &facilities) {
+                return Err(format!("{id} ({resource_name}) {missing}"));
+            }
             let nodes = match delivery {
                 Delivery::Cdi => Vec::new(),
                 Delivery::DeviceSpecs => facilities.moving_nodes(),
@@ -139,6 +143,21 @@ fn ready<'a>(
             Err(format!("{id} ({resource_name}) is not usable: {because}"))
         }
     }
+}
+
+/// What a container would be without, though the resource promises it: it would start, and fail later in silence.
+pub fn missing(
+    resource: &OfferedResource,
+    device: &OfferedDevice,
+    facilities: &Facilities,
+) -> Option<String> {
+    let in_user_space = device.driver.as_deref() == Some("vfio-pci");
+    (resource.rdma && !in_user_space && !facilities.rdma.contains_key("uverbs")).then(|| {
+        format!(
+            "has no uverbs device: {} is empty or not there; load ib_uverbs and the card's RDMA driver, then create the pod again",
+            device.pci.file("infiniband_verbs")
+        )
+    })
 }
 
 fn container_response(

@@ -52,6 +52,10 @@ fn rdma(uverbs: u32) -> Facilities {
 }
 
 fn check_allocate(ids: &[&str], delivery: Delivery, expected: Expect) {
+    check_allocate_of(&offer(), ids, delivery, expected);
+}
+
+fn check_allocate_of(offer: &Offer, ids: &[&str], delivery: Delivery, expected: Expect) {
     let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
     let request =
         AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids: ids }] };
@@ -65,7 +69,7 @@ fn check_allocate(ids: &[&str], delivery: Delivery, expected: Expect) {
         claims: BTreeMap::from([(pci("0000:3b:00.5"), old)]),
     };
     let later = Timestamp::from_second(300).unwrap();
-    let answer = allocate(&offer(), RESOURCE, &request, &claims, &facilities, delivery, later);
+    let answer = allocate(offer, RESOURCE, &request, &claims, &facilities, delivery, later);
     expected.assert_eq(&match answer {
         Err(sentence) => sentence,
         Ok((response, claims)) => shown(&response, &claims),
@@ -156,8 +160,11 @@ fn without_cdi_each_node_is_given_once() {
 }
 
 #[test]
-fn a_device_without_nodes_has_no_cdi_name() {
-    check_allocate(
+fn a_device_without_nodes_has_no_cdi_name_where_no_rdma_is_promised() {
+    let mut offer = offer();
+    offer.resources.get_mut(RESOURCE).unwrap().rdma = false;
+    check_allocate_of(
+        &offer,
         &["0000:af:00.3"],
         Delivery::Cdi,
         expect![[r#"
@@ -167,6 +174,19 @@ fn a_device_without_nodes_has_no_cdi_name() {
         acknowledged 6
     "#]],
     );
+}
+
+#[test]
+fn a_device_without_uverbs_is_refused_where_rdma_is_promised() {
+    for delivery in [Delivery::Cdi, Delivery::DeviceSpecs] {
+        check_allocate(
+            &["0000:3b:00.2", "0000:af:00.3"],
+            delivery,
+            expect![
+                "0000:af:00.3 (openshift.io/rdma_exclusive_device) has no uverbs device: /sys/bus/pci/devices/0000:af:00.3/infiniband_verbs is empty or not there; load ib_uverbs and the card's RDMA driver, then create the pod again"
+            ],
+        );
+    }
 }
 
 #[test]

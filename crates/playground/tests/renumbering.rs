@@ -199,3 +199,23 @@ fn by_path_a_pod_whose_device_was_renumbered_is_refused_and_its_device_is_home()
     let paths = node.start(0, Delivery::Cdi).unwrap();
     node.must_agree(0, &paths);
 }
+
+/// The sandbox of pod 0 went without a DEL, and a process keeps its namespace: the RDMA device is still there when the
+/// kubelet gives the VF to pod 1.
+#[test]
+fn a_pod_whose_device_is_still_in_a_dead_pod_gets_its_nodes_all_the_same() {
+    for (faults, delivery) in
+        [(&[Fault::RenumbersUverbs][..], Delivery::Cdi), (&[], Delivery::DeviceSpecs)]
+    {
+        let mut node = Node::new(2, faults);
+        node.start(0, delivery).unwrap();
+        {
+            let mut machine = node.host.machine();
+            machine.start_process("left-over", Some(&namespace(0))).unwrap();
+            machine.namespace_paths.remove(&namespace(0));
+        }
+        node.vfs[1] = node.vfs[0];
+        let paths = node.start(1, delivery).unwrap();
+        node.must_agree(1, &paths);
+    }
+}

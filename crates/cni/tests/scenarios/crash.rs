@@ -189,8 +189,7 @@ fn announced_bench() -> Bench {
 
 /// The character devices of the VF as they are now.
 fn nodes(bench: &Bench) -> Vec<DeviceNode> {
-    let name = bench.rdma_name(&VF.parse().unwrap());
-    cdi::rdma_nodes(&bench.host, &name).into_values().flatten().map(DeviceNode::same).collect()
+    cdi::rdma_nodes(&bench.host, VF).into_values().flatten().map(DeviceNode::same).collect()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, show};
 use expect_test::{Expect, expect};
+use host::Host;
 use host::sim::{Flavour, Machine};
 use serde_json::{Value, json};
 
@@ -57,6 +58,60 @@ fn a_guid_is_given_and_taken_back() {
             0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
         "#]],
     );
+}
+
+/// The rebind frees the number of the VF's uverbs and takes the lowest that is free, here the one of a VF whose driver
+/// went before (drivers/infiniband/core/uverbs_main.c, ib_uverbs_add_one: ida_alloc_max).
+#[test]
+fn without_isolation_the_nodes_that_a_rebind_made_anew_are_described_or_refused() {
+    const OTHER: &str = "0000:3b:00.2";
+    let add = format!(
+        r#"ADD ib-sriov a ib0 {{"deviceID": "{OTHER}", "args": {{"cni": {{"guid": "02:00:00:00:00:00:00:01"}}}}}}"#
+    );
+    let free_a_number = format!("write /sys/bus/pci/devices/{VF}/driver/unbind {VF}");
+    let nodes = |bench: &Bench| -> Vec<String> {
+        host::cdi::rdma_nodes(&bench.host, OTHER).into_values().flatten().collect()
+    };
+
+    let by_name = bench();
+    let vf = OTHER.parse().unwrap();
+    let announced: Vec<_> = nodes(&by_name).into_iter().map(host::cdi::DeviceNode::same).collect();
+    host::cdi::write(&by_name.host, &vf, &announced).unwrap();
+    let mut told = by_name.run(&format!("show {}\n{free_a_number}\n{add}", host::cdi::path(&vf)));
+    told += &by_name.run(&format!("show {}", host::cdi::path(&vf)));
+
+    let by_path = bench();
+    let boot_id = by_path.host.machine().boot_id.clone();
+    let mut given = nodes(&by_path);
+    given.retain(|node| !node.ends_with("rdma_cm"));
+    let claim =
+        json!({"resource": "openshift.io/ib", "at": "2026-01-01T00:00:00Z", "nodes": given});
+    let claims = json!({"version": 1, "bootId": boot_id, "sequence": 1, "claims": {OTHER: claim}});
+    let device = json!({"pci": OTHER, "state": {"is": "ready"}, "parent": "0000:3b:00.0"});
+    let resource = json!({
+        "rdma": true, "vhostNet": false, "excludeTopology": false, "devices": [device],
+    });
+    let offer = json!({
+        "version": 1, "bootId": boot_id, "sequence": 1, "byPath": true,
+        "resources": {"openshift.io/ib": resource},
+    });
+    for (file, content) in [(api::files::OFFER, offer), (api::files::CLAIMS, claims)] {
+        by_path.host.replace(file, content.to_string().as_bytes(), 0o600).unwrap();
+    }
+    told += &by_path.run(&format!("{free_a_number}\n{add}"));
+    expect![[r#"
+        > show /var/run/cdi/ironrail.dev-vf-0000:3b:00.2.json
+        {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:3b:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/issm2","permissions":"rw"},{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad2","permissions":"rw"},{"path":"/dev/infiniband/uverbs2","permissions":"rw"}]}}]}
+        > write /sys/bus/pci/devices/0000:3b:00.1/driver/unbind 0000:3b:00.1
+        > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.2", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.2"}],"dns":{}}
+        > show /var/run/cdi/ironrail.dev-vf-0000:3b:00.2.json
+        {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:3b:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/issm1","permissions":"rw"},{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad1","permissions":"rw"},{"path":"/dev/infiniband/uverbs1","permissions":"rw"}]}}]}
+        > write /sys/bus/pci/devices/0000:3b:00.1/driver/unbind 0000:3b:00.1
+        > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.2", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
+        failed 999: the pod must be recreated: 0000:3b:00.2 had /dev/infiniband/issm2, /dev/infiniband/umad2, /dev/infiniband/uverbs2 when the pod was admitted, which is given by path, and has /dev/infiniband/issm1, /dev/infiniband/umad1, /dev/infiniband/uverbs1 now; with CDI switched on in the container runtime, and useCDI not false, numbers may change
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]

@@ -551,7 +551,7 @@ fn the_cdi_spec_follows_the_character_devices() {
     let bench = Bench::new();
     bench.run("fault RenumbersUverbs\nADD sriov a net1");
     let vf = crate::bench::VF.parse().unwrap();
-    let nodes = host::cdi::rdma_nodes(&bench.host, bench.rdma_name(&vf).as_str());
+    let nodes = host::cdi::rdma_nodes(&bench.host, crate::bench::VF);
     let nodes: Vec<_> = nodes.into_values().flatten().map(host::cdi::DeviceNode::same).collect();
     host::cdi::write(&bench.host, &vf, &nodes).unwrap();
     let spec = host::cdi::path(&vf);
@@ -564,6 +564,76 @@ fn the_cdi_spec_follows_the_character_devices() {
         > show /var/run/cdi/ironrail.dev-vf-0000:03:00.2.json
         {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:03:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad6","permissions":"rw"},{"path":"/dev/infiniband/uverbs6","permissions":"rw"}]}}]}
     "#]].assert_eq(&told);
+}
+
+/// The character devices that the CDI spec of a VF names.
+fn named(bench: &Bench, vf: &str) -> String {
+    let bytes = bench.host.read(&host::cdi::path(&vf.parse().unwrap())).unwrap();
+    let spec: Value = serde_json::from_slice(&bytes).unwrap();
+    let nodes = spec["devices"][0]["containerEdits"]["deviceNodes"].as_array().unwrap().iter();
+    let nodes: Vec<&str> = nodes.map(|node| node["path"].as_str().unwrap()).collect();
+    nodes.join(" ").replace("/dev/infiniband/", "")
+}
+
+/// Since Linux 7.3 two pods may call their devices alike.
+#[test]
+fn two_pods_whose_devices_have_one_name_are_each_given_their_own_nodes() {
+    let bench = Bench::new();
+    bench.host.machine().rdma.names_by_namespace = true;
+    let mut told = String::new();
+    for (pod, vf) in [("a", "0000:03:00.2"), ("b", "0000:03:00.3")] {
+        let nodes = host::cdi::rdma_nodes(&bench.host, vf).into_values().flatten();
+        let nodes: Vec<_> = nodes.map(host::cdi::DeviceNode::same).collect();
+        host::cdi::write(&bench.host, &vf.parse().unwrap(), &nodes).unwrap();
+        let more = format!(r#"{{"deviceID": "{vf}", "rdmaDeviceName": "rdma0"}}"#);
+        bench.run(&format!("ADD sriov {pod} net1 {more}\nADD rdma {pod} net1 {more}"));
+        told += &format!("{pod} {}\n", bench.run(&format!("pod {pod}")).replace('\n', " "));
+    }
+    told += &format!("{}\n{}\n", named(&bench, "0000:03:00.2"), named(&bench, "0000:03:00.3"));
+    expect![[r#"
+        a > pod a lo net1 rdma rdma0 
+        b > pod b lo net1 rdma rdma0 
+        rdma_cm umad2 uverbs2
+        rdma_cm umad3 uverbs3
+    "#]]
+    .assert_eq(&told);
+}
+
+/// After a reboot the kubelet admits a pod again with the CDI name of before, and asks the device plugin nothing.
+#[test]
+fn a_spec_that_is_missing_is_made_where_the_device_is_offered_with_rdma() {
+    let mut told = String::new();
+    for (rdma, by_path) in [(true, false), (false, false), (true, true)] {
+        let bench = Bench::new();
+        let offer = json!({
+            "version": 1,
+            "bootId": bench.host.machine().boot_id.clone(),
+            "sequence": 1,
+            "byPath": by_path,
+            "resources": {"openshift.io/rdma": {
+                "rdma": rdma, "vhostNet": false, "excludeTopology": false, "excludeUmad": true,
+                "devices": [{
+                    "pci": crate::bench::VF, "state": {"is": "ready"}, "parent": crate::bench::PF,
+                    "driver": "mlx5_core",
+                }],
+            }},
+        });
+        bench.run(&format!(
+            "file /run/ironrail/offer.json {offer}\nADD sriov a net1\nADD rdma a net1"
+        ));
+        let spec = host::cdi::path(&crate::bench::VF.parse().unwrap());
+        let made = match bench.host.read(&spec) {
+            Ok(_) => named(&bench, crate::bench::VF),
+            Err(refusal) => refusal.reason(),
+        };
+        told += &format!("rdma {rdma}, by path {by_path}: {made}\n");
+    }
+    expect![[r#"
+        rdma true, by path false: rdma_cm uverbs2
+        rdma false, by path false: no such file or directory
+        rdma true, by path true: no such file or directory
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]

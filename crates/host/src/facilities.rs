@@ -2,9 +2,9 @@
 //!
 //! Reads only. A device that is inside a pod, or has no RDMA, simply has less. Who may use it is not known here.
 
+use crate::cdi::{self, DeviceNode};
+use crate::seam::Host;
 use api::custody::{OfferedDevice, OfferedResource};
-use host::Host;
-use host::cdi::{self, DeviceNode};
 use std::collections::BTreeMap;
 
 /// What a container that is given the device gets.
@@ -67,15 +67,11 @@ impl Facilities {
 pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -> Facilities {
     let mut facilities = Facilities::default();
     if resource.rdma {
-        // The name is read again: a rebind since the offer may have changed it.
-        let names = host.list(&device.pci.file("infiniband")).unwrap_or_default();
-        if let Some(name) = names.into_iter().next().or_else(|| device.rdma_device.clone()) {
-            facilities.rdma = cdi::rdma_nodes(host, &name);
-            if resource.exclude_umad {
-                facilities.rdma.retain(|class, _| !["umad", "issm"].contains(class));
-            }
-            facilities.rdma_device = name;
+        facilities.rdma = cdi::rdma_nodes(host, &device.pci.to_string());
+        if resource.exclude_umad {
+            facilities.rdma.retain(|class, _| !["umad", "issm"].contains(class));
         }
+        facilities.rdma_device = rdma_device(host, device, &facilities);
     }
     if device.driver.as_deref() == Some("vfio-pci") {
         facilities.vfio = vfio_nodes(host, device);
@@ -84,6 +80,18 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
         facilities.vhost = vhost_nodes(host);
     }
     facilities
+}
+
+/// At home it is read again: a rebind since the offer may have changed it. One that is still in a pod is called there as
+/// that pod likes, and gets the name of the offer back when it is fetched.
+fn rdma_device(host: &dyn Host, device: &OfferedDevice, found: &Facilities) -> String {
+    let at_home = host.list(&device.pci.file("infiniband")).unwrap_or_default().into_iter().next();
+    let in_its_pod = || {
+        let uverbs = found.rdma.get("uverbs")?.first()?.rsplit('/').next()?;
+        let name = host.read(&device.pci.file(&format!("infiniband_verbs/{uverbs}/ibdev"))).ok()?;
+        Some(String::from_utf8_lossy(&name).trim().to_owned())
+    };
+    at_home.or_else(|| device.rdma_device.clone()).or_else(in_its_pod).unwrap_or_default()
 }
 
 fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<DeviceNode> {
@@ -114,7 +122,7 @@ fn vhost_nodes(host: &dyn Host) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use host::sim::{Flavour, Machine, SimHost};
+    use crate::sim::{Flavour, Machine, SimHost};
 
     #[test]
     fn umad_and_issm_are_left_out_of_an_infiniband_device() {
