@@ -24,6 +24,7 @@ pub fn of(fault: Fault) -> Reach {
         }
         Fault::NvmeOverRdma => Not("the machine has no target for NVMe over RDMA"),
         Fault::PeerMemory => Not("the machine has no GPU"),
+        Fault::ModuleLoadsNoMore => Not("the machine's modules load whenever they are asked for"),
         Fault::ModuleStays => Not("it is a race of a moment"),
         Fault::IgnoresKernelArgument | Fault::IgnoresModprobeOption => {
             Not("it takes an initramfs that holds an older modprobe.d; the machine's holds none")
@@ -31,9 +32,10 @@ pub fn of(fault: Fault) -> Reach {
         Fault::DriverContainer => {
             Not("a driver container is NVIDIA's, and its modules need a card")
         }
-        Fault::LosesKernelArgument | Fault::IgnoresReboot | Fault::ServiceWithPrivateNetwork => {
-            Not(OTHER_BOOT)
-        }
+        Fault::LosesKernelArgument
+        | Fault::IgnoresReboot
+        | Fault::RefusesReboot
+        | Fault::ServiceWithPrivateNetwork => Not(OTHER_BOOT),
         Fault::VfsAppearLate | Fault::DriverMakesFewerVfs | Fault::NoRoomForVfs => Not(FIRMWARE),
         Fault::VfCountBusy => {
             Not("igb gives its VFs back whatever holds them; other drivers do not")
@@ -58,18 +60,20 @@ pub fn of(fault: Fault) -> Reach {
     }
 }
 
-pub const ALL: [Fault; 26] = [
+pub const ALL: [Fault; 28] = [
     Fault::DriverContainer,
     Fault::IgnoresKernelArgument,
     Fault::IgnoresModprobeOption,
     Fault::LosesKernelArgument,
     Fault::IgnoresReboot,
+    Fault::RefusesReboot,
     Fault::ServiceWithPrivateNetwork,
     Fault::RefusesRdmaMode,
     Fault::NvmeOverRdma,
     Fault::PeerMemory,
     Fault::RdmaProcess,
     Fault::ModuleStays,
+    Fault::ModuleLoadsNoMore,
     Fault::RdmaMoveUnsupported,
     Fault::VfsAppearLate,
     Fault::DriverMakesFewerVfs,
