@@ -80,6 +80,8 @@ pub struct RdmaSubsystem {
     pub boot_unit: bool,
     /// What a reload of the modules would meet; looked at only where one may be wanted.
     pub reload: Option<ReloadFacts>,
+    /// A reload has unloaded modules and they could not be loaded again: what is missing comes with a boot only.
+    pub half_loaded: bool,
     /// Upstream's `modprobe.d` file was there when we first saw the host: arguments on its command line are upstream's.
     pub managed_before: bool,
 }

@@ -199,11 +199,14 @@ pub struct BlockerStatus {
 /// The reason of a record in the ledger that is no reboot: the RDMA modules were reloaded.
 pub const RDMA_RELOAD: &str = "RdmaReload";
 
+/// The reason of a record that is no reboot either: the kernel refused to switch the RDMA mode at once.
+pub const RDMA_SWITCH: &str = "RdmaSwitch";
+
 /// One reboot that we asked for, or one reload of the RDMA modules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RebootRecord {
-    /// Why: `RdmaMode`, `Firmware`, or `RdmaReload`.
+    /// Why: `RdmaMode`, `Firmware`, or what is no reboot: `RdmaReload`, `RdmaSwitch`.
     pub reason: String,
     /// The goal that the reboot serves, as text: `exclusive`.
     pub goal: String,
@@ -218,6 +221,9 @@ pub struct RebootRecord {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub retry: String,
     pub outcome: RebootOutcome,
+    /// What was changed for it on the host was taken back, or is needed no more: it makes nothing ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
 }
 
 /// What came of a reboot.
@@ -225,6 +231,9 @@ pub struct RebootRecord {
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum RebootOutcome {
     Pending,
+    /// No reboot was asked for, or it is wanted no more: its levers are still being pulled, or one was refused, or the
+    /// wish is gone. A boot says nothing about it.
+    Void,
     Helped,
     /// What the boot was to bring could not be prepared, so there was no reboot; `found` is the refusal.
     Refused {

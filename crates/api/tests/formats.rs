@@ -142,6 +142,7 @@ fn the_reboot_ledger_tells_what_was_tried_and_what_came() {
         retry: String::new(),
         asked_at: noon(),
         outcome,
+        undone: false,
     };
     check(
         &vec![

@@ -27,10 +27,26 @@ pub enum FirmwareError {
 
 /// What the firmware says. Never fails: what cannot be read is a fact too.
 pub fn read(host: &dyn Host, pf: &PciAddress) -> FirmwareFacts {
-    let shown = number(host, &pf.file("sriov_totalvfs")).unwrap_or_default();
-    if let Some(listed) = in_devlink(&host.devlink(pf).unwrap_or_default(), shown) {
-        return FirmwareFacts::Known(listed);
+    match (listed(host, pf), by_program(host, pf)) {
+        // Devlink lists the next boot's values alone, and nothing of who owns a BlueField: without these a card that is
+        // switched off in the BIOS looks like one that waits for its boot. The program tells them, where there is one.
+        (Some(listed), FirmwareFacts::Known(told)) => FirmwareFacts::Known(FirmwareSriov {
+            enabled: Setting { current: told.enabled.current, ..listed.enabled },
+            vfs: Setting { current: told.vfs.current, ..listed.vfs },
+            dpu_mode: told.dpu_mode,
+            ..listed
+        }),
+        (Some(listed), _) => FirmwareFacts::Known(listed),
+        (None, told) => told,
     }
+}
+
+fn listed(host: &dyn Host, pf: &PciAddress) -> Option<FirmwareSriov> {
+    let shown = number(host, &pf.file("sriov_totalvfs")).unwrap_or_default();
+    in_devlink(&host.devlink(pf).unwrap_or_default(), shown)
+}
+
+fn by_program(host: &dyn Host, pf: &PciAddress) -> FirmwareFacts {
     let said = match mstconfig(host, &["-e", "-d", &pf.to_string(), "q"]) {
         Ok(said) => said,
         Err(Answer::NoTool) => return FirmwareFacts::ToolMissing,
@@ -105,8 +121,9 @@ fn setting(source: FirmwareSource, enabled: bool, vfs: u32) -> String {
     }
 }
 
+/// What is set for the next boot, as its source has it.
 fn known(host: &dyn Host, pf: &PciAddress) -> Result<FirmwareSriov, String> {
-    match read(host, pf) {
+    match listed(host, pf).map_or_else(|| by_program(host, pf), FirmwareFacts::Known) {
         FirmwareFacts::Known(known) => Ok(known),
         FirmwareFacts::ToolMissing => Err(Answer::NoTool.into_words()),
         FirmwareFacts::Unreadable(why) => Err(why),
@@ -188,7 +205,7 @@ fn table(said: &str) -> Result<FirmwareSriov, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Fault, Flavour, Machine, SimHost};
+    use crate::sim::{Fault, Flavour, FunctionKind, Machine, SimHost};
     use crate::testing;
     use api::Timestamp;
     use expect_test::{Expect, expect};
@@ -294,6 +311,37 @@ mod tests {
             AlreadyRight
         "#]],
         );
+    }
+
+    #[test]
+    fn where_the_driver_lists_the_parameters_the_program_tells_of_this_boot() {
+        let mut machine = worker(Flavour::Rhel, true, 8);
+        machine.list_firmware_in_devlink(0x03);
+        // SR-IOV is off in the BIOS: the firmware has all that is asked, and the card shows nothing of it.
+        let pf: PciAddress = PF.parse().unwrap();
+        let Some(FunctionKind::Physical(part)) =
+            machine.functions.get_mut(&pf).map(|function| &mut function.kind)
+        else {
+            panic!("the card is there")
+        };
+        part.total_vfs = 0;
+        let host = SimHost::new(machine);
+        let FirmwareFacts::Known(known) = read(&host, &pf) else { panic!("it was read") };
+        assert_eq!(known.source, FirmwareSource::Devlink);
+        assert_eq!((known.enabled.current, known.vfs.current), (true, 8));
+        // Without the program nobody can tell, and the boot is tried.
+        let mut machine = worker(Flavour::Immutable, true, 8);
+        machine.list_firmware_in_devlink(0x03);
+        let Some(FunctionKind::Physical(part)) =
+            machine.functions.get_mut(&pf).map(|function| &mut function.kind)
+        else {
+            panic!("the card is there")
+        };
+        part.total_vfs = 0;
+        let FirmwareFacts::Known(known) = read(&SimHost::new(machine), &pf) else {
+            panic!("it was read")
+        };
+        assert_eq!((known.enabled.current, known.enabled.next), (false, true));
     }
 
     #[test]

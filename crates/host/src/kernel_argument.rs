@@ -157,7 +157,8 @@ fn transactional_update(
     let tool = Tool::TransactionalUpdate;
     let text = host.read(DEFAULT_GRUB).map_err(|refusal| refused(tool, refusal))?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    let theirs = text.lines().filter(|line| !line.ends_with(MARK));
+    let theirs = without_argument(&text);
+    let theirs = theirs.lines().filter(|line| !line.ends_with(MARK));
     let ours = wanted.map(|mode| {
         format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {}\" {MARK}", argument(mode))
     });
@@ -169,6 +170,37 @@ fn transactional_update(
     }
     let arguments = ["--non-interactive", "--continue", "grub.cfg"];
     run(host, tool, &Program::TransactionalUpdate, &arguments).map(drop)
+}
+
+/// The file without our argument in the command lines that it has for GRUB, as grubby and rpm-ostree take it off whoever
+/// put it there: whether it may go was judged before. Nothing else is touched, and what stands in other files stays.
+fn without_argument(text: &str) -> String {
+    let modes = [RdmaMode::Shared, RdmaMode::Exclusive];
+    let clean = |line: &str| match line.trim_start().starts_with("GRUB_CMDLINE_LINUX") {
+        true => modes.iter().fold(line.to_owned(), |line, mode| without(&line, &argument(*mode))),
+        false => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(clean).collect()
+}
+
+/// The line without this word, and without one of the blanks around it.
+fn without(line: &str, word: &str) -> String {
+    let edge = |c: char| c.is_whitespace() || c == '"' || c == '\'';
+    let (mut kept, mut rest) = (String::new(), line);
+    while let Some(at) = rest.find(word) {
+        let behind = &rest[at + word.len()..];
+        kept.push_str(&rest[..at]);
+        let begins = kept.ends_with(|c| edge(c) || c == '=');
+        rest = behind;
+        if !begins || !(behind.is_empty() || behind.starts_with(edge)) {
+            kept.push_str(word);
+        } else if kept.ends_with(' ') {
+            kept.pop();
+        } else {
+            rest = behind.strip_prefix(' ').unwrap_or(behind);
+        }
+    }
+    kept + rest
 }
 
 fn grubby(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelArgumentError> {
@@ -192,6 +224,13 @@ fn rpm_ostree(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelArg
 /// Our argument comes in a file of ours, after the administrator's; of two values the kernel takes the last.
 fn update_grub(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelArgumentError> {
     let tool = Tool::UpdateGrub;
+    let text = host.read(DEFAULT_GRUB).map_err(|refusal| refused(tool, refusal))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let cleaned = without_argument(&text);
+    if cleaned != text {
+        host.replace(DEFAULT_GRUB, cleaned.as_bytes(), 0o644)
+            .map_err(|refusal| refused(tool, refusal))?;
+    }
     let written = match wanted {
         Some(mode) => {
             let text = format!(
@@ -200,7 +239,8 @@ fn update_grub(host: &dyn Host, wanted: Option<RdmaMode>) -> Result<(), KernelAr
             );
             host.replace(DROP_IN, text.as_bytes(), 0o644)
         }
-        None => host.remove(DROP_IN),
+        // The argument may have stood in the administrator's file alone.
+        None => optional(host.remove(DROP_IN)).map(drop),
     };
     written.map_err(|refusal| refused(tool, refusal))?;
     run(host, tool, &Program::UpdateGrub, &[]).map(drop)
@@ -410,6 +450,40 @@ mod tests {
         .assert_eq(&text());
         set(&host, Tool::TransactionalUpdate, None).unwrap();
         assert_eq!(text(), before);
+    }
+
+    /// Upstream's `modprobe.d` file makes it ours to remove; where it stands is the administrator's file all the same.
+    #[test]
+    fn an_argument_that_was_typed_by_hand_is_taken_out_of_the_file_of_grub_and_nothing_else_is() {
+        for (flavour, tool) in
+            [(Flavour::Ubuntu, Tool::UpdateGrub), (Flavour::SleMicro, Tool::TransactionalUpdate)]
+        {
+            let host = SimHost::new(machine(flavour));
+            let text = || String::from_utf8(host.read(DEFAULT_GRUB).unwrap()).unwrap();
+            let before = text();
+            let typed = before.replace(" ro\"", " ro ib_core.netns_mode=0\"");
+            assert_ne!(typed, before);
+            host.replace(DEFAULT_GRUB, typed.as_bytes(), 0o644).unwrap();
+            set(&host, tool, Some(RdmaMode::Shared)).unwrap();
+            host.machine().boot();
+            let shared = "BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=1";
+            assert_eq!(host.machine().kernel_arguments.join(" "), shared, "{flavour:?}");
+            host.replace(DEFAULT_GRUB, typed.as_bytes(), 0o644).unwrap();
+            assert_eq!(set(&host, tool, None).unwrap(), Changed::Yes);
+            assert_eq!(text(), before);
+            host.machine().boot();
+            assert_eq!(
+                host.machine().kernel_arguments.join(" "),
+                "BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro"
+            );
+        }
+        let text = "# ib_core.netns_mode=0\nGRUB_CMDLINE_LINUX_DEFAULT='ib_core.netns_mode=0 quiet ib_core.netns_mode=01'\nGRUB_CMDLINE_LINUX=ib_core.netns_mode=1\nOTHER=\"ib_core.netns_mode=0\"";
+        expect![[r#"
+            # ib_core.netns_mode=0
+            GRUB_CMDLINE_LINUX_DEFAULT='quiet ib_core.netns_mode=01'
+            GRUB_CMDLINE_LINUX=
+            OTHER="ib_core.netns_mode=0""#]]
+        .assert_eq(&without_argument(text));
     }
 
     #[test]

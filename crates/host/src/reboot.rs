@@ -6,7 +6,10 @@ use thiserror::Error;
 
 /// Upstream's unit name; a second request while the first is under way is refused by systemd because of it.
 const UNIT: &str = "sriov-network-config-daemon-reboot";
-const COMMAND: &str = "systemctl stop kubelet.service; reboot";
+/// A `reboot` that is refused must not leave the node without its kubelet. Once a shutdown is under way systemd refuses
+/// the start (systemd.unit(5): `kubelet.service` conflicts with `shutdown.target`, whose job cannot be replaced).
+const COMMAND: &str = "systemctl stop kubelet.service; reboot || systemctl start kubelet.service";
+const KUBELET: &str = "kubelet.service";
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RebootError {
@@ -14,12 +17,19 @@ pub enum RebootError {
     Refused(Refusal),
     #[error("cannot reboot the host: systemd-run ended with status {status}: {said}")]
     Failed { status: i32, said: String },
+    #[error(
+        "cannot start the kubelet again, which a reboot that never came has stopped: {said}; start {KUBELET} by hand"
+    )]
+    KubeletStays { said: String },
 }
 
 /// Asks for the reboot. It happens later, or never: only a new boot id is proof.
 pub fn ask(host: &dyn Host, because: &str) -> Result<(), RebootError> {
     let description = format!("ironrail: {because}");
-    let arguments = ["--unit", UNIT, "--description", &description, "/bin/sh", "-c", COMMAND];
+    // A unit that failed keeps its name until somebody resets it, and the next attempt would be refused; `--collect` lets
+    // it go (systemd-run(1)).
+    let arguments =
+        ["--collect", "--unit", UNIT, "--description", &description, "/bin/sh", "-c", COMMAND];
     let output = host.run(&Program::SystemdRun, &arguments, b"").map_err(RebootError::Refused)?;
     if output.status == 0 {
         return Ok(());
@@ -28,11 +38,23 @@ pub fn ask(host: &dyn Host, because: &str) -> Result<(), RebootError> {
     Err(RebootError::Failed { status: output.status, said })
 }
 
+/// Starts the kubelet that a reboot stopped; the reboot never came.
+pub fn start_kubelet(host: &dyn Host) -> Result<(), RebootError> {
+    let stays = |said: String| RebootError::KubeletStays { said };
+    let output = host
+        .run(&Program::Systemctl, &["start", KUBELET], b"")
+        .map_err(|refusal| stays(refusal.to_string()))?;
+    match output.status {
+        0 => Ok(()),
+        _ => Err(stays(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::seam::Changed;
-    use crate::sim::{Flavour, Machine, SimHost};
+    use crate::sim::{Fault, Flavour, Machine, SimHost};
     use crate::testing::{self, worker};
     use api::Timestamp;
     use expect_test::expect;
@@ -42,11 +64,24 @@ mod tests {
         let host = SimHost::new(worker());
         let before = host.machine().boot_id.clone();
         ask(&host, "rdma mode exclusive").unwrap();
-        expect!["run systemd-run --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot"].assert_eq(&host.journal().join("\n"));
+        expect!["run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service"].assert_eq(&host.journal().join("\n"));
         assert!(!host.machine().unit_runs("kubelet.service"));
         assert!(host.machine().reboot_if_requested());
         assert_ne!(host.machine().boot_id, before);
         assert!(!host.machine().reboot_if_requested());
+    }
+
+    #[test]
+    fn a_reboot_that_is_refused_or_never_comes_leaves_no_node_without_its_kubelet() {
+        let host = SimHost::new(worker().with(Fault::RefusesReboot));
+        ask(&host, "rdma mode exclusive").unwrap();
+        assert!(host.machine().unit_runs(KUBELET));
+        assert!(!host.machine().reboot_if_requested());
+        let host = SimHost::new(worker().with(Fault::IgnoresReboot));
+        ask(&host, "rdma mode exclusive").unwrap();
+        assert!(!host.machine().unit_runs(KUBELET));
+        start_kubelet(&host).unwrap();
+        assert!(host.machine().unit_runs(KUBELET));
     }
 
     #[test]
@@ -55,8 +90,8 @@ mod tests {
         let out =
             testing::run(machine, |host| ask(host, "rdma mode exclusive").map(|()| Changed::Yes));
         expect![[r#"
-            cannot reboot the host: run systemd-run --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot: no such file or directory
-                run systemd-run --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot: no such file or directory
+            cannot reboot the host: run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service: no such file or directory
+                run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service: no such file or directory
         "#]].assert_eq(&out);
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Each VF that a step touches is locked meanwhile, so that the CNI neither attaches nor detaches it under our hands.
 
-use crate::boot;
+use crate::{boot, ledger};
 use api::nodestate::Interface;
 use api::{PciAddress, files};
 use host::kernel_argument::{self, Tool};
 use host::{
-    Host, autoprobe, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode,
+    Host, Refusal, autoprobe, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode,
     rdma_reload, reboot, vf_count, vf_settings,
 };
 use planner::action::{RebootCause, VfDriver};
@@ -46,6 +46,8 @@ fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
         // The booking is the whole of it; a person does the rest.
         Action::LeaveReboot { .. } => Ok(()),
         Action::Reboot { causes, .. } => done(reboot::ask(host, &in_words(causes))),
+        Action::SettleMode { keeps } => done(ledger::settle(host, *keeps).map_err(in_full)),
+        Action::StartKubelet => done(reboot::start_kubelet(host)),
         Action::RememberFunction { interface } => remember(host, interface),
         Action::ForgetFunction { pf } => done(host.remove(&remembered(pf))),
         Action::SetVfCount { pf, count, probe } => done(vf_count::set(host, pf, *count, *probe)),
@@ -71,6 +73,10 @@ fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
 
 fn done<T>(result: Result<T, impl Display>) -> Result<(), String> {
     result.map(drop).map_err(sentence)
+}
+
+fn in_full(refusal: Refusal) -> String {
+    format!("cannot {refusal}")
 }
 
 fn sentence(error: impl Display) -> String {

@@ -67,7 +67,11 @@ pub fn save(host: &dyn Host, state: &SriovNetworkNodeState) -> Result<(), Refusa
     // What cannot be read is written anew.
     let before = read(host).ok().flatten().and_then(|saved| saved.armed);
     let armed = before.filter(|mode| has != goal && goal == Some(*mode));
-    spec.system.rdma_mode = armed.or(has);
+    // Kept over the boot only where somebody asks for a mode, or one of ours is still to be undone: else it is an
+    // administrator's, whose next boot may bring another.
+    let ours =
+        spec.system.rdma_mode.is_some() || planner::ledger::has_mode_levers(&state.status.reboots);
+    spec.system.rdma_mode = armed.or(has.filter(|_| ours));
     let saved = Saved {
         version: VERSION,
         generation,
@@ -149,6 +153,10 @@ pub fn run(host: &dyn Host, now: Timestamp) -> Result<Outcome, String> {
             observe::observe(host, Vec::new()).map_err(|e| format!("{e}: {}", e.source))?;
         inventory.lifelines.extend(saved.lifelines.clone());
         inventory.roce_lags.extend(saved.roce_lags.clone());
+        if desired.rdma_mode.is_none() {
+            // Undoing has its turn like everything else, and a boot is none.
+            inventory.initial_rdma_mode = None;
+        }
         let permission = Permission { turn: Turn::DrainDisabled, ..Permission::default() };
         let plan = planner::plan(&desired, &inventory, &permission, now);
         round(host, &plan.steps, &mut stopped, &mut outcome);
@@ -193,7 +201,9 @@ fn is_for_boot(action: &Action) -> bool {
         | Action::RaiseFirmware { .. }
         | Action::ReloadRdma { .. }
         | Action::Reboot { .. }
-        | Action::LeaveReboot { .. } => false,
+        | Action::LeaveReboot { .. }
+        | Action::SettleMode { .. }
+        | Action::StartKubelet => false,
         Action::SwitchRdmaMode { .. }
         | Action::RememberFunction { .. }
         | Action::ForgetFunction { .. }

@@ -77,6 +77,58 @@ fn the_last_order_is_carried_out_and_then_there_is_nothing_to_do() {
     );
 }
 
+/// The order of a node whose pool asks for no mode; it has exclusive.
+fn nobody_asks() -> SriovNetworkNodeState {
+    let mut state = order("exclusive", 2);
+    state.spec.system.rdma_mode = None;
+    state
+}
+
+#[test]
+fn a_mode_that_nobody_asks_for_is_not_kept_over_a_boot() {
+    check(
+        machine(),
+        Some(nobody_asks()),
+        expect![[r#"
+        remember 0000:03:00.0
+        set vf count 0000:03:00.0 2 without drivers
+        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+        bind 0000:03:00.0 vf 0 to its default driver
+        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        bind 0000:03:00.0 vf 1 to its default driver
+        mode shared, 2 vfs
+        then 
+        mode shared, 2 vfs
+    "#]],
+    );
+}
+
+#[test]
+fn a_mode_of_ours_that_still_waits_for_its_undoing_is_kept() {
+    let mut state = nobody_asks();
+    state.status.reboots = serde_json::from_value(json!([{
+        "reason": "RdmaMode", "goal": "exclusive", "bootIdBefore": "a", "attempt": 1,
+        "levers": ["boot unit"], "askedAt": "2026-01-01T00:00:00Z", "outcome": { "state": "helped" },
+    }]))
+    .unwrap();
+    check(
+        machine(),
+        Some(state),
+        expect![[r#"
+        switch rdma mode to exclusive
+        remember 0000:03:00.0
+        set vf count 0000:03:00.0 2 without drivers
+        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+        bind 0000:03:00.0 vf 0 to its default driver
+        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+        bind 0000:03:00.0 vf 1 to its default driver
+        mode exclusive, 2 vfs
+        then 
+        mode exclusive, 2 vfs
+    "#]],
+    );
+}
+
 #[test]
 fn without_an_order_nothing_is_changed() {
     check(

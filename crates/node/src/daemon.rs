@@ -13,13 +13,14 @@ use crate::see::{Seen, see, without_holders};
 use crate::status::{Progress, SUCCEEDED};
 use crate::sweep::{Evidence, Finding, Sweeper};
 use crate::world::NodeWorld;
-use crate::{apply, boot, custody, ledger, reload};
+use crate::{apply, boot, custody, ledger, live_switch, reload};
 use api::custody::Holder;
 use api::inventory::Inventory;
 use api::nodestate::{DrainStatus, HOLDERS_LISTED, RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
-use host::{Host, Refusal, autoprobe, rdma_reload};
+use host::rdma_reload::{self, ReloadError};
+use host::{Host, Refusal, autoprobe};
 use planner::lifeline::{self, Notice};
 use planner::order::Leave;
 use planner::{Action, Blocker, Desired, Lane, Permission, Plan, Step, Turn, audit};
@@ -56,7 +57,8 @@ pub struct Daemon {
 /// One step's work: what it goes by, the same from its first round to its last.
 struct Work<'a> {
     host: &'a dyn Host,
-    pods: &'a [Holder],
+    /// What PodResources says; None while the kubelet is silent.
+    pods: Option<&'a [Holder]>,
     confirmed: &'a RefCell<Confirmed>,
     state: &'a SriovNetworkNodeState,
     desired: Desired,
@@ -119,12 +121,7 @@ impl Daemon {
         if let Err(refusal) = boot::save(host, state) {
             tracing::warn!("the order cannot be saved for the next boot: {refusal}");
         }
-        let report = match &world.pods {
-            Some(pods) => self.work(host, world, pods, state, now),
-            None => {
-                Report { inventory: without_holders(host, state).ok(), ..Report::blind(NO_PODS) }
-            }
-        };
+        let report = self.work(host, world, state, now);
         let sweep = self.sweeper.borrow_mut().status(state.status.sweep);
         let mut outcome = commit::outcome(world, state, Report { sweep, ..report }, now);
         outcome.writes.extend(findings.iter().map(|finding| commit::swept(state, finding, now)));
@@ -135,14 +132,13 @@ impl Daemon {
         &self,
         host: &dyn Host,
         world: &NodeWorld,
-        pods: &[Holder],
         state: &SriovNetworkNodeState,
         now: Timestamp,
     ) -> Report {
         let disabled = world.config.spec.disable_drain;
         let work = Work {
             host,
-            pods,
+            pods: world.pods.as_deref(),
             confirmed: &self.confirmed,
             state,
             desired: Desired::parse(&state.spec),
@@ -179,15 +175,16 @@ impl Daemon {
 
 impl Work<'_> {
     fn rounds(&self, failed: &mut Failed) -> Report {
-        if let Err(error) = rdma_reload::finish(self.host) {
-            return Report::blind(error.to_string());
+        let Some(pods) = self.pods else { return self.unseen(failed) };
+        if let Err(why) = finish_reload(self.host) {
+            return Report::blind(why);
         }
         for _ in 0..ROUNDS {
             if let Err(refusal) = put_autoprobe_back(self.host) {
                 return Report::blind(format!("cannot {refusal}"));
             }
             let confirmed = &mut self.confirmed.borrow_mut();
-            let seen = match self.see(confirmed) {
+            let seen = match self.see(pods, confirmed) {
                 Ok(seen) => seen,
                 Err(why) => return Report::blind(why),
             };
@@ -200,10 +197,9 @@ impl Work<'_> {
         ))
     }
 
-    fn see(&self, confirmed: &mut Confirmed) -> Result<Seen, String> {
+    fn see(&self, pods: &[Holder], confirmed: &mut Confirmed) -> Result<Seen, String> {
         let (state, desired) = (self.state, &self.desired);
-        let mut seen =
-            see(self.host, self.pods, confirmed, state, desired, self.allocatable, self.now)?;
+        let mut seen = see(self.host, pods, confirmed, state, desired, self.allocatable, self.now)?;
         if self.mode_reload {
             let asked = desired.rdma_mode.or(seen.inventory.initial_rdma_mode);
             reload::look(self.host, asked, &mut seen.inventory);
@@ -211,22 +207,62 @@ impl Work<'_> {
         Ok(seen)
     }
 
-    /// One plan, and what of it may run now. None: something was done, so look again.
-    fn round(&self, seen: Seen, failed: &mut Failed) -> Option<Report> {
-        let permission = Permission {
+    /// The kubelet is silent. Nothing is touched, but a reboot that was asked for is seen to: it stops the kubelet first.
+    fn unseen(&self, failed: &mut Failed) -> Report {
+        let seen = match without_holders(self.host, self.state) {
+            Ok(seen) => seen,
+            Err(why) => return Report::blind(why),
+        };
+        let permission = self.permission(&seen);
+        let plan = planner::unseen::plan(&self.desired, &seen.inventory, &permission, self.now);
+        let Some(plan) = plan else {
+            return Report { inventory: Some(seen.inventory), ..Report::blind(NO_PODS) };
+        };
+        let report = match (self.bug(&seen, &permission, &plan), self.booking(&seen, &plan)) {
+            (Some(bug), _) => self.report(seen, &plan, &bug),
+            _ if failed.contains_key(&Lane::Node) => self.report(seen, &plan, failed),
+            (None, Some(booked)) => self.reboot(seen, &plan, booked, failed),
+            (None, None) => {
+                self.run(&plan.steps.iter().collect::<Vec<_>>(), &seen.inventory, failed);
+                self.report(seen, &plan, failed)
+            }
+        };
+        // What is asked of the operator, and what its drain was told, stays.
+        Report { request: None, drain: self.state.status.drain.clone(), cdi: None, ..report }
+    }
+
+    fn permission(&self, seen: &Seen) -> Permission {
+        Permission {
             turn: self.turn,
             offered: seen.offered.clone(),
             counted: seen.counted.clone(),
             reboots: self.leave.clone(),
             mode_reload: self.mode_reload,
             no_firmware_writes: self.no_firmware_writes,
-        };
+        }
+    }
+
+    /// What the audit has against a plan, as a failure of the node.
+    fn bug(&self, seen: &Seen, permission: &Permission, plan: &Plan) -> Option<Failed> {
+        let findings = audit::plan(&self.desired, &seen.inventory, permission, plan);
+        let findings = (!findings.is_empty()).then(|| findings.join("; "))?;
+        let error = format!("this plan must not be run, which is a bug: {findings}");
+        Some(Failed::from([(Lane::Node, error)]))
+    }
+
+    /// The ledger with the reboot of this plan in it, if there is one.
+    fn booking(&self, seen: &Seen, plan: &Plan) -> Option<Vec<RebootRecord>> {
+        let what = planner::order::reboot_of(&plan.steps)?;
+        let (boot, retry) = (&seen.inventory.boot_id, &self.leave.retry);
+        Some(planner::ledger::book(&plan.ledger, what, boot, retry, self.now))
+    }
+
+    /// One plan, and what of it may run now. None: something was done, so look again.
+    fn round(&self, seen: Seen, failed: &mut Failed) -> Option<Report> {
+        let permission = self.permission(&seen);
         let plan = planner::plan(&self.desired, &seen.inventory, &permission, self.now);
-        let findings = audit::plan(&self.desired, &seen.inventory, &permission, &plan);
-        if !findings.is_empty() {
-            let error =
-                format!("this plan must not be run, which is a bug: {}", findings.join("; "));
-            return Some(self.report(seen, &plan, &Failed::from([(Lane::Node, error)])));
+        if let Some(bug) = self.bug(&seen, &permission, &plan) {
+            return Some(self.report(seen, &plan, &bug));
         }
         let runnable: Vec<&Step> =
             plan.steps.iter().filter(|step| !bars(failed.keys(), step)).collect();
@@ -237,7 +273,7 @@ impl Work<'_> {
                 return Some(self.report(seen, &plan, &Failed::from([(Lane::Node, error)])));
             }
         };
-        match (runnable.is_empty(), planner::order::reboot_of(&plan.steps)) {
+        match (runnable.is_empty(), self.booking(&seen, &plan)) {
             (true, _) if !offered_anew => return Some(self.report(seen, &plan, failed)),
             (false, _) if !is_announced(self.state) => {
                 return Some(Report { first_tell: true, ..self.report(seen, &plan, failed) });
@@ -245,23 +281,27 @@ impl Work<'_> {
             (false, _) if !self.has_looked_behind_the_fence(&seen, &runnable) => {
                 return Some(Report { look_at_once: true, ..self.report(seen, &plan, failed) });
             }
-            (false, Some((causes, attempt))) => {
-                let boot = &seen.inventory.boot_id;
-                let what = (causes, attempt);
-                let retry = &self.leave.retry;
-                let booked = planner::ledger::book(&plan.ledger, what, boot, retry, self.now);
-                return Some(self.reboot(seen, &plan, booked, failed));
-            }
+            (false, Some(booked)) => return Some(self.reboot(seen, &plan, booked, failed)),
             (_, _) => match planner::reload::of(runnable.iter().copied()) {
                 Some(what) => {
                     let (boot, retry) = (&seen.inventory.boot_id, &self.leave.retry);
                     let booked = planner::reload::book(&plan.ledger, what, boot, retry, self.now);
                     reload::carry_out(self.host, &runnable, booked, failed);
                 }
-                None => self.run(&runnable, &seen.inventory, failed),
+                None => self.change(&runnable, &seen, &plan, failed),
             },
         }
         None
+    }
+
+    fn change(&self, steps: &[&Step], seen: &Seen, plan: &Plan, failed: &mut Failed) {
+        let Some(mode) = planner::live_switch::of(steps.iter().copied()) else {
+            return self.run(steps, &seen.inventory, failed);
+        };
+        let boot = &seen.inventory.boot_id;
+        let refused =
+            |why: &str| planner::live_switch::refuse(&plan.ledger, (mode, why), boot, self.now);
+        live_switch::carry_out(self.host, steps, refused, failed);
     }
 
     /// Does what may be done, and notes what people are to know of it.
@@ -343,11 +383,19 @@ impl Work<'_> {
         let goes = is_mirrored && unwritable.is_none();
         let mut booked = booked;
         let mut stopped = false;
-        if goes && let Err((action, error)) = carry_out(self.host, &plan.steps, &booked) {
+        if goes && let Err((action, error)) = carry_out(self.host, plan, &booked) {
             stopped = true;
-            match self.without_the_refused(plan, action, &error, &seen.inventory.boot_id) {
+            booked =
+                planner::ledger::not_asked(&plan.ledger, &booked, &levers_behind(plan, action));
+            match self.without_the_refused(&booked, plan, action, &error, &seen.inventory.boot_id) {
                 Some(closed) => booked = closed,
-                None => _ = failed.insert(Lane::Node, error),
+                None => {
+                    if let Err(refusal) = ledger::write(self.host, &booked) {
+                        // As it stands there, it names a lever too many, and no reboot.
+                        tracing::warn!("cannot {refusal}");
+                    }
+                    failed.insert(Lane::Node, error);
+                }
             }
         }
         let mut report = self.report(seen, plan, failed);
@@ -368,6 +416,7 @@ impl Work<'_> {
     /// A card whose firmware refuses a value keeps nobody from the reboot: its goal is closed, and the rest goes on.
     fn without_the_refused(
         &self,
+        records: &[RebootRecord],
         plan: &Plan,
         action: &Action,
         why: &str,
@@ -378,7 +427,7 @@ impl Work<'_> {
         let of_card = format!("{pf} ");
         let cause = causes.iter().find(|cause| cause.goal.starts_with(&of_card))?;
         let retry = &self.leave.retry;
-        let closed = planner::ledger::refuse(&plan.ledger, cause, why, boot_id, retry, self.now);
+        let closed = planner::ledger::refuse(records, cause, why, boot_id, retry, self.now);
         ledger::write(self.host, &closed).is_ok().then_some(closed)
     }
 
@@ -437,13 +486,33 @@ pub fn put_autoprobe_back(host: &dyn Host) -> Result<(), Refusal> {
     free.into_iter().try_for_each(|pf| autoprobe::restore(host, pf))
 }
 
-/// The error names the action that stopped it.
+/// Loads what a reload that was killed half-way had taken away.
+fn finish_reload(host: &dyn Host) -> Result<(), String> {
+    match rdma_reload::finish(host) {
+        // What cannot be loaded again shows in the inventory, and only a boot brings it.
+        Err(error @ ReloadError::NotLoaded { .. }) => {
+            tracing::warn!("{error}");
+            Ok(())
+        }
+        other => other.map(drop).map_err(|error| error.to_string()),
+    }
+}
+
+/// The error names the action that stopped it. What is cut off before the reboot is booked was no reboot.
 fn carry_out<'a>(
     host: &dyn Host,
-    steps: &'a [Step],
+    plan: &'a Plan,
     booked: &[RebootRecord],
 ) -> Result<(), (&'a Action, String)> {
-    for step in steps.iter().filter(|step| step.lane == Lane::Node) {
+    let mut steps = plan.steps.iter().filter(|step| step.lane == Lane::Node).peekable();
+    if let Some(first) = steps.peek() {
+        let prepared = planner::ledger::not_asked(&plan.ledger, booked, &[]);
+        let refused = |refusal| {
+            format!("{refusal}; nothing is changed for a reboot while the ledger cannot be written")
+        };
+        ledger::write(host, &prepared).map_err(refused).map_err(|e| (&first.action, e))?;
+    }
+    for step in steps {
         if matches!(step.action, Action::Reboot { .. } | Action::LeaveReboot { .. }) {
             let refused = |refusal| {
                 format!("{refusal}; the node is not rebooted while the ledger cannot be written")
@@ -454,6 +523,16 @@ fn carry_out<'a>(
         tracing::info!(because = step.because, "{}", step.action);
     }
     Ok(())
+}
+
+/// The levers that were not touched because the one before them failed.
+fn levers_behind(plan: &Plan, failed: &Action) -> Vec<String> {
+    let at = plan.steps.iter().position(|step| step.action == *failed).unwrap_or_default();
+    let names = |steps: &[Step]| -> BTreeSet<String> {
+        steps.iter().filter_map(|step| step.action.lever()).collect()
+    };
+    let (touched, rest) = plan.steps.split_at((at + 1).min(plan.steps.len()));
+    names(rest).difference(&names(touched)).cloned().collect()
 }
 
 /// True when the API knows that this order is being worked on: whoever waits for `Succeeded` must not read an old one.

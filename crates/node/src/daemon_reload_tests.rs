@@ -26,6 +26,7 @@ fn records(life: &Life) -> Vec<String> {
     let records: Vec<RebootRecord> = serde_json::from_slice(&bytes).unwrap_or_default();
     let outcome = |record: &RebootRecord| match &record.outcome {
         RebootOutcome::Pending => "pending".to_owned(),
+        RebootOutcome::Void => "void".to_owned(),
         RebootOutcome::Helped => "helped".to_owned(),
         RebootOutcome::Refused { found } => format!("refused: {found}"),
         RebootOutcome::DidNotHelp { found, .. } => format!("did not help: {found}"),
@@ -62,6 +63,52 @@ fn where_the_gate_allows_it_the_modules_are_reloaded_after_the_drain_and_nothing
     assert_eq!(life.machine_says(), (Some(RdmaMode::Exclusive), 2, boots));
     assert_eq!(boots, 1);
     expect!["RdmaReload exclusive helped"].assert_eq(&records(&life).join("\n"));
+    life.assert_quiet();
+}
+
+#[test]
+fn modules_that_cannot_be_loaded_again_come_with_the_reboot() {
+    let mut life = gated(Some(Fault::ModuleLoadsNoMore));
+    life.wants("exclusive", 0);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 0 vfs
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        SriovNetworkNodeState desired-state := Drain_Required
+        Node state := Drain_Required
+        operator: Draining
+        plugin: offer 1 []
+        kubelet: allocatable {}
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held
+        operator: DrainComplete
+        status InProgress, rdma exclusive, 0 vfs, WaitingForDrain, fenced with 0 held, reboot 1 refused
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        status InProgress, rdma exclusive, 0 vfs, WaitingForDrain, reboot 1 refused
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        status InProgress, rdma exclusive, 0 vfs, WaitingForDrain, fenced with 0 held, reboot 1 refused
+        operator: DrainComplete
+        status InProgress, rdma exclusive, 0 vfs, fenced with 0 held, reboot 1 refused, reboot 1 pending
+        status InProgress, rdma exclusive, 0 vfs, fenced with 0 held, reboot 1 refused, reboot 1 pending
+        event RebootNode: rebooting for RdmaMode exclusive
+        the machine boots
+        status Succeeded, rdma exclusive, 0 vfs, fenced with 0 held, reboot 1 refused, reboot 1 helped
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+        status Succeeded, rdma exclusive, 0 vfs, reboot 1 refused, reboot 1 helped
+    "#]]);
+    assert_eq!(life.machine_says().0, Some(RdmaMode::Exclusive));
+    assert!(life.host.read(api::files::RELOAD).is_err());
+    expect![[r#"
+        RdmaReload exclusive refused: cannot load the RDMA modules again: modprobe: ERROR: could not insert 'mlx5_ib': Cannot allocate memory; load them by hand (modprobe), or reboot the host
+        RdmaMode exclusive helped"#]].assert_eq(&records(&life).join("\n"));
     life.assert_quiet();
 }
 

@@ -134,7 +134,9 @@ impl Life {
     }
 
     fn daemon(&mut self, host: &dyn Host) {
-        self.world.pods = Some(self.pods.clone());
+        // The kubelet answers while it runs; a reboot stops it first.
+        let runs = self.host.machine().unit_runs("kubelet.service");
+        self.world.pods = runs.then(|| self.pods.clone());
         let outcome = self.daemon.step(host, &self.world, self.host.now());
         let mut answers = vec![];
         for write in &outcome.writes {
@@ -223,7 +225,7 @@ impl Life {
             self.told.push(format!("plugin: offer {} [{}]", offer.sequence, states.join(" ")));
             self.in_force = Some(offer);
         }
-        if self.kubelet_shows {
+        if self.kubelet_shows && self.host.machine().unit_runs("kubelet.service") {
             self.kubelet();
         }
     }
@@ -571,6 +573,169 @@ fn a_reboot_that_did_not_help_is_not_asked_for_again() {
 }
 
 #[test]
+fn a_reboot_that_never_comes_is_asked_for_three_times_without_the_kubelet_and_then_it_is_started() {
+    let mut life = Life::worker().with(Fault::IgnoresReboot);
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    for _ in 0..20 {
+        life.turn(&life.host.clone());
+    }
+    // Between two attempts nobody says that anything failed: the rollout would halt for it.
+    assert!(!life.host.machine().unit_runs("kubelet.service"));
+    assert!(!life.told.join("\n").contains("Failed"), "{}", life.told.join("\n"));
+    life.host.take_journal();
+    for _ in 0..100 {
+        life.turn(&life.host.clone());
+    }
+    life.told.drain(..life.told.iter().position(|line| line.contains("RebootNode")).unwrap());
+    life.tell(expect![[r#"
+        event RebootNode: rebooting for RdmaMode exclusive
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 2 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 2 pending
+        event RebootNode: rebooting for RdmaMode exclusive
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 2 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 3 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 3 pending
+        event RebootNode: rebooting for RdmaMode exclusive
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 3 pending
+        status Failed, rdma shared, 0 vfs, RebootDidNotHappen, fenced with 0 held, reboot 3 pending, error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        status Failed, rdma shared, 0 vfs, RebootDidNotHappen, reboot 3 pending, error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
+    "#]]);
+    let runs: Vec<String> = life
+        .host
+        .take_journal()
+        .into_iter()
+        .filter(|line| line.starts_with("run system"))
+        .collect();
+    expect![[r#"
+        run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: RdmaMode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service
+        run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: RdmaMode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service
+        run systemctl start kubelet.service
+    "#]].assert_eq(&(runs.join("\n") + "\n"));
+    assert!(life.host.machine().unit_runs("kubelet.service"));
+    life.assert_quiet();
+}
+
+#[test]
+fn a_wish_that_is_gone_while_the_kubelet_is_down_has_it_started_again() {
+    let mut life = Life::worker().with(Fault::IgnoresReboot);
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    for _ in 0..12 {
+        life.turn(&life.host.clone());
+    }
+    assert!(!life.host.machine().unit_runs("kubelet.service"));
+    life.told.clear();
+    life.wants("", 0);
+    for _ in 0..60 {
+        life.turn(&life.host.clone());
+    }
+    life.tell(expect![[r#"
+        wanted: rdma "", 0 vfs
+        status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending
+        status Succeeded, rdma shared, 0 vfs, fenced with 0 held, reboot 1 void
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        status Succeeded, rdma shared, 0 vfs, reboot 1 void
+    "#]]);
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 1));
+    life.assert_quiet();
+    // Nothing that was prepared comes with a later boot.
+    life.host.machine().boot();
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 2));
+}
+
+#[test]
+fn a_live_switch_that_the_kernel_refuses_is_no_failure_and_the_next_rung_is_taken() {
+    let mut life = Life::worker().with(Fault::RefusesRdmaMode);
+    life.wants("exclusive", 0);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "exclusive", 0 vfs
+        status InProgress, rdma shared, 0 vfs
+        event SyncStatusChanged: Status changed from:  to: InProgress
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, reboot 1 refused
+        SriovNetworkNodeState desired-state := Reboot_Required
+        Node state := Reboot_Required
+        operator: Draining
+        plugin: offer 1 []
+        kubelet: allocatable {}
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held, reboot 1 refused
+        operator: DrainComplete
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 refused, reboot 1 pending
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 refused, reboot 1 pending
+        event RebootNode: rebooting for RdmaMode exclusive
+        the machine boots
+        status Succeeded, rdma exclusive, 0 vfs, fenced with 0 held, reboot 1 refused, reboot 1 helped
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 1 []
+        status Succeeded, rdma exclusive, 0 vfs, reboot 1 refused, reboot 1 helped
+    "#]]);
+    assert_eq!(life.machine_says(), (Some(api::RdmaMode::Exclusive), 0, 2));
+    life.assert_quiet();
+}
+
+#[test]
+fn a_lever_that_fails_was_no_reboot_whatever_boots_the_node_afterwards() {
+    let mut life = Life::worker().with(Fault::LosesKernelArgument);
+    life.host.machine().start_process_in_new_namespace("pause");
+    life.wants("exclusive", 0);
+    for _ in 0..12 {
+        life.turn(&life.host.clone());
+    }
+    let ledger = |life: &Life| {
+        let records = life.state["status"]["reboots"].as_array().cloned().unwrap_or_default();
+        let one = |record: &Value| {
+            format!("{} {} {}", record["goal"], record["outcome"]["state"], record["levers"])
+        };
+        records.iter().map(one).collect::<Vec<_>>().join("\n")
+    };
+    expect![[r#""exclusive" "void" ["modprobe.d","kernel argument by grubby"]"#]]
+        .assert_eq(&ledger(&life));
+    life.told.clear();
+    // The power goes while the node waits for somebody to mend the tool.
+    life.host.machine().faults.insert(Fault::IgnoresModprobeOption);
+    life.host.machine().faults.insert(Fault::ServiceWithPrivateNetwork);
+    power_cut(&mut life);
+    life.turn(&life.host.clone());
+    assert!(!life.told.join("\n").contains("didNotHelp"), "{}", life.told.join("\n"));
+    life.host.machine().faults.clear();
+    life.host.machine().clock += Duration::from_secs(600);
+    life.settle();
+    expect![[r#"
+        "exclusive" "void" ["modprobe.d","kernel argument by grubby"]
+        "exclusive" "helped" ["modprobe.d","kernel argument by grubby"]"#]]
+    .assert_eq(&ledger(&life));
+    assert_eq!(life.machine_says().0, Some(api::RdmaMode::Exclusive));
+    life.assert_quiet();
+}
+
+#[test]
+fn a_kubelet_that_is_silent_for_its_own_reasons_is_left_alone() {
+    let mut life = settled("", 2);
+    life.host.machine().units.remove("kubelet.service");
+    life.wants("", 4);
+    life.turn(&life.host.clone());
+    life.turn(&life.host.clone());
+    let runs = life.host.take_journal();
+    assert!(!runs.iter().any(|line| line.starts_with("run systemctl")), "{runs:?}");
+    assert_eq!(life.machine_says().1, 2);
+    let told = life.told.join("\n");
+    assert!(told.contains("the kubelet's PodResources does not answer"), "{told}");
+}
+
+#[test]
 fn a_person_may_have_a_closed_reboot_tried_once_more() {
     let mut life = Life::worker()
         .with(Fault::IgnoresKernelArgument)
@@ -752,7 +917,7 @@ fn firmware_that_refuses_the_write_keeps_nobody_from_the_mode() {
         status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held
         operator: DrainComplete
         status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending, reboot 1 pending
-        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 refused
+        status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 void, reboot 1 refused
         status Failed, rdma shared, 0 vfs, FirmwareRefused, fenced with 0 held, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
         event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
         status Failed, rdma shared, 0 vfs, FirmwareRefused, fenced with 0 held, reboot 1 refused, reboot 1 pending, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>

@@ -30,10 +30,19 @@ pub fn write(host: &dyn Host, records: &[RebootRecord]) -> Result<(), Refusal> {
     host.replace(files::REBOOTS, &bytes, 0o644)
 }
 
+/// Marks what the ledger has of levers for other modes as taken back.
+pub fn settle(host: &dyn Host, keeps: Option<RdmaMode>) -> Result<(), Refusal> {
+    let records = read(host)?;
+    match planner::ledger::settle(&records, keeps) {
+        settled if settled == records => Ok(()),
+        settled => write(host, &settled),
+    }
+}
+
 /// The ledger as the planner is to see it: the host's records and the mirror's.
 ///
 /// What stands only in the mirror, pending in this very boot, was booked there and never on the host, so the reboot
-/// was not asked for: it is left out, and the planner asks for it again.
+/// was not asked for: it is left out, and the planner asks for it again. So is what the host knows to be void.
 pub fn union(
     on_host: &[RebootRecord],
     mirror: &[RebootRecord],
@@ -42,7 +51,11 @@ pub fn union(
     let asked_for = |record: &&RebootRecord| {
         let pending_now =
             record.outcome == RebootOutcome::Pending && record.boot_id_before == boot_id;
-        !pending_now || on_host.iter().any(|ours| same(ours, record))
+        let void = on_host.iter().any(|ours| {
+            ours.outcome == RebootOutcome::Void && planner::ledger::is_same(ours, record)
+        });
+        let pending = record.outcome == RebootOutcome::Pending;
+        !(pending && void) && (!pending_now || on_host.iter().any(|ours| same(ours, record)))
     };
     let mirror: Vec<RebootRecord> = mirror.iter().filter(asked_for).cloned().collect();
     planner::ledger::union(on_host, &mirror)
@@ -51,7 +64,10 @@ pub fn union(
 /// True when every reboot that is booked as pending stands in the mirror too: only then may it be asked for.
 pub fn is_mirrored(booked: &[RebootRecord], mirror: &[RebootRecord]) -> bool {
     let pending = booked.iter().filter(|record| record.outcome == RebootOutcome::Pending);
-    pending.into_iter().all(|record| mirror.iter().any(|other| same(other, record)))
+    let is_there = |other: &RebootRecord, record| {
+        other.outcome == RebootOutcome::Pending && same(other, record)
+    };
+    pending.into_iter().all(|record| mirror.iter().any(|other| is_there(other, record)))
 }
 
 /// One attempt of one reboot.

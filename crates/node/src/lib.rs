@@ -26,6 +26,7 @@ pub mod lanes;
 pub mod ledger;
 mod leftovers;
 mod lifelines;
+mod live_switch;
 pub mod nearness;
 pub mod observe;
 pub mod offer;

@@ -472,6 +472,8 @@ fn rdma_subsystem(host: &dyn Host) -> Result<RdmaSubsystem, ObserveError> {
         driver_container: in_container,
         boot_unit: boot_units::is_installed(host).map_err(failed("the boot units"))?,
         reload: None,
+        // Gone when everything is loaded again.
+        half_loaded: host.metadata(files::RELOAD).is_ok(),
         managed_before: ledger::managed_before(host).map_err(failed("the initial state"))?,
     })
 }

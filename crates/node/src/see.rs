@@ -74,16 +74,15 @@ pub fn see(
     })
 }
 
-/// Facts only, for a moment in which nobody knows who holds what.
-pub fn without_holders(
-    host: &dyn Host,
-    state: &SriovNetworkNodeState,
-) -> Result<Inventory, String> {
+/// Facts only, for a moment in which nobody knows who holds what: the holders are those that were known last.
+pub fn without_holders(host: &dyn Host, state: &SriovNetworkNodeState) -> Result<Seen, String> {
     let known = state.status.holders.clone();
     let mut inventory = observe::observe(host, known).map_err(in_full)?;
-    inventory.reboots = planner::ledger::union(&inventory.reboots, &state.status.reboots);
+    let on_host = std::mem::take(&mut inventory.reboots);
+    inventory.reboots = ledger::union(&on_host, &state.status.reboots, &inventory.boot_id);
     inventory.initial_rdma_mode = inventory.initial_rdma_mode.or(state.status.initial_rdma_mode);
-    Ok(inventory)
+    let (offered, counted) = (BTreeSet::new(), BTreeSet::new());
+    Ok(Seen { inventory, offered, counted, offer: None, sequence: 0, on_host })
 }
 
 fn in_full(error: ObserveError) -> String {

@@ -8,9 +8,10 @@ use crate::steps::admitted::NOT_ADMITTED;
 use crate::steps::drain::{DRAINED, is_blocked};
 use crate::steps::{drain_state, grant_of};
 use crate::world::World;
-use api::nodestate::{RDMA_RELOAD, RebootOutcome, SriovNetworkNodeState, SweepStatus};
+use api::nodestate::{RebootOutcome, SriovNetworkNodeState, SweepStatus};
 use api::wire::{Answer, Write};
 use api::{Timestamp, annotation, names};
+use planner::action::RebootReason;
 use planner::pools::{Membership, membership};
 use planner::rollout::Progress;
 use std::collections::BTreeMap;
@@ -178,9 +179,10 @@ fn drains(page: &mut Page, world: &World, metrics: &Metrics) {
 fn reboots(page: &mut Page, world: &World) {
     let mut reboots: BTreeMap<[&str; 2], u64> = BTreeMap::new();
     let records = world.node_states.values().flat_map(|state| &state.status.reboots);
-    for record in records.filter(|record| record.reason != RDMA_RELOAD) {
+    for record in records.filter(|record| RebootReason::read(&record.reason).is_some()) {
         let outcome = match record.outcome {
             RebootOutcome::Pending => "pending",
+            RebootOutcome::Void => "void",
             RebootOutcome::Helped => "helped",
             RebootOutcome::Refused { .. } => "refused",
             RebootOutcome::DidNotHelp { .. } => "did_not_help",

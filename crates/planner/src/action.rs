@@ -33,6 +33,11 @@ pub enum Action {
     Reboot { causes: Vec<RebootCause>, attempt: u32 },
     /// Books `pending` for each cause and leaves the reboot to a person (`disableReboot`).
     LeaveReboot { causes: Vec<RebootCause> },
+    /// Marks in the ledger that nothing stands on the host any more of what was done for another RDMA mode than `keeps`;
+    /// with none, for any mode: from then on the mode is not ours. A reboot that is pending for it is wanted no more.
+    SettleMode { keeps: Option<RdmaMode> },
+    /// Starts the kubelet, which a reboot that never came has stopped.
+    StartKubelet,
 
     /// Writes upstream's PF store file, before the first change, so that a crash leaves the PF marked as ours.
     RememberFunction { interface: Box<Interface> },
@@ -95,6 +100,11 @@ impl RebootReason {
             Self::RdmaMode => "RdmaMode",
             Self::Firmware => "Firmware",
         }
+    }
+
+    /// Reads what the ledger has; None for a reason that is none of a reboot.
+    pub fn read(text: &str) -> Option<Self> {
+        [Self::RdmaMode, Self::Firmware].into_iter().find(|reason| reason.as_str() == text)
     }
 }
 
@@ -240,6 +250,11 @@ impl fmt::Display for Action {
             }
             Self::RestoreAutoprobe { pf } => write!(f, "restore autoprobe {pf}"),
             Self::SetEswitchMode { pf, mode } => write!(f, "set eswitch mode {pf} {mode}"),
+            Self::SettleMode { keeps: Some(mode) } => {
+                write!(f, "settle the ledger of every rdma mode but {mode}")
+            }
+            Self::SettleMode { keeps: None } => f.write_str("settle the ledger of the rdma mode"),
+            Self::StartKubelet => f.write_str("start the kubelet again"),
             Self::SetPfMtu { pf, mtu } => write!(f, "set pf mtu {pf} {mtu}"),
             Self::SetPfUp { pf } => write!(f, "set pf up {pf}"),
             Self::SetVfMac { pf, vf, mac } => write!(f, "set vf mac {pf} vf {vf} {mac}"),

@@ -218,7 +218,9 @@ fn target(action: &Action) -> Option<(PciAddress, Option<u32>)> {
         | Action::ReloadRdma { .. }
         | Action::RaiseFirmware { .. }
         | Action::Reboot { .. }
-        | Action::LeaveReboot { .. } => None,
+        | Action::LeaveReboot { .. }
+        | Action::SettleMode { .. }
+        | Action::StartKubelet => None,
         Action::RememberFunction { interface } => Some((interface.pci_address, None)),
         Action::ForgetFunction { pf }
         | Action::SetVfCount { pf, .. }

@@ -131,8 +131,10 @@ pub enum Blocker {
         node: String,
     },
     /// Steps wait until the operator has granted and finished a drain.
+    /// `because` says what for, with every rung that was passed over and why; empty where the held devices say it.
     WaitingForDrain {
         reboot: bool,
+        because: String,
     },
     /// A drain that suffices for VFs was given, and now a reboot is needed: the first is given back before the second is asked for.
     DrainTooSmall,
@@ -528,11 +530,15 @@ impl fmt::Display for Blocker {
                 let key = api::annotation::EXTERNAL_DRAINER;
                 write!(f, "{node} waits for somebody else's drain: its node state has {key}")
             }
-            Self::WaitingForDrain { reboot: false } => {
-                f.write_str("waiting until the pods that hold devices are drained")
-            }
-            Self::WaitingForDrain { reboot: true } => {
-                f.write_str("waiting until the node is drained for a reboot")
+            Self::WaitingForDrain { reboot, because } => {
+                f.write_str(match reboot {
+                    true => "waiting until the node is drained for a reboot",
+                    false => "waiting until the pods that hold devices are drained",
+                })?;
+                match because.as_str() {
+                    "" => Ok(()),
+                    because => write!(f, ": {because}"),
+                }
             }
             Self::DrainTooSmall => f.write_str(
                 "the drain was granted for devices and a reboot is needed now: giving it back before asking again",

@@ -61,6 +61,13 @@ pub(crate) fn found(goal: &str, inventory: &Inventory) -> Found {
     })
 }
 
+/// True when somebody still asks for what a firmware goal says.
+pub(crate) fn is_asked(goal: &str, desired: &Desired) -> bool {
+    let pf = ledger::subject(RebootReason::Firmware.as_str(), goal);
+    let vfs = goal.rsplit('=').next().and_then(|text| text.parse::<u32>().ok());
+    desired.functions.iter().any(|f| f.pci.to_string() == pf && Some(f.num_vfs) == vfs)
+}
+
 struct Card<'a> {
     wanted: &'a DesiredFunction,
     pf: &'a PhysicalFunction,

@@ -6,8 +6,8 @@
 use crate::action::{RebootCause, RebootReason};
 use crate::blocker::Blocker;
 use crate::order::Leave;
-use api::Timestamp;
 use api::nodestate::{RDMA_RELOAD, RebootOutcome, RebootRecord};
+use api::{RdmaMode, Timestamp};
 
 /// How often one reboot is asked for when the node does not go down.
 pub const ATTEMPTS: u32 = 3;
@@ -124,6 +124,7 @@ pub fn verdict(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
     };
     match &record.outcome {
         RebootOutcome::Pending => ask_again(record, question),
+        RebootOutcome::Void => first_attempt(records, question),
         _ if is_reopened(record, leave) => first_attempt(records, question),
         RebootOutcome::DidNotHelp { expected, found } => did_not_help(expected, found),
         RebootOutcome::Refused { found } => {
@@ -162,7 +163,7 @@ fn ask_again(record: &RebootRecord, question: &Question<'_>) -> Verdict {
 fn first_attempt(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
     let happened_lately = |record: &&RebootRecord| {
         record.boot_id_before != question.boot_id
-            && !matches!(record.outcome, RebootOutcome::Refused { .. })
+            && !matches!(record.outcome, RebootOutcome::Refused { .. } | RebootOutcome::Void)
             && record.reason != RDMA_RELOAD
             && is_of_this_day(record, question.now)
             // A person who sets the annotation has seen those before it.
@@ -187,17 +188,18 @@ pub fn book(
 ) -> Vec<RebootRecord> {
     let mut ledger = records.to_vec();
     for cause in causes {
-        let pending_now = |record: &RebootRecord| {
-            record.outcome == RebootOutcome::Pending
+        let open_now = |record: &RebootRecord| {
+            matches!(record.outcome, RebootOutcome::Pending | RebootOutcome::Void)
                 && record.boot_id_before == boot_id
                 && record.reason == cause.reason.as_str()
                 && record.goal == cause.goal
         };
         let mut levers = cause.levers.clone();
-        if let Some(earlier) = ledger.iter().position(pending_now) {
+        if let Some(earlier) = ledger.iter().position(open_now) {
             // A lever that was pulled before the first attempt is still one of this reboot's.
-            for lever in ledger.remove(earlier).levers {
-                if !levers.contains(&lever) {
+            let RebootRecord { levers: before, undone, .. } = ledger.remove(earlier);
+            for lever in before {
+                if !undone && !levers.contains(&lever) {
                     levers.push(lever);
                 }
             }
@@ -211,9 +213,61 @@ pub fn book(
             asked_at: now,
             retry: retry.to_owned(),
             outcome: RebootOutcome::Pending,
+            undone: false,
         });
     }
     keep(ledger)
+}
+
+/// The ledger while levers are pulled for what `booked` has pending and `before` had not: where it ends there, no reboot
+/// was asked for. `left` are levers that were not touched.
+pub fn not_asked(
+    before: &[RebootRecord],
+    booked: &[RebootRecord],
+    left: &[String],
+) -> Vec<RebootRecord> {
+    let pending = |record: &RebootRecord| record.outcome == RebootOutcome::Pending;
+    let one = |record: &RebootRecord| {
+        let mut record = record.clone();
+        // An earlier attempt may still come.
+        if pending(&record) && !before.iter().any(|old| pending(old) && is_same(old, &record)) {
+            record.outcome = RebootOutcome::Void;
+            record.levers.retain(|lever| !left.contains(lever));
+        }
+        record
+    };
+    booked.iter().map(one).collect()
+}
+
+/// The ledger after the levers for any other RDMA mode than this one were taken back; with none, for any.
+pub fn settle(records: &[RebootRecord], keeps: Option<RdmaMode>) -> Vec<RebootRecord> {
+    let keeps = keeps.map(|mode| mode.to_string());
+    let one = |record: &RebootRecord| {
+        let mut record = record.clone();
+        if is_about_mode(&record) && Some(&record.goal) != keeps.as_ref() {
+            record.undone = true;
+            if record.outcome == RebootOutcome::Pending {
+                record.outcome = RebootOutcome::Void;
+            }
+        }
+        record
+    };
+    records.iter().map(one).collect()
+}
+
+/// True for a reboot for the RDMA mode and for a reload of its modules.
+pub(crate) fn is_about_mode(record: &RebootRecord) -> bool {
+    [RebootReason::RdmaMode.as_str(), RDMA_RELOAD].contains(&record.reason.as_str())
+}
+
+/// True when something that was done for an RDMA mode still stands on the host: then it is ours to undo.
+pub fn has_mode_levers(records: &[RebootRecord]) -> bool {
+    records.iter().any(|record| is_about_mode(record) && !record.undone)
+}
+
+/// One asking, whatever became of it.
+pub fn is_same(a: &RebootRecord, b: &RebootRecord) -> bool {
+    (&a.reason, &a.goal, &a.boot_id_before) == (&b.reason, &b.goal, &b.boot_id_before)
 }
 
 /// The ledger after a lever was refused: its goal is closed, and the reboot goes on without it.
@@ -241,12 +295,17 @@ pub fn union(on_host: &[RebootRecord], mirror: &[RebootRecord]) -> Vec<RebootRec
     // Where what stands in the mirror only goes: behind what stands before it there.
     let mut place = 0;
     for record in mirror {
-        let same = |other: &RebootRecord| {
-            (&other.reason, &other.goal, &other.boot_id_before)
-                == (&record.reason, &record.goal, &record.boot_id_before)
+        let knows = |record: &RebootRecord| {
+            let outcome = match record.outcome {
+                RebootOutcome::Void => 0,
+                RebootOutcome::Pending => 1,
+                RebootOutcome::Helped
+                | RebootOutcome::Refused { .. }
+                | RebootOutcome::DidNotHelp { .. } => 2,
+            };
+            (outcome, record.attempt)
         };
-        let knows = |r: &RebootRecord| (r.outcome != RebootOutcome::Pending, r.attempt);
-        match all.iter().position(same) {
+        match all.iter().position(|other| is_same(other, record)) {
             Some(at) => {
                 if knows(&all[at]) < knows(record) {
                     all[at] = record.clone();

@@ -19,6 +19,7 @@ pub mod inject;
 mod json;
 pub mod ledger;
 pub mod lifeline;
+pub mod live_switch;
 pub mod machine_config;
 pub mod merge;
 pub mod order;
@@ -34,6 +35,7 @@ pub mod rollout;
 pub mod select;
 pub mod taint;
 pub mod tested;
+pub mod unseen;
 mod waves;
 
 pub use action::{Action, Disturbance, Lane, Step};

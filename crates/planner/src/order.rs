@@ -169,7 +169,11 @@ pub fn plan(
     // One reboot for all: where one comes anyway, it brings the mode too.
     let boots_anyway =
         !firmware.wishes.is_empty() || firmware.blockers.iter().any(Blocker::waits_for_a_boot);
-    let may_reload = permission.mode_reload && !boots_anyway;
+    let may_reload = match (permission.mode_reload, boots_anyway) {
+        (false, _) => Err("the feature gate rdmaModeReload is off"),
+        (true, true) => Err("a card's firmware needs the reboot anyway"),
+        (true, false) => Ok(()),
+    };
     let mode = rdma::plan(desired.rdma_mode, inventory, &records, (leave, may_reload), now);
     let (on_functions, more_blockers) = functions::plan(desired, inventory, &firmware.handled);
     let mut gate = Gate::new(desired, inventory, permission);
@@ -291,19 +295,22 @@ impl<'a> Gate<'a> {
     /// A lever or the reboot itself: only in a turn that was given for a reboot.
     fn pass_reboot(&mut self, step: Step) {
         self.wants = DrainRequest::Reboot;
+        let is_lever = step.action.lever().is_some();
         let blockers = match self.permission.turn {
             Turn::Drained(DrainRequest::Reboot) => vec![],
             Turn::DrainDisabled => self.held(self.holders.keys().copied().collect()),
             Turn::Drained(_) | Turn::Draining(DrainRequest::Drain) => vec![Blocker::DrainTooSmall],
             Turn::Draining(_) | Turn::NotYet | Turn::Ending => {
-                vec![Blocker::WaitingForDrain { reboot: true }]
+                let because = step.because.clone();
+                vec![Blocker::WaitingForDrain { reboot: true, because }]
             }
         };
         if self.permission.turn.has_come() {
             self.plan.withdraw.extend(self.devices.iter().copied());
         }
         let waits = !blockers.is_empty();
-        blockers.into_iter().for_each(|blocker| self.block(blocker));
+        // The reboot itself comes last, and has the reasons of all its levers.
+        blockers.into_iter().filter(|_| !is_lever).for_each(|blocker| self.block(blocker));
         self.node_lane_waits |= waits;
         match waits {
             true => self.plan.later.push(step),
@@ -320,7 +327,8 @@ impl<'a> Gate<'a> {
         if self.permission.turn.has_come() {
             self.plan.withdraw.extend(steps.iter().flat_map(|step| step.touches.iter().copied()));
         }
-        self.block(Blocker::WaitingForDrain { reboot: false });
+        let because = steps.first().map(|step| step.because.clone()).unwrap_or_default();
+        self.block(Blocker::WaitingForDrain { reboot: false, because });
         self.plan.later.extend(steps);
     }
 
@@ -346,7 +354,8 @@ impl<'a> Gate<'a> {
         if !held.is_empty() {
             self.wants = self.wants.max(DrainRequest::Drain);
             let drained = matches!(self.permission.turn, Turn::Drained(_) | Turn::DrainDisabled);
-            let drain = (!drained).then_some(Blocker::WaitingForDrain { reboot: false });
+            let drain = (!drained)
+                .then_some(Blocker::WaitingForDrain { reboot: false, because: String::new() });
             held.into_iter().chain(drain).for_each(|blocker| self.block(blocker));
         }
         let lane_is_busy = steps.first().is_some_and(|step| self.busy.contains(&step.lane));

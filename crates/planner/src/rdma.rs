@@ -7,11 +7,12 @@
 use crate::action::{Action, Disturbance, Lane, RebootCause, RebootReason, Step};
 use crate::blocker::Blocker;
 use crate::ledger::{self, Question, Verdict};
+use crate::live_switch;
 use crate::order::Leave;
 use crate::reboots::Wish;
 use crate::reload;
 use api::inventory::Inventory;
-use api::nodestate::{RDMA_RELOAD, RebootOutcome, RebootRecord};
+use api::nodestate::{RebootOutcome, RebootRecord};
 use api::{PciAddress, RdmaMode, Timestamp};
 use std::collections::BTreeSet;
 
@@ -63,35 +64,55 @@ pub(crate) fn plan(
     wanted: Option<RdmaMode>,
     inventory: &Inventory,
     records: &[RebootRecord],
-    (leave, may_reload): (&Leave, bool),
+    (leave, may_reload): (&Leave, Result<(), &str>),
     now: Timestamp,
 ) -> ModePlan {
     let Some(goal) = goal(wanted, inventory, records) else { return ModePlan::default() };
     let found = inventory.rdma.mode;
-    if found == Some(goal.mode()) {
-        return ModePlan { steps: tidy(goal, inventory), ..ModePlan::default() };
+    let half_loaded = inventory.rdma.half_loaded;
+    if found == Some(goal.mode()) && !half_loaded {
+        let mut steps = tidy(goal, inventory);
+        steps.extend(take_back(goal, inventory, records));
+        return ModePlan { steps, ..ModePlan::default() };
     }
     // Before anything is written: the file that we write is what makes an argument upstream's.
     if let Some(found) = contradicting_argument(goal, inventory, records) {
         let blocker = Blocker::KernelArgumentContradicts { wanted: goal.mode(), found };
         return ModePlan { blockers: vec![blocker], ..ModePlan::default() };
     }
-    let Some(found) = found else { return not_loaded(goal, inventory) };
-    if live_switch_is_possible(goal, inventory) {
-        return live_switch(goal, found, inventory);
+    if half_loaded {
+        let because = format!(
+            "the RDMA modules were unloaded for mode {} and cannot be loaded again",
+            goal.mode()
+        );
+        return reboot(goal, because, inventory, (records, leave), now);
     }
+    let Some(found) = found else { return not_loaded(goal, inventory) };
+    let not_live = match why_not_live(goal, inventory, records) {
+        Some(why) => why,
+        None => return live_switch(goal, found, inventory),
+    };
     // A reboot that was asked for already is waited for.
     let asked = ledger::latest(records, RebootReason::RdmaMode, "")
         .is_some_and(|record| record.outcome == RebootOutcome::Pending);
-    let refused = match may_reload && !asked {
-        true => match reload::modules(goal.mode(), inventory, records, leave, now) {
-            Ok(modules) => return reload(goal, found, inventory, modules),
-            Err(why) => Some(Blocker::ReloadRefused { mode: goal.mode(), why }),
-        },
-        false => None,
+    let modules = may_reload
+        .map_err(str::to_owned)
+        .and_then(|()| reload::modules(goal.mode(), inventory, records, leave, now));
+    let because = goal.because(found);
+    let not_reloaded = match modules {
+        Ok(modules) if !asked => {
+            let because = format!("{because}; {not_live}, and the RDMA modules can be reloaded");
+            return reload(goal, because, inventory, modules);
+        }
+        Ok(_) => "a reboot was asked for already".to_owned(),
+        Err(why) => why,
     };
-    let mut plan = reboot(goal, found, inventory, (records, leave), now);
-    plan.blockers.extend(refused);
+    let rungs =
+        format!("{because}; {not_live}, and the RDMA modules are not reloaded: {not_reloaded}");
+    let mut plan = reboot(goal, rungs, inventory, (records, leave), now);
+    if may_reload.is_ok() && !asked {
+        plan.blockers.push(Blocker::ReloadRefused { mode: goal.mode(), why: not_reloaded });
+    }
     plan
 }
 
@@ -101,7 +122,8 @@ fn goal(wanted: Option<RdmaMode>, inventory: &Inventory, records: &[RebootRecord
         return Some(Goal::Asked(mode));
     }
     let initial = inventory.initial_rdma_mode?;
-    changed_by_us(inventory, records).then_some(Goal::Restored(initial))
+    let ours = inventory.rdma.half_loaded || changed_by_us(inventory, records);
+    ours.then_some(Goal::Restored(initial))
 }
 
 /// Why the effective mode is no mode to give devices in: a reboot was to bring another one, or the node had the wanted
@@ -133,17 +155,58 @@ pub(crate) fn missed(
 }
 
 /// True when our file is in place, or the last reboot or reload that we booked made the mode that is effective now, or
-/// brought nothing: then it is an undo that died half-way, and whose file is gone already.
+/// brought nothing: then it is an undo that died half-way, and whose file is gone already. What was undone, and upstream's
+/// file as it was before us, is nobody's of ours: a mode that comes afterwards is an administrator's.
 fn changed_by_us(inventory: &Inventory, records: &[RebootRecord]) -> bool {
-    let booked = records.iter().rfind(|record| is_about_mode(record)).is_some_and(|record| {
+    let booked = newest_lever(records).is_some_and(|record| {
         let reached = inventory.rdma.mode.is_some_and(|mode| mode.to_string() == record.goal);
         reached || record.outcome != RebootOutcome::Helped
     });
-    inventory.rdma.modprobe_option.is_some() || booked
+    let rdma = &inventory.rdma;
+    let as_it_was = rdma.managed_before && rdma.modprobe_option == inventory.initial_rdma_mode;
+    (rdma.modprobe_option.is_some() && !as_it_was) || booked
 }
 
-fn is_about_mode(record: &RebootRecord) -> bool {
-    [RebootReason::RdmaMode.as_str(), RDMA_RELOAD].contains(&record.reason.as_str())
+/// The last record of levers that may still stand on the host.
+fn newest_lever(records: &[RebootRecord]) -> Option<&RebootRecord> {
+    records.iter().rfind(|record| ledger::is_about_mode(record) && !record.undone)
+}
+
+/// The node has the mode that it is to have. What was pulled for another one, whose reboot never came or brought nothing,
+/// would bring that one with a later boot: it is taken back, and the ledger is settled last. Disturbs nobody.
+fn take_back(goal: Goal, inventory: &Inventory, records: &[RebootRecord]) -> Vec<Step> {
+    let mode = goal.mode().to_string();
+    let newest = newest_lever(records);
+    let stale = newest.is_some_and(|record| record.goal != mode);
+    let keeps = match goal {
+        Goal::Asked(mode) if stale => Some(mode),
+        Goal::Restored(_) if newest.is_some() => None,
+        Goal::Asked(_) | Goal::Restored(_) => return vec![],
+    };
+    let rdma = &inventory.rdma;
+    let pulled = records.iter().any(|record| pulled_argument(record) && record.goal != mode);
+    let argument = rdma.kernel_argument_tool.clone().filter(|_| stale && pulled).map(|tool| {
+        // The next boot's command line becomes again what this boot's is.
+        match rdma.kernel_argument == Some(goal.mode()) {
+            true => Action::SetKernelArgument { tool, mode: goal.mode() },
+            false => Action::RemoveKernelArgument { tool },
+        }
+    });
+    let because = match goal {
+        Goal::Asked(mode) => format!("the node has RDMA mode {mode}, which the pool asks for"),
+        Goal::Restored(mode) => {
+            format!("no pool asks for an RDMA mode, and the node has {mode} as before us")
+        }
+    };
+    let step = |action| node_step(action, Disturbance::Nothing, BTreeSet::new(), because.clone());
+    argument.into_iter().chain([Action::SettleMode { keeps }]).map(step).collect()
+}
+
+/// True when this record says that an argument on the kernel command line is ours.
+fn pulled_argument(record: &RebootRecord) -> bool {
+    ledger::is_about_mode(record)
+        && !record.undone
+        && record.levers.iter().any(|lever| lever.starts_with("kernel argument"))
 }
 
 /// Without a loaded subsystem there is nothing to disturb: the option takes effect when it is loaded.
@@ -181,18 +244,15 @@ fn contradicting_argument(
     records: &[RebootRecord],
 ) -> Option<RdmaMode> {
     let rdma = &inventory.rdma;
-    let booked = |record: &RebootRecord| {
-        is_about_mode(record)
-            && record.levers.iter().any(|lever| lever.starts_with("kernel argument"))
-    };
-    let ours = rdma.managed_before || records.iter().any(booked);
+    let ours = rdma.managed_before || records.iter().any(pulled_argument);
     let removable = ours && rdma.kernel_argument_tool.is_some();
     rdma.kernel_argument.filter(|found| *found != goal.mode() && !removable)
 }
 
-/// The kernel switches only while no other network namespace exists; an argument of the old mode would undo it at the
-/// next boot, so it takes the reboot rung. Where the boot unit is installed each boot comes by here.
-fn live_switch_is_possible(goal: Goal, inventory: &Inventory) -> bool {
+/// The kernel switches only while no other network namespace exists, and it sees more of them than we do; an argument of
+/// the old mode would undo it at the next boot, so it takes the reboot rung. Where the boot unit is installed each boot
+/// comes by here. No number in the sentence: it would be written anew with each pod that comes or goes.
+fn why_not_live(goal: Goal, inventory: &Inventory, records: &[RebootRecord]) -> Option<String> {
     let rdma = &inventory.rdma;
     let lasts = match goal {
         Goal::Asked(mode) => {
@@ -200,7 +260,15 @@ fn live_switch_is_possible(goal: Goal, inventory: &Inventory) -> bool {
         }
         Goal::Restored(mode) => rdma.kernel_argument.is_none_or(|argument| argument == mode),
     };
-    rdma.other_namespaces == 0 && (lasts || rdma.boot_unit)
+    let because = |why: &str| Some(format!("it is not switched live because {why}"));
+    if rdma.other_namespaces > 0 {
+        return because("other network namespaces exist");
+    }
+    if !lasts && !rdma.boot_unit {
+        return because("the next boot would undo it");
+    }
+    let refused = live_switch::refusal(goal.mode(), records, &inventory.boot_id)?;
+    because(&format!("the kernel refused it in this boot ({refused})"))
 }
 
 fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
@@ -215,14 +283,13 @@ fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
 }
 
 /// The rung between the live switch and the reboot, with the same levers, so that the next boot has the mode too.
-fn reload(goal: Goal, found: RdmaMode, inventory: &Inventory, modules: Vec<String>) -> ModePlan {
+fn reload(goal: Goal, because: String, inventory: &Inventory, modules: Vec<String>) -> ModePlan {
     let (mut actions, levers) = levers(goal, inventory);
     if let (Goal::Asked(mode), true) = (goal, levers.is_empty()) {
         return ModePlan { blockers: vec![no_lever(mode, inventory)], ..ModePlan::default() };
     }
     actions.push(Action::ReloadRdma { mode: goal.mode(), modules });
     let devices = every_device(inventory);
-    let because = format!("{}, and the RDMA modules can be reloaded", goal.because(found));
     let step = |action| node_step(action, Disturbance::PfHolders, devices.clone(), because.clone());
     let steps = actions.into_iter().map(step).collect();
     ModePlan { steps, after_drain: true, coming: Some(goal.mode()), ..ModePlan::default() }
@@ -234,7 +301,7 @@ fn no_lever(mode: RdmaMode, inventory: &Inventory) -> Blocker {
 
 fn reboot(
     goal: Goal,
-    found: RdmaMode,
+    because: String,
     inventory: &Inventory,
     (records, leave): (&[RebootRecord], &Leave),
     now: Timestamp,
@@ -252,7 +319,7 @@ fn reboot(
             reason: RebootReason::RdmaMode,
             goal: &text,
             boot_id: &inventory.boot_id,
-            levers_in_place: levers_in_place(goal, inventory),
+            levers_in_place: !inventory.rdma.half_loaded && levers_in_place(goal, inventory),
             leave,
             now,
         },
@@ -265,7 +332,7 @@ fn reboot(
         }
     };
     let cause = RebootCause { reason: RebootReason::RdmaMode, goal: text, levers };
-    let wish = Wish { levers: actions, cause, attempt, because: goal.because(found) };
+    let wish = Wish { levers: actions, cause, attempt, because };
     ModePlan { reboot: Some(wish), coming: Some(mode), ..ModePlan::default() }
 }
 

@@ -141,10 +141,11 @@ fn tried(
         Some((RebootOutcome::DidNotHelp { found, .. }, _)) => {
             return Some(format!("a reload was tried, and the mode was {found} after it"));
         }
-        Some((RebootOutcome::Helped | RebootOutcome::Pending, true)) => {
+        Some((RebootOutcome::Helped | RebootOutcome::Pending | RebootOutcome::Void, true)) => {
             return Some("a reload brought it in this boot, and it was lost again".to_owned());
         }
-        Some((RebootOutcome::Helped | RebootOutcome::Pending, false)) | None => {}
+        Some((RebootOutcome::Helped | RebootOutcome::Pending | RebootOutcome::Void, false))
+        | None => {}
     }
     let lately = |record: &&RebootRecord| {
         ledger::is_of_this_day(record, now) && !ledger::is_reopened(record, leave)
@@ -195,12 +196,9 @@ pub fn book(
         asked_at: now,
         retry: retry.to_owned(),
         outcome: RebootOutcome::Pending,
+        undone: false,
     };
-    let same = |other: &RebootRecord| {
-        (&other.reason, &other.goal, &other.boot_id_before)
-            == (&record.reason, &record.goal, &record.boot_id_before)
-    };
-    let others = records.iter().filter(|other| !same(other)).cloned();
+    let others = records.iter().filter(|other| !ledger::is_same(other, &record)).cloned();
     ledger::keep(others.chain([record.clone()]).collect())
 }
 

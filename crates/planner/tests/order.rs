@@ -186,49 +186,49 @@ fn a_drain_for_devices_is_given_back_before_a_reboot_is_asked_for() {
         &desired,
         Turn::Drained(DrainRequest::Drain),
         expect![[r#"
-        worker-0:
-          later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared
-          later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared
-          later 3. set vf count 0000:3b:00.0 0  because no policy asks for VFs on it any more
-          later 4. forget 0000:3b:00.0  because no policy asks for VFs on it any more
-          later 5. set vf count 0000:5e:00.0 0  because no policy asks for VFs on it any more
-          later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
-          waits: the drain was granted for devices and a reboot is needed now: giving it back before asking again
-          waits: VFs are left as they are until the node has RDMA mode exclusive
-    "#]],
+            worker-0:
+              later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              later 3. set vf count 0000:3b:00.0 0  because no policy asks for VFs on it any more
+              later 4. forget 0000:3b:00.0  because no policy asks for VFs on it any more
+              later 5. set vf count 0000:5e:00.0 0  because no policy asks for VFs on it any more
+              later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
+              waits: the drain was granted for devices and a reboot is needed now: giving it back before asking again
+              waits: VFs are left as they are until the node has RDMA mode exclusive
+        "#]],
     );
     check(
         &machine,
         &desired,
         Turn::Ending,
         expect![[r#"
-        worker-0:
-          later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared
-          later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared
-          later 3. set vf count 0000:3b:00.0 0  because no policy asks for VFs on it any more
-          later 4. forget 0000:3b:00.0  because no policy asks for VFs on it any more
-          later 5. set vf count 0000:5e:00.0 0  because no policy asks for VFs on it any more
-          later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
-          waits: waiting until the node is drained for a reboot
-          waits: VFs are left as they are until the node has RDMA mode exclusive
-    "#]],
+            worker-0:
+              later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              later 3. set vf count 0000:3b:00.0 0  because no policy asks for VFs on it any more
+              later 4. forget 0000:3b:00.0  because no policy asks for VFs on it any more
+              later 5. set vf count 0000:5e:00.0 0  because no policy asks for VFs on it any more
+              later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
+              waits: waiting until the node is drained for a reboot: the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              waits: VFs are left as they are until the node has RDMA mode exclusive
+        "#]],
     );
     check(
         &machine,
         &desired,
         Turn::NotYet,
         expect![[r#"
-        worker-0:
-          later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared
-          later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared
-          later 3. set vf count 0000:3b:00.0 0  because no policy asks for VFs on it any more
-          later 4. forget 0000:3b:00.0  because no policy asks for VFs on it any more
-          later 5. set vf count 0000:5e:00.0 0  because no policy asks for VFs on it any more
-          later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
-          waits: waiting until the node is drained for a reboot
-          waits: VFs are left as they are until the node has RDMA mode exclusive
-          asks for Reboot_Required
-    "#]],
+            worker-0:
+              later 1. set modprobe option rdma exclusive  because the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              later 2. reboot for RdmaMode exclusive  because the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              later 3. set vf count 0000:3b:00.0 0  because no policy asks for VFs on it any more
+              later 4. forget 0000:3b:00.0  because no policy asks for VFs on it any more
+              later 5. set vf count 0000:5e:00.0 0  because no policy asks for VFs on it any more
+              later 6. forget 0000:5e:00.0  because no policy asks for VFs on it any more
+              waits: waiting until the node is drained for a reboot: the pool asks for RDMA mode exclusive and the node has shared; it is not switched live because other network namespaces exist, and the RDMA modules are not reloaded: the feature gate rdmaModeReload is off
+              waits: VFs are left as they are until the node has RDMA mode exclusive
+              asks for Reboot_Required
+        "#]],
     );
 }
 

@@ -15,6 +15,8 @@ pub enum Fault {
     LosesKernelArgument,
     /// A reboot is accepted and never happens.
     IgnoresReboot,
+    /// The program `reboot` ends with an error, as where the host's policy or an inhibitor refuses it.
+    RefusesReboot,
     /// A boot starts a service with a network namespace of its own, so that no boot is free of other namespaces.
     ServiceWithPrivateNetwork,
     /// A change of the RDMA mode is refused with EBUSY even when the host's namespace is the only one.
@@ -27,6 +29,8 @@ pub enum Fault {
     RdmaProcess,
     /// `ib_uverbs` cannot be unloaded, and nothing shows why: a process opened a device a moment ago.
     ModuleStays,
+    /// `mlx5_ib` was unloaded and cannot be loaded again: modprobe ends with the kernel's ENOMEM (belief).
+    ModuleLoadsNoMore,
     /// The driver has no `disassociate_ucontext`: moving its RDMA device is EOPNOTSUPP in exclusive mode too.
     RdmaMoveUnsupported,
     /// VFs appear on the bus three seconds after the write of `sriov_numvfs` has returned.

@@ -89,6 +89,10 @@ impl Machine {
             );
             return failure(1, &text);
         }
+        if module == "mlx5_ib" && self.has(super::Fault::ModuleLoadsNoMore) {
+            let text = "modprobe: ERROR: could not insert 'mlx5_ib': Cannot allocate memory";
+            return failure(1, text);
+        }
         let mode = words
             .filter_map(|word| word.strip_prefix("netns_mode="))
             .filter_map(boot::mode_of)
@@ -150,8 +154,15 @@ impl Machine {
         if command.contains("systemctl stop kubelet") {
             self.units.remove("kubelet.service");
         }
-        if command.split(|c: char| c.is_whitespace() || c == ';').any(|word| word == "reboot") {
-            self.request_reboot(&command);
+        let reboots =
+            command.split(|c: char| c.is_whitespace() || c == ';').any(|word| word == "reboot");
+        // sh(1): what stands behind || runs where what is before it fails.
+        match self.has(super::Fault::RefusesReboot) {
+            true if command.contains("reboot || systemctl start kubelet") => {
+                self.units.insert("kubelet.service".to_owned());
+            }
+            false if reboots => self.request_reboot(&command),
+            true | false => {}
         }
         success("")
     }

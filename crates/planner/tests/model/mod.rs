@@ -32,6 +32,10 @@ pub struct Machine {
     pub no_firmware_writes: bool,
     /// `featureGates.rdmaModeReload`.
     pub mode_reload: bool,
+    /// The kernel sees a network namespace that we do not.
+    pub refuses_switch: bool,
+    /// A reload unloads the modules and cannot load them again.
+    pub loads_no_more: bool,
     /// A module does not go when it is told to.
     pub module_stays: bool,
     /// Somebody reads the status and does what it says.
@@ -152,19 +156,28 @@ impl Machine {
             }
             Action::SwitchRdmaMode { mode } => {
                 assert_eq!(rdma.other_namespaces, 0, "EBUSY: other network namespaces exist");
-                rdma.mode = Some(*mode);
+                if self.refuses_switch {
+                    let Inventory { reboots, boot_id, .. } = &self.inventory;
+                    let what = (*mode, "device or resource busy");
+                    self.inventory.reboots =
+                        planner::live_switch::refuse(reboots, what, boot_id, self.now);
+                } else {
+                    rdma.mode = Some(*mode);
+                }
             }
             Action::ReloadRdma { mode, modules } => {
                 assert_eq!(modules.last().map(String::as_str), Some("ib_core"));
                 let mode = *mode;
-                if !self.module_stays {
+                if self.loads_no_more {
+                    (rdma.mode, rdma.half_loaded) = (None, true);
+                } else if !self.module_stays {
                     rdma.mode = Some(mode);
                 }
                 let what = (mode, vec!["modprobe.d".to_owned()]);
                 let Inventory { reboots, boot_id, .. } = &self.inventory;
                 let retry = &self.leave.retry;
                 let booked = planner::reload::book(reboots, what, boot_id, retry, self.now);
-                self.inventory.reboots = match self.module_stays {
+                self.inventory.reboots = match self.module_stays || self.loads_no_more {
                     true => planner::reload::fail(booked, "rmmod: Module ib_uverbs is in use"),
                     false => booked,
                 };
@@ -182,6 +195,10 @@ impl Machine {
                 }
             }
             Action::LeaveReboot { causes } => self.book(causes, 0),
+            Action::StartKubelet => {}
+            Action::SettleMode { keeps } => {
+                self.inventory.reboots = planner::ledger::settle(&self.inventory.reboots, *keeps);
+            }
             Action::RememberFunction { interface } => {
                 let pci = interface.pci_address;
                 if !self.inventory.configured.contains(&pci) {
@@ -283,6 +300,7 @@ impl Machine {
             pf.eswitch = EswitchMode::Legacy;
         }
         let rdma = &mut inventory.rdma;
+        rdma.half_loaded = false;
         rdma.kernel_argument = self.next_argument;
         let levers = self.next_argument.or(rdma.modprobe_option).filter(|_| !self.ignores_levers);
         rdma.mode = self.armed.or(levers).or(self.default_mode);
@@ -367,5 +385,6 @@ pub fn record(goal: &str, boot: &str, outcome: api::nodestate::RebootOutcome) ->
         asked_at: Timestamp::UNIX_EPOCH,
         retry: String::new(),
         outcome,
+        undone: false,
     }
 }

@@ -100,6 +100,12 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                 rdma.kernel_argument = Some(mode.parse().unwrap());
                 machine.next_argument = rdma.kernel_argument;
             }
+            ["next", "argument", mode] => machine.next_argument = Some(mode.parse().unwrap()),
+            // Of the record before it.
+            ["booked", "lever", words @ ..] => {
+                machine.inventory.reboots.last_mut().unwrap().levers.push(words.join(" "));
+            }
+            ["settled"] => machine.inventory.reboots.last_mut().unwrap().undone = true,
             ["reload", "gate"] => {
                 machine.mode_reload = true;
                 rdma.reload = Some(ReloadFacts::Known(model::rdma_modules()));
@@ -109,6 +115,8 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
             }
             ["boot", "unit"] => rdma.boot_unit = true,
             ["module", "stays"] => machine.module_stays = true,
+            ["modules", "load", "no", "more"] => machine.loads_no_more = true,
+            ["refuses", "the", "switch"] => machine.refuses_switch = true,
             ["ib_core", "is", "built", "in"] => modules(rdma).stack.clear(),
             ["nobody", "is", "told"] => modules(rdma).kernel_users.clear(),
             ["module", module, "needs", "ib_core"] => {
@@ -204,6 +212,7 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
                 let outcome = match outcome {
                     ["pending"] => RebootOutcome::Pending,
                     ["helped"] => RebootOutcome::Helped,
+                    ["void"] => RebootOutcome::Void,
                     ["refused"] => RebootOutcome::Refused { found: "the card said no".to_owned() },
                     ["did", "not", "help"] => RebootOutcome::DidNotHelp {
                         expected: (*goal).to_owned(),

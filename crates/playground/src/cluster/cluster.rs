@@ -168,6 +168,9 @@ impl Cluster {
     }
 }
 
+/// How soon somebody looks whether a kubelet that was stopped runs again.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// The node controller and the kubelet look at one node; true when they wrote something.
 fn look_after(
     slot: &mut NodeSlot,
@@ -180,9 +183,12 @@ fn look_after(
 ) -> bool {
     let mut busy = false;
     if let Some(node) = api.get("v1", "Node", "", name) {
-        let mut writes = power::lifecycle(&node, slot.is_up(), now);
+        let mut writes = power::lifecycle(&node, slot.kubelet_runs(), now);
         let mut look_again = slot.down_until;
-        if !slot.is_up() {
+        if slot.is_up() && !slot.kubelet_runs() {
+            look_again = Some(now + SILENCE);
+        }
+        if !slot.kubelet_runs() {
             let (deletions, later) = power::abandon(&node, news.pods_on(name), now);
             writes.extend(deletions);
             look_again = [look_again, later].into_iter().flatten().min();
@@ -191,7 +197,7 @@ fn look_after(
         let user = "system:serviceaccount:kube-system:node-controller";
         busy |= carry_out(api, user, outcome, again).busy;
     }
-    if slot.is_up() {
+    if slot.kubelet_runs() {
         let outcome = run_kubelet(slot, name, news.pods_on(name), api, environment, now);
         busy |= carry_out(api, &format!("system:node:{name}"), outcome, again).busy;
     }

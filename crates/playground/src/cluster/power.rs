@@ -40,6 +40,11 @@ impl NodeSlot {
         self.down_until.is_none()
     }
 
+    /// False also while somebody has stopped the kubelet of a machine that runs, as a reboot does first.
+    pub fn kubelet_runs(&self) -> bool {
+        self.is_up() && self.kubelet.host.machine().unit_runs("kubelet.service")
+    }
+
     /// Carries out a requested reboot, and ends one whose time has come. True when the power state changed.
     pub fn power(&mut self, runtime: &mut dyn Runtime, now: Timestamp) -> bool {
         if self.down_until.is_some_and(|until| now >= until) {

@@ -101,7 +101,7 @@ fn tick(shared: &Shared, cluster: &Mutex<Cluster>, live: &mut Live) -> Duration 
         if restarts {
             slot.kubelet.devices.all_disconnected();
         }
-        live.keep_sockets(name, slot.is_up() && !restarts);
+        live.keep_sockets(name, slot.kubelet_runs() && !restarts);
     }
     let (busy, next) = cluster.tick(&mut Locked { shared }, live, now);
     for (name, slot) in &cluster.nodes {

@@ -26,6 +26,8 @@ pub struct Invariants {
     /// How often a goal was set for the mode.
     goals: u32,
     mode: Option<String>,
+    /// The reboots that were carried out, by node and key (reason and goal), each with how many goals had been set by then.
+    keys: BTreeMap<(String, String), u32>,
     /// Reboots of each node that were seen.
     reboots: BTreeMap<String, u32>,
     /// What each running pod relies on in its device: node, device, uid of the pod.
@@ -225,10 +227,24 @@ impl Invariants {
         })
     }
 
-    /// No node is rebooted more often than its goal was set.
+    /// No node is rebooted twice for one key while nobody has set another goal, nor more often than its goal was set.
     fn reboots(&mut self, name: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
         let firmware = u32::from(story.small_card.as_deref() == Some(name));
         let asked = self.goals.min(story.mode_changes) + firmware;
+        if self.reboots.get(name).copied().unwrap_or_default() < slot.reboots {
+            // The machine is down: its disk is as the boot will find it.
+            let machine = slot.kubelet.host.machine();
+            let disk = machine.files.get(files::REBOOTS).map(Vec::as_slice).unwrap_or_default();
+            let records: Value = serde_json::from_slice(disk).unwrap_or_default();
+            let of_this_boot = |record: &&Value| text(record, "/bootIdBefore") == machine.boot_id;
+            for record in pending_records(records.as_array()).filter(of_this_boot) {
+                let key = format!("{} {}", text(record, "/reason"), text(record, "/goal"));
+                let before = self.keys.insert((name.to_owned(), key.clone()), self.goals);
+                if before == Some(self.goals) {
+                    return Err(format!("node {name} was rebooted twice for {key}"));
+                }
+            }
+        }
         match slot.reboots > asked {
             true => Err(format!(
                 "node {name} was rebooted {} times, and {asked} goals asked for one",
@@ -343,12 +359,16 @@ impl Invariants {
 
 /// The reboots that a ledger has as pending: what, which attempt, in which boot.
 fn pending(records: Option<&Vec<Value>>) -> impl Iterator<Item = String> {
-    let open = |record: &&Value| text(record, "/outcome/state") == "pending";
-    records.into_iter().flatten().filter(open).map(|record| {
+    pending_records(records).map(|record| {
         let (reason, goal) = (text(record, "/reason"), text(record, "/goal"));
         let (attempt, boot) = (&record["attempt"], text(record, "/bootIdBefore"));
         format!("{reason} {goal}, attempt {attempt} in boot {boot}")
     })
+}
+
+fn pending_records(records: Option<&Vec<Value>>) -> impl Iterator<Item = &Value> {
+    let open = |record: &&Value| text(record, "/outcome/state") == "pending";
+    records.into_iter().flatten().filter(open)
 }
 
 /// What is wrong with the VF of a pod that begins: it was given before it was verified.

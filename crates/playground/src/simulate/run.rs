@@ -241,7 +241,7 @@ impl Simulation {
             let Worker::Daemon(daemon) = worker else { continue };
             let Some(slot) = self.cluster.nodes.get(daemon.node()) else { continue };
             slot.kubelet.host.machine().set_clock(self.now);
-            daemon.at_rest(&Told::by(&slot.kubelet), self.now)?;
+            daemon.at_rest(&Told::by(slot), self.now)?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ impl Simulation {
         let mut before = None;
         if let Some(slot) = node.as_ref().and_then(|node| self.cluster.nodes.get(node)) {
             slot.kubelet.host.machine().set_clock(local);
-            told = Told::by(&slot.kubelet);
+            told = Told::by(slot);
             if self.options.mutation == Some(Mutation::NobodySweeps) {
                 told.remember(self.sandboxes.entry(slot.kubelet.node.clone()).or_default());
             }

@@ -2,7 +2,8 @@
 
 use super::process::{Informer, News};
 use crate::cluster::devices::{Allocation, Device, DeviceLists, Given, allocation_of};
-use crate::cluster::kubelet::{Container, Kubelet};
+use crate::cluster::kubelet::Container;
+use crate::cluster::power::NodeSlot;
 use crate::store::{EventType, User};
 use api::custody::{Holder, Offer};
 use api::wire::{Answer, ObjectKey, Write};
@@ -300,7 +301,7 @@ impl Daemon {
     }
 
     fn step(&mut self, told: &Told, crash_at: CrashAt, now: Timestamp) -> Result<Taken, Killed> {
-        self.world.pods = Some(holders(&told.given));
+        self.world.pods = told.given.as_deref().map(holders);
         let due = self.step.sweep_is_due(&self.host, now);
         self.world.sandboxes = due.then(|| Ok(told.sandboxes.clone()));
         let (step, world) = (&self.step, &self.world);
@@ -332,13 +333,16 @@ impl Daemon {
 /// What kubelet and container runtime of a node say.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    given: Vec<Given>,
+    /// None while the kubelet is stopped, as it is by a reboot that was asked for.
+    given: Option<Vec<Given>>,
     sandboxes: BTreeSet<String>,
 }
 
 impl Told {
-    pub fn by(kubelet: &Kubelet) -> Self {
-        Self { given: kubelet.devices.given().to_vec(), sandboxes: kubelet.sandboxes() }
+    pub fn by(slot: &NodeSlot) -> Self {
+        let kubelet = &slot.kubelet;
+        let given = slot.kubelet_runs().then(|| kubelet.devices.given().to_vec());
+        Self { given, sandboxes: kubelet.sandboxes() }
     }
 
     /// Tells of every sandbox that there ever was.
