@@ -25,4 +25,7 @@ fn payload(bytes: &[u8]) {
     let _ = rdma::parse_mode(bytes);
     let _ = rdma::parse_device(bytes);
     let _ = rdma::parse_port(bytes);
+    for resource in rdma::RESOURCES {
+        let _ = rdma::parse_owners(resource, bytes);
+    }
 }

@@ -60,7 +60,7 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
         command.args(["--features", "node"]);
     }
     command.arg("--target-dir").arg(&kept).arg("--");
-    command.arg(corpus).arg(tools::root().join("fuzz/seeds").join(target));
+    command.arg(corpus).arg(tools::root().join("fuzz/corpus").join(target));
     command.arg(format!("-max_total_time={seconds}"));
     command.arg(format!("-artifact_prefix={}/", found.display()));
     // A panic is a crash; what is logged on the way is no news.

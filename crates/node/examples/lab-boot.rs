@@ -63,7 +63,9 @@ fn save(cards: &Cards) -> Outcome {
 fn private_network(cards: &Cards) -> Outcome {
     let exclusive = RdmaChange::Mode(RdmaMode::Exclusive);
     let change = |change: &RdmaChange| cards.host.change_rdma(&Namespace::Host, change);
-    let run = ["--unit=private", "--property=PrivateNetwork=yes", "sleep", "60"];
+    // Of this type, it returns when the program runs, which is after its namespace was made.
+    let run =
+        ["--unit=private", "--service-type=exec", "--property=PrivateNetwork=yes", "sleep", "60"];
     systemd::said("systemd-run", &run)?;
     let refused = change(&exclusive);
     systemctl(&["stop", "private"])?;

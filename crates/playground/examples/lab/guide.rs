@@ -29,28 +29,8 @@ pub struct Guide {
     pub pf: PciAddress,
     pub manifests: Manifests,
     pub pods: Vec<(Pod, String)>,
-    /// What the host was like before any of it.
-    pub at_first: String,
     /// What the kernel alone needs for the policy's VFs.
     bare: Duration,
-}
-
-/// What ironrail changes on a host, as the host has it: mode, VFs, interfaces, and files of the kernel's modules.
-pub fn footprint(host: &LinuxHost) -> String {
-    let mut told = format!("mode {:?}\n", host.rdma_mode().ok());
-    for pci in machine::cards(host) {
-        for name in ["sriov_numvfs", "sriov_drivers_autoprobe"] {
-            let value = host.read(&pci.file(name)).unwrap();
-            told.push_str(&format!("{pci} {name} {}", String::from_utf8_lossy(&value)));
-        }
-        let link = home::interface_at_home(host, &pci).unwrap().unwrap();
-        told.push_str(&format!("{pci} {} mtu {} {:?}\n", link.name, link.mtu, link.alt_names));
-    }
-    for directory in ["/etc/modprobe.d", "/etc/cni/net.d", "/etc/systemd/system"] {
-        let names = host.list(directory).unwrap_or_default();
-        told.push_str(&format!("{directory} {}\n", names.join(" ")));
-    }
-    told
 }
 
 impl Guide {
@@ -58,11 +38,10 @@ impl Guide {
         let host = LinuxHost::new("/").unwrap();
         machine::load(&host);
         let pf = machine::cards(&host)[0];
-        let at_first = footprint(&host);
         let bare = bare::time(&host, &pf, u32::try_from(VFS).unwrap());
         let manifests = Manifests::read(None).unwrap();
         let machine = Machine::start();
-        Self { machine, host, pf, manifests, pods: Vec::new(), at_first, bare }
+        Self { machine, host, pf, manifests, pods: Vec::new(), bare }
     }
 
     pub fn state(&self) -> Value {
