@@ -143,7 +143,7 @@ pub(crate) fn missed(
     });
     rebooted.or_else(|| {
         let (wanted, found) = (wanted?, inventory.rdma.mode?);
-        let had_it = match records.iter().rfind(|record| is_about_mode(record)) {
+        let had_it = match newest_lever(records) {
             Some(record) => {
                 record.outcome == RebootOutcome::Helped && record.goal == wanted.to_string()
             }
