@@ -51,6 +51,9 @@ pub struct OfferedDevice {
     pub numa_node: Option<u32>,
     /// The PF; the device itself when a whole PF is offered.
     pub parent: PciAddress,
+    /// Which VF of the PF it is; none for a whole PF, and in offers of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vf: Option<u32>,
     /// Driver of the device, to tell netdevice from `vfio-pci`.
     pub driver: Option<String>,
     /// RDMA device of the VF at the time of the offer.

@@ -129,6 +129,9 @@ pub struct LinkBefore {
     pub address: String,
     pub mtu: u32,
     pub up: bool,
+    /// None in records of earlier builds: then nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alt_names: Option<Vec<String>>,
 }
 
 /// An RDMA device before it moved.

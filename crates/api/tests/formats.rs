@@ -33,6 +33,7 @@ fn an_offer_names_each_device_with_its_state() {
         state,
         numa_node: Some(0),
         parent: pci("0000:3b:00.0"),
+        vf: None,
         driver: Some("mlx5_core".to_owned()),
         rdma_device: Some("mlx5_2".to_owned()),
     };

@@ -55,6 +55,7 @@ timed! {
     link_target(path: &str) -> Result<String, Refusal>;
     metadata(path: &str) -> Result<Metadata, Refusal>;
     replace(path: &str, content: &[u8], mode: u32) -> Result<(), Refusal>;
+    append(path: &str, content: &[u8]) -> Result<(), Refusal>;
     remove(path: &str) -> Result<(), Refusal>;
     lock(path: &str, timeout: Duration) -> Result<Lock, Refusal>;
     unfinished() -> Vec<Unfinished>;

@@ -70,6 +70,28 @@ fn without_uverbs(device: &str) -> Failure {
     ))
 }
 
+/// Refuses a spec whose uverbs devices are not the device's: the next container would get another pod's.
+pub fn check(call: &Call, device: &str, rdma_device: &str) -> Result<(), Failure> {
+    let Ok(pci) = device.parse::<PciAddress>() else { return Ok(()) };
+    let path = cdi::path(&pci);
+    let Ok(bytes) = call.host.read(&path) else { return Ok(()) };
+    let spec: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let is_uverbs = |node: &DeviceNode| class_of(node) == Some("uverbs");
+    let told = nodes_of(&spec).into_iter().filter(is_uverbs).map(|node| node.host_path);
+    let told: Vec<String> = told.collect();
+    let nodes = cdi::rdma_nodes(call.host, rdma_device).into_iter();
+    let has: Vec<String> =
+        nodes.filter(|(class, _)| *class == "uverbs").flat_map(|(_, paths)| paths).collect();
+    if told.is_empty() || told == has {
+        return Ok(());
+    }
+    Err(Failure::internal(format!(
+        "the CDI spec {path} names {} for {rdma_device} of {device}, which has {}; the pod must be recreated",
+        told.join(", "),
+        if has.is_empty() { "none".to_owned() } else { has.join(", ") }
+    )))
+}
+
 fn nodes_of(spec: &Value) -> Vec<DeviceNode> {
     let nodes = spec["devices"][0]["containerEdits"]["deviceNodes"].as_array();
     nodes

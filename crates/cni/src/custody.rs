@@ -5,12 +5,14 @@
 use crate::failure::{self, Failure};
 use crate::frame::Call;
 use crate::{arguments, legacy};
+use api::PciAddress;
 use api::custody::{Claims, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::files::{CLAIMS, OFFER, RDMA_LOCK, RUN, VF_LOCKS};
-use api::journal::{Owner, Record};
+use api::journal::{LinkState, Owner, Rate, Record, VfProfile, VlanTag};
 use host::journal::JournalError;
 use host::seam::Errno;
 use host::seam::{LinkQuery, Lock};
+use host::vf_profile::{self, show_address};
 use host::{Namespace, home, journal};
 use std::time::Duration;
 
@@ -108,7 +110,7 @@ pub fn refuse_unless_offered(call: &Call, device: &str) -> Result<(), Failure> {
     let mut reason = "no policy of this node asks for it".to_owned();
     for offered in devices().filter(|offered| offered.pci.to_string() == device) {
         match &offered.state {
-            OfferState::Ready => return Ok(()),
+            OfferState::Ready => return same_device(call, offered).map_err(later),
             OfferState::Unverified { because } => {
                 reason = format!("it is not verified since the boot, {because}")
             }
@@ -138,6 +140,32 @@ pub fn offered_by_name(
             resource.devices.iter().find(|found| found.pci.to_string() == device)?.clone();
         Some((resource, offered))
     }))
+}
+
+/// PCI addresses are given anew when VFs are made anew: the address of the offer must still be the VF that was offered.
+fn same_device(call: &Call, offered: &OfferedDevice) -> Result<(), String> {
+    if offered.pci == offered.parent {
+        return Ok(());
+    }
+    let found = vf_profile::identify(call.host, &offered.pci).map_err(|error| error.to_string())?;
+    if found.pf == offered.parent && offered.vf.is_none_or(|index| index == found.index) {
+        return Ok(());
+    }
+    let index = offered.vf.map_or_else(String::new, |index| format!(" {index}"));
+    Err(format!(
+        "it was offered as VF{index} of {}, and is VF {} of {} now; the node daemon makes a new offer",
+        offered.parent, found.index, found.pf
+    ))
+}
+
+/// STATUS while there is a daemon whose offer no ADD could use.
+pub fn refuse_without_offer(call: &Call) -> Result<(), Failure> {
+    if !daemon_is_here(call) {
+        return Ok(());
+    }
+    read_offer(call).map(drop).map_err(|because| {
+        Failure::new(failure::NOT_AVAILABLE, format!("no device is offered to pods: {because}"))
+    })
 }
 
 fn read_offer(call: &Call) -> Result<Offer, String> {
@@ -211,17 +239,64 @@ pub fn make_free(call: &Call, device: &str) -> Result<(), Failure> {
         bring_home(call, &record)?;
     }
     let Some(path) = legacy::allocated_to(call, device)? else { return Ok(()) };
-    match call.host.links(&Namespace::At(path.clone()), &LinkQuery::default()) {
-        // No such path, or one that is no namespace any more.
-        Err(refusal) if [Errno::NOENT, Errno::INVAL].contains(&refusal.errno) => {
-            Ok(call.host.remove(&legacy::allocation_file(device))?)
-        }
-        // Also where it cannot be looked at: then it may live.
-        _ => Err(Failure::new(
+    if may_live(call, &path) {
+        return Err(Failure::new(
             failure::TRY_AGAIN_LATER,
             format!("{device} is already allocated to the network namespace {path}"),
-        )),
+        ));
     }
+    put_right(call, device, &path)?;
+    Ok(call.host.remove(&legacy::allocation_file(device))?)
+}
+
+/// True unless nothing is at the path, or what is no namespace any more. What cannot be looked at may live.
+fn may_live(call: &Call, path: &str) -> bool {
+    let found = call.host.links(&Namespace::At(path.to_owned()), &LinkQuery::default());
+    !found.is_err_and(|refusal| [Errno::NOENT, Errno::INVAL].contains(&refusal.errno))
+}
+
+/// True when upstream's allocator gave the device to a namespace that is not this call's and lives.
+pub fn is_anothers(call: &Call, device: &str) -> Result<bool, Failure> {
+    let path = legacy::allocated_to(call, device)?;
+    Ok(path.is_some_and(|path| path != call.namespace && may_live(call, &path)))
+}
+
+/// A pod of upstream's plugin that died without DEL has left its settings on the VF, which would be the next pod's, and
+/// be restored as if they had been the VF's own. What that plugin remembers is put back; where it remembers nothing, a VF
+/// has what the kernel gives to a new one.
+fn put_right(call: &Call, device: &str, path: &str) -> Result<(), Failure> {
+    call.log.info(format!(
+        "{device} was left by the network namespace {path}, which is gone, and is put right first"
+    ));
+    let Ok(pci) = device.parse::<PciAddress>() else { return Ok(()) };
+    let Some(mut cached) = legacy::sriov_of(call, device)? else { return as_new(call, &pci) };
+    cached.record.owner = Owner { namespace: path.to_owned(), ..Owner::default() };
+    if let Some(vf) = &mut cached.record.vf {
+        let link = home::interface_at_home(call.host, &pci)?;
+        let address = link.map(|link| show_address(&link.address)).unwrap_or_default();
+        // After a reboot the VF is another with another address, and upstream's memory is of the one before.
+        if cached.mac.is_empty() || address != cached.mac {
+            vf.before.mac = None;
+            vf.link.iter_mut().for_each(|link| link.address.clear());
+        }
+    }
+    bring_home(call, &cached.record)?;
+    Ok(call.host.remove(&cached.file)?)
+}
+
+/// What a driver has for a VF that nobody has configured; it is not asked for what it does not tell.
+fn as_new(call: &Call, pci: &PciAddress) -> Result<(), Failure> {
+    let identity = vf_profile::identify(call.host, pci)?;
+    let (_, found) = vf_profile::look(call.host, &identity)?;
+    let plain = VfProfile {
+        vlan: found.vlan.map(|_| VlanTag { id: 0, qos: 0, protocol: 0x8100 }),
+        rate: found.rate.map(|_| Rate { min: 0, max: 0 }),
+        trust: found.trust.map(|_| false),
+        link_state: found.link_state.map(|_| LinkState::Auto),
+        ..VfProfile::default()
+    };
+    vf_profile::apply(call.host, &identity, &plain)?;
+    Ok(())
 }
 
 fn taken(device: &str, container: &str, interface: &str) -> Failure {
@@ -253,11 +328,6 @@ pub fn bring_home(call: &Call, record: &Record) -> Result<(), Failure> {
     let rebinds = record.vf.as_ref().is_some_and(|vf| vf.wanted.guid.is_some());
     let renumbers = rebinds || record.rdma.is_some();
     let _rdma = renumbers.then(|| lock_rdma(call)).transpose()?;
-    bring_home_locked(call, record)
-}
-
-/// The same for callers that hold the node-wide lock too.
-pub fn bring_home_locked(call: &Call, record: &Record) -> Result<(), Failure> {
     if record.boot_id == boot_id(call)? {
         let notes = home::bring_home(call.host, record)
             .map_err(|error| Failure::internal(error.to_string()))?;

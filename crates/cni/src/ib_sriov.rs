@@ -30,6 +30,8 @@ struct Config {
     link_state: Option<LinkState>,
     guid: Option<String>,
     rdma_isolation: bool,
+    /// `rdmaDeviceName`: what the RDMA device is to be called in the pod.
+    rdma_name: Option<String>,
     /// `vfio-pci` is bound: there is no interface, and nothing but the GUID to configure.
     user_space: bool,
     /// None for a whole PF.
@@ -58,6 +60,13 @@ fn read(call: &Call) -> Result<Config, Failure> {
              infinibandGUID"
         )));
     }
+    let rdma_isolation = fields.flag("rdmaIsolation")?;
+    let rdma_name = rdma::name_in_pod(call)?.map(str::to_owned);
+    if let Some(name) = rdma_name.as_ref().filter(|_| !rdma_isolation) {
+        return Err(Failure::configuration(format!(
+            "rdmaDeviceName {name:?} needs rdmaIsolation: true; without it the RDMA device stays on the host"
+        )));
+    }
     let identity = match is_vf {
         true => Some(vf_profile::identify(call.host, &device)?),
         false => None,
@@ -65,7 +74,8 @@ fn read(call: &Call) -> Result<Config, Failure> {
     Ok(Config {
         link_state: sriov::link_state(&fields)?,
         guid,
-        rdma_isolation: fields.flag("rdmaIsolation")?,
+        rdma_isolation,
+        rdma_name,
         user_space: user_space(call, &fields, &device)?,
         identity,
         ipam: ipam(call)?,
@@ -146,7 +156,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         ipam.del(call)?;
     }
     custody::make_free(call, &device)?;
-    let _rdma = custody::lock_rdma(call)?;
+    let moves = custody::lock_rdma(call)?;
     pod::refuse_taken_name(call)?;
     let mut record = Record {
         version: VERSION,
@@ -158,7 +168,10 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         rdma: None,
     };
     journal::write(call.host, &record)?;
-    match give(call, &config, &mut record) {
+    let given = give(call, &config, &mut record);
+    // An IPAM plugin may take minutes, and nothing below makes devices anew: other pods must not wait for it.
+    drop(moves);
+    match given.and_then(|given| address(call, &config, given)) {
         Ok(outcome) => outcome.json(call.version).map(Some),
         Err(failure) => Err(undo(call, &config, &record, failure)),
     }
@@ -239,13 +252,19 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
         let found = rdma::single_device(call, &record.device)?;
         record.rdma = Some(RdmaCustody { name: found.name.clone(), index: found.index });
         journal::write(call.host, record)?;
-        rdma::give(call, &record.device, &found, None)?;
+        rdma::give(call, &record.device, &found, config.rdma_name.as_deref())?;
     }
     let link = interface(call, &config.device)?;
     let moved = pod::enter(call, &config.device, &link)?;
     pod::up(call, &moved)?;
-    let Some(ipam) = &config.ipam else { return Ok(bare) };
-    let outcome = Outcome { interfaces: bare.interfaces, ..ipam.add(call)? };
+    Ok(bare)
+}
+
+/// The addresses of an interface that is in the pod.
+fn address(call: &Call, config: &Config, given: Outcome) -> Result<Outcome, Failure> {
+    let with_interface = config.identity.is_some() && !config.user_space;
+    let Some(ipam) = config.ipam.as_ref().filter(|_| with_interface) else { return Ok(given) };
+    let outcome = Outcome { interfaces: given.interfaces, ..ipam.add(call)? };
     let moved = pod::find(call, &config.device)?;
     pod::address(call, &moved, &outcome)?;
     Ok(outcome)
@@ -281,14 +300,14 @@ fn verify_guid(call: &Call, config: &Config) -> Result<(), Failure> {
     )))
 }
 
-/// Brings a half-given VF home. The caller holds both locks.
+/// Brings a half-given VF home. The caller holds the device's lock.
 fn undo(call: &Call, config: &Config, record: &Record, mut failure: Failure) -> Failure {
     if let Some(ipam) = config.ipam.as_ref().filter(|_| !config.user_space)
         && let Err(second) = ipam.del(call)
     {
         failure = failure.and(&second.message);
     }
-    match custody::bring_home_locked(call, record) {
+    match custody::bring_home(call, record) {
         Ok(()) => failure,
         Err(second) => failure.and(&second.message),
     }
@@ -296,7 +315,7 @@ fn undo(call: &Call, config: &Config, record: &Record, mut failure: Failure) -> 
 
 pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
     let released = sriov::release(call);
-    let given_back = match Ipam::read(call)? {
+    let given_back = match call.log.complaint(Ipam::read(call)).flatten() {
         Some(ipam) if ipam.kind != "dhcp" && !in_user_space(call) => ipam.del(call),
         _ => Ok(()),
     };
@@ -323,23 +342,44 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
             config.device, call.container
         )));
     };
-    if let Some(rdma) = &record.rdma
-        && rdma::in_pod(call, rdma)?.is_none()
-    {
-        return Err(Failure::internal(format!(
-            "{} of {} is not in the pod's network namespace any more",
-            rdma.name, config.device
-        )));
+    if let Some(rdma) = &record.rdma {
+        rdma::check_device(call, &record.device, rdma, config.rdma_name.as_deref())?;
     }
+    check_settings(call, &config)?;
     if config.user_space {
         return Ok(None);
     }
     let expected = previous.interfaces.iter().find(|found| found.name == call.interface);
     let link = pod::check(call, &config.device, expected)?;
+    let found = guid_of(&link.address);
+    if let Some(wanted) = config.guid.as_ref().filter(|guid| found.as_ref() != Some(*guid)) {
+        return Err(Failure::internal(format!(
+            "{} in the pod has GUID {} in place of {wanted}",
+            config.device,
+            found.as_deref().unwrap_or("none")
+        )));
+    }
     pod::check_addresses(call, &link, &previous)?;
+    pod::check_routes(call, &previous)?;
     match config.ipam {
         Some(ipam) => ipam.pass(call).map(|()| None),
         None => Ok(None),
+    }
+}
+
+/// What the PF holds for the VF.
+fn check_settings(call: &Call, config: &Config) -> Result<(), Failure> {
+    let Some(identity) = config.identity.filter(|_| config.link_state.is_some()) else {
+        return Ok(());
+    };
+    let wanted = VfProfile { link_state: config.link_state, ..VfProfile::default() };
+    let (pf, found) = vf_profile::look(call.host, &identity)?;
+    match vf_profile::difference(&wanted, &found) {
+        None => Ok(()),
+        Some((wanted, found)) => Err(Failure::internal(format!(
+            "VF {} of {} has {found} in place of {wanted}",
+            identity.index, pf.name
+        ))),
     }
 }
 

@@ -52,11 +52,61 @@ pub fn allocate(call: &Call, device: &str) -> Result<(), Failure> {
 pub struct Cached {
     pub file: String,
     pub record: Record,
+    /// The MAC that the pod had asked for; empty where it asked for none.
+    pub mac: String,
 }
 
 /// From the cache of upstream's `sriov`.
 pub fn sriov(call: &Call) -> Result<Option<Cached>, Failure> {
-    let file = format!("{SRIOV}/{}-{}", call.container, call.interface);
+    sriov_in(call, format!("{SRIOV}/{}-{}", call.container, call.interface))
+}
+
+/// What upstream's `sriov` remembers of a device that a dead pod had, whichever pod that was.
+pub fn sriov_of(call: &Call, device: &str) -> Result<Option<Cached>, Failure> {
+    let names = match call.host.list(SRIOV) {
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
+        names => names.map_err(io)?,
+    };
+    for file in names.iter().map(|name| format!("{SRIOV}/{name}")) {
+        let of_the_device = call.host.read(&file).is_ok_and(|bytes| {
+            let cache: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            cache["deviceID"] == device
+        });
+        if of_the_device {
+            return sriov_in(call, file);
+        }
+    }
+    Ok(None)
+}
+
+/// What upstream's `sriov` and `ib-sriov` remember of attachments of this call's network that are not in the list.
+pub fn stale(
+    call: &Call,
+    valid: &[(String, String)],
+) -> Result<Vec<Result<Option<Cached>, Failure>>, Failure> {
+    let valid: Vec<String> =
+        valid.iter().map(|(container, interface)| format!("{container}-{interface}")).collect();
+    let mut found = Vec::new();
+    for directory in [SRIOV, IB_SRIOV] {
+        let names = match call.host.list(directory) {
+            Err(refusal) if refusal.errno == Errno::NOENT => continue,
+            names => names.map_err(io)?,
+        };
+        for name in names.iter().filter(|name| !valid.contains(name)) {
+            let file = format!("{directory}/{name}");
+            // A directory, or what nobody can say the network of.
+            let Ok(bytes) = call.host.read(&file) else { continue };
+            let cache: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            if cache["name"] == call.network {
+                let read = if directory == SRIOV { sriov_in } else { ib_sriov_in };
+                found.push(read(call, file));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn sriov_in(call: &Call, file: String) -> Result<Option<Cached>, Failure> {
     let Some(cache) = read(call, &file)? else { return Ok(None) };
     let fields = Fields::new(&cache);
     let original = fields.nested("OrigVfState")?;
@@ -89,13 +139,17 @@ pub fn sriov(call: &Call) -> Result<Option<Cached>, Failure> {
         address: original.text("EffectiveMAC")?.to_lowercase(),
         mtu: small(&original, "MTU")?,
         up: false,
+        alt_names: None,
     });
     record(call, file, &fields, before, link)
 }
 
 /// From the cache of upstream's `ib-sriov`.
 pub fn ib_sriov(call: &Call) -> Result<Option<Cached>, Failure> {
-    let file = format!("{IB_SRIOV}/{}-{}", call.container, call.interface);
+    ib_sriov_in(call, format!("{IB_SRIOV}/{}-{}", call.container, call.interface))
+}
+
+fn ib_sriov_in(call: &Call, file: String) -> Result<Option<Cached>, Failure> {
     let Some(cache) = read(call, &file)? else { return Ok(None) };
     let fields = Fields::new(&cache);
     let before = VfProfile {
@@ -125,14 +179,16 @@ pub fn rdma(call: &Call) -> Result<Option<Cached>, Failure> {
     let fields = Fields::new(&cache);
     let rdma = rdma_custody(call, fields.text("containerRdmaDevName")?)?;
     let record = Record { rdma, ..blank(call, fields.text("deviceID")?)? };
-    Ok(Some(Cached { file, record }))
+    Ok(Some(Cached { file, record, mac: String::new() }))
 }
 
 /// The device by the name that it has in the pod; none when the kernel has already given it back.
 fn rdma_custody(call: &Call, name: &str) -> Result<Option<RdmaCustody>, Failure> {
     let devices = match call.host.rdma_devices(&call.pod()) {
-        // The namespace is gone, or the subsystem.
-        Err(refusal) if [Errno::NOENT, Errno::PROTONOSUPPORT].contains(&refusal.errno) => {
+        // The namespace is gone, also where the runtime names none or a plain file is left of it, or the subsystem is.
+        Err(refusal)
+            if [Errno::NOENT, Errno::INVAL, Errno::PROTONOSUPPORT].contains(&refusal.errno) =>
+        {
             return Ok(None);
         }
         devices => devices?,
@@ -161,7 +217,7 @@ fn record(
         wanted: VfProfile::default(),
         link,
     });
-    Ok(Some(Cached { file, record }))
+    Ok(Some(Cached { file, record, mac: fields.text("mac")?.to_lowercase() }))
 }
 
 fn blank(call: &Call, device: &str) -> Result<Record, Failure> {

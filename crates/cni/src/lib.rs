@@ -23,7 +23,7 @@ mod version;
 use failure::Failure;
 use frame::{Call, Verb};
 use host::Host;
-use host::seam::FileKind;
+use host::seam::{Errno, FileKind, Refusal};
 use log::Log;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -169,16 +169,9 @@ fn deliver(host: &dyn Host, log: Log) -> Vec<String> {
     if file.is_empty() || lines.is_empty() || !ordinary {
         return lines;
     }
-    let mut content = host.read(&file).unwrap_or_default();
-    // A log file of ours does not grow without end: the older half goes.
-    if content.len() > LOG_LIMIT {
-        content.drain(..content.len() / 2);
-    }
-    for line in &lines {
-        content.extend_from_slice(line.as_bytes());
-        content.push(b'\n');
-    }
-    match host.replace(&file, &content, 0o644) {
+    let content: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    // Plugins of many pods end at once, and none may write over what another has written.
+    match keep_short(host, &file).and_then(|()| append(host, &file, content.as_bytes())) {
         Ok(()) => Vec::new(),
         Err(refusal) => {
             let mut lines = lines;
@@ -188,5 +181,22 @@ fn deliver(host: &dyn Host, log: Log) -> Vec<String> {
     }
 }
 
+/// Adds to the end of the file; one that is not there is made, and so is its directory.
+fn append(host: &dyn Host, file: &str, content: &[u8]) -> Result<(), Refusal> {
+    match host.append(file, content) {
+        Err(refusal) if refusal.errno == Errno::NOENT => host.replace(file, content, 0o644),
+        done => done,
+    }
+}
+
+/// A log file of ours does not grow without end: the older half goes.
+fn keep_short(host: &dyn Host, file: &str) -> Result<(), Refusal> {
+    if host.metadata(file).map_or(0, |found| found.size) <= LOG_LIMIT {
+        return Ok(());
+    }
+    let content = host.read(file)?;
+    host.replace(file, &content[content.len() / 2..], 0o644)
+}
+
 /// Bytes of a `logFile` beyond which its older half is dropped.
-const LOG_LIMIT: usize = 1 << 20;
+const LOG_LIMIT: u64 = 1 << 20;

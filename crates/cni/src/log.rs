@@ -1,5 +1,6 @@
 //! What a call says to people beside its answer: lines for stderr, and for a file where the configuration names one.
 
+use crate::failure::Failure;
 use std::cell::{Cell, RefCell};
 
 /// How loud a line is; also what a configuration's `logLevel` admits.
@@ -72,6 +73,12 @@ impl Log {
 
     pub fn error(&self, text: impl AsRef<str>) {
         self.line(Level::Error, text.as_ref());
+    }
+
+    /// What DEL does with a complaint about the configuration: it says so and goes on, because a pod that could be started
+    /// must go, and one that could not has left nothing.
+    pub fn complaint<T>(&self, read: Result<T, Failure>) -> Option<T> {
+        read.inspect_err(|failure| self.warning(&failure.message)).ok()
     }
 
     fn line(&self, level: Level, text: &str) {

@@ -56,6 +56,7 @@ pub fn refuse_untraceable(pci: &PciAddress, link: &Link) -> Result<(), Failure> 
 ///
 /// One request does both, so no name of the host is ever taken or freed halfway, and udev sees no rename.
 pub fn enter(call: &Call, pci: &PciAddress, link: &Link) -> Result<Link, Failure> {
+    home::make_plain(call.host, link)?;
     let change = LinkChange::Move {
         link: link.index,
         to: call.pod(),
@@ -282,6 +283,22 @@ pub fn check_addresses(call: &Call, link: &Link, outcome: &Outcome) -> Result<()
                 "{} has lost its address {}",
                 link.name, ip.address
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Every route of the result must be there. A plugin behind us may have put one into another table or on another
+/// interface, as `sbr` and `vrf` do.
+pub fn check_routes(call: &Call, outcome: &Outcome) -> Result<(), Failure> {
+    if outcome.routes.is_empty() {
+        return Ok(());
+    }
+    let found = call.host.routes(&call.pod())?;
+    for route in &outcome.routes {
+        let wanted = (network_of(route.dst.address, route.dst.prefix), route.dst.prefix);
+        if !found.iter().any(|found| found.destination == wanted) {
+            return Err(Failure::internal(format!("the pod has lost its route to {}", route.dst)));
         }
     }
     Ok(())

@@ -294,7 +294,7 @@ fn rename(call: &Call, found: &RdmaDevice, name: &str) -> Result<(), Failure> {
 }
 
 /// `rdmaDeviceName`, an option of ours: what the device is to be called in the pod.
-fn name_in_pod<'a>(call: &Call<'a>) -> Result<Option<&'a str>, Failure> {
+pub fn name_in_pod<'a>(call: &Call<'a>) -> Result<Option<&'a str>, Failure> {
     let name = call.fields().text("rdmaDeviceName")?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     // IB_DEVICE_NAME_MAX is 64 with the end of the string.
@@ -340,8 +340,9 @@ fn take_back(call: &Call, mut record: Record) -> Result<(), Failure> {
 }
 
 pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
-    configure_log(call)?;
-    let configured = named_device(call.fields().text("deviceID")?).unwrap_or_default();
+    call.log.complaint(configure_log(call));
+    let configured = call.log.complaint(call.fields().text("deviceID")).unwrap_or_default();
+    let configured = named_device(configured).unwrap_or_default();
     if let Some(device) = custody::device_of(call, &configured)? {
         let _locks = custody::lock(call, &device)?;
         let _rdma = custody::lock_rdma(call)?;
@@ -388,13 +389,30 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
             call.container
         )));
     };
-    if in_pod(call, &rdma)?.is_some() {
-        return Ok(None);
+    check_device(call, &device, &rdma, name_in_pod(call)?)?;
+    Ok(None)
+}
+
+/// The device is in the pod, under the name that is asked for, and its character devices are those of its CDI spec.
+pub fn check_device(
+    call: &Call,
+    device: &str,
+    rdma: &RdmaCustody,
+    name: Option<&str>,
+) -> Result<(), Failure> {
+    let Some(found) = in_pod(call, rdma)? else {
+        return Err(Failure::internal(format!(
+            "{} of {device} is not in the pod's network namespace any more",
+            rdma.name
+        )));
+    };
+    if let Some(name) = name.filter(|name| *name != found.name) {
+        return Err(Failure::internal(format!(
+            "the RDMA device of {device} is called {} in the pod in place of {name}",
+            found.name
+        )));
     }
-    Err(Failure::internal(format!(
-        "{} of {device} is not in the pod's network namespace any more",
-        rdma.name
-    )))
+    cdi::check(call, device, &found.name)
 }
 
 pub fn gc(call: &Call) -> Result<Option<Value>, Failure> {

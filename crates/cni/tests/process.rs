@@ -214,3 +214,30 @@ fn a_namespace_that_is_not_there_is_refused_by_the_real_kernel_too() {
     "#]],
     );
 }
+
+/// Plugins of many pods end at once and have one log file; each adds its line, and none is lost.
+#[test]
+fn lines_of_plugins_that_end_at_once_are_all_in_the_log_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("logs/sriov.log");
+    std::fs::create_dir(directory.path().join("logs")).unwrap();
+    let stdin = format!(
+        r#"{{"cniVersion":"1.1.0","name":"blue","type":"sriov","deviceID":"none","logFile":"{}"}}"#,
+        log.display()
+    );
+    let environment = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "a"),
+        ("CNI_NETNS", "/nowhere/netns"),
+        ("CNI_IFNAME", "net1"),
+        ("CNI_PATH", "/opt/cni/bin"),
+    ];
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| run("sriov", &[], &environment, &stdin));
+        }
+    });
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(lines.lines().filter(|line| line.starts_with("error: deviceID")).count(), 40);
+    assert_eq!(lines.lines().count(), 40, "{lines}");
+}

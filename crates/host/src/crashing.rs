@@ -164,6 +164,10 @@ impl<H: Host> Host for Crashing<H> {
         self.asked(|host| host.replace(path, content, mode))
     }
 
+    fn append(&self, path: &str, content: &[u8]) -> Result<(), Refusal> {
+        self.asked(|host| host.append(path, content))
+    }
+
     fn remove(&self, path: &str) -> Result<(), Refusal> {
         self.asked(|host| host.remove(path))
     }

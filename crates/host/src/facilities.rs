@@ -137,6 +137,7 @@ mod tests {
             state: api::custody::OfferState::Ready,
             numa_node: None,
             parent: pci,
+            vf: None,
             driver: Some("mlx5_core".to_owned()),
             rdma_device: None,
         };

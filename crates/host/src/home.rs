@@ -4,6 +4,7 @@
 //! far an ADD or an earlier attempt came, nor what the pod did. Callers hold the device's lock, know from the
 //! journal what the device was like, and remove the record afterwards. Nothing here judges whether it is time.
 
+use crate::alt_names;
 use crate::function;
 use crate::journal;
 use crate::seam::{
@@ -32,6 +33,10 @@ fn may_still_come(host: &dyn Host, since: Timestamp, interest: Interest) -> bool
     }
     !left.is_zero()
 }
+
+/// Some drivers take an address late, and refuse one while they reset the VF: asked again for two seconds, as ADD does.
+const ADDRESS_TRIES: u32 = 20;
+const ADDRESS_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HomeError {
@@ -278,7 +283,7 @@ fn settings_home(
         notes.push(format!("the admin MAC stays: {error}"));
     }
     if let Some(link) = &vf.link {
-        notes.extend(address_home(host, &identity.pci, vf, link)?);
+        notes.extend(patiently(host, || address_home(host, &identity.pci, vf, link))?);
     }
     if trust.is_some() {
         let last = VfProfile { trust, ..Default::default() };
@@ -302,6 +307,41 @@ fn is_of_the_driver(error: &VfProfileError) -> bool {
     }
 }
 
+/// Seeks a state again while what keeps it away is of the kind that passes.
+fn patiently<T>(host: &dyn Host, seek: impl Fn() -> Result<T, HomeError>) -> Result<T, HomeError> {
+    for _ in 1..ADDRESS_TRIES {
+        match seek() {
+            Err(error) if passes(&error) => drop(host.wait(&[], ADDRESS_PAUSE)),
+            found => return found,
+        }
+    }
+    seek()
+}
+
+fn passes(error: &HomeError) -> bool {
+    match error {
+        HomeError::Refused { refusal, .. } => {
+            [Errno::AGAIN, Errno::BUSY, Errno::NODEV].contains(&refusal.errno)
+        }
+        HomeError::NotAsBefore { .. } => true,
+        HomeError::InterfaceLost(_) | HomeError::RdmaDeviceLost { .. } | HomeError::Profile(_) => {
+            false
+        }
+    }
+}
+
+/// Switches off what a pod has switched on for the interface and what moves with it: nothing free hears what is for others.
+pub fn make_plain(host: &dyn Host, link: &Link) -> Result<(), Refusal> {
+    let changes = [
+        (link.promiscuous, LinkChange::Promiscuous { link: link.index, on: false }),
+        (link.all_multicast, LinkChange::AllMulticast { link: link.index, on: false }),
+    ];
+    for (_, change) in changes.iter().filter(|(is_on, _)| *is_on) {
+        host.change_link(&Namespace::Host, change)?;
+    }
+    Ok(())
+}
+
 /// MAC, MTU and up or down of the interface, once it is in the host's namespace.
 fn address_home(
     host: &dyn Host,
@@ -314,6 +354,7 @@ fn address_home(
     let Some(link) = interface_at_home(host, pci).map_err(refused)? else {
         return Ok(Notes::new());
     };
+    make_plain(host, &link).map_err(refused)?;
     let change = |change| host.change_link(&Namespace::Host, &change).map_err(refused);
     let (mut before, mut notes) = (before.clone(), Notes::new());
     let address = parse_address(&before.address).filter(|address| address.len() == 6);
@@ -378,6 +419,11 @@ fn verify_address(device: &str, link: &Link, before: &LinkBefore) -> Result<(), 
     }
     if before.mtu != 0 && link.mtu != before.mtu {
         return Err(differs("MTU", before.mtu.to_string(), link.mtu.to_string()));
+    }
+    for (mode, is_on) in [("promiscuous", link.promiscuous), ("allmulticast", link.all_multicast)] {
+        if is_on {
+            return Err(differs(mode, "off".to_owned(), "on".to_owned()));
+        }
     }
     Ok(())
 }
@@ -503,6 +549,7 @@ fn move_home(
     before: &LinkBefore,
     pci: &PciAddress,
 ) -> Result<(), Refusal> {
+    alt_names::shed(host, space, link, before)?;
     let to =
         |name: String| LinkChange::Move { link: link.index, to: Namespace::Host, name: Some(name) };
     match host.change_link(space, &to(before.name.clone())) {
@@ -516,25 +563,24 @@ fn move_home(
     host.change_link(space, &to(format!("dev{}", link.index)))
 }
 
-/// Gives an interface at home its old name again, unless that is another's now.
+/// Gives an interface at home its old names again, unless they are another's now.
 fn rename_home(host: &dyn Host, link: &Link, before: &LinkBefore) -> Result<Notes, Refusal> {
-    if link.name == before.name {
-        return Ok(Notes::new());
-    }
+    let mut notes = Notes::new();
     let change = |change| host.change_link(&Namespace::Host, &change);
-    if link.alt_names.contains(&before.name) {
-        change(LinkChange::RemoveAltName { link: link.index, name: before.name.clone() })?;
+    alt_names::remove_foreign(host, link, before)?;
+    if link.name != before.name {
+        // Kernels before 6.2 rename only what is down.
+        change(LinkChange::Down { link: link.index })?;
+        match change(LinkChange::Rename { link: link.index, name: before.name.clone() }) {
+            Err(refusal) if refusal.errno == Errno::EXIST => notes.push(format!(
+                "{} keeps its name: another interface is called {}",
+                link.name, before.name
+            )),
+            done => done?,
+        }
     }
-    // Kernels before 6.2 rename only what is down.
-    change(LinkChange::Down { link: link.index })?;
-    match change(LinkChange::Rename { link: link.index, name: before.name.clone() }) {
-        Ok(()) => Ok(Notes::new()),
-        Err(refusal) if refusal.errno == Errno::EXIST => Ok(vec![format!(
-            "{} keeps its name: another interface is called {}",
-            link.name, before.name
-        )]),
-        Err(refusal) => Err(refusal),
-    }
+    notes.extend(alt_names::restore(host, link, before)?);
+    Ok(notes)
 }
 
 /// Namespaces other than the host's that can be named: those that a runtime mounted, then those of processes.

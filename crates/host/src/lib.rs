@@ -2,6 +2,7 @@
 //!
 //! Nothing here chooses: what to do comes from `planner`, which this crate cannot see. No tokio, no Kubernetes.
 
+mod alt_names;
 pub mod autoprobe;
 pub mod cdi;
 pub mod crashing;

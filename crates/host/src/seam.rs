@@ -28,6 +28,9 @@ pub trait Host: Send + Sync {
     /// Replaces a file at once or not at all: temporary file in the same directory, fsync, rename, fsync of the
     /// directory. Makes missing directories with mode 0755.
     fn replace(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Refusal>;
+    /// Adds to the end of a file with one `write(2)`, so that what several programs add at once stays whole. Makes the file
+    /// with mode 0644 where it is missing, in a directory that is there.
+    fn append(&self, path: &str, content: &[u8]) -> Result<(), Refusal>;
     /// Removes a file; a file that is not there is success.
     fn remove(&self, path: &str) -> Result<(), Refusal>;
     /// Takes an exclusive flock on the file (made when missing); ETIMEDOUT after `timeout`; zero tries once.
@@ -189,6 +192,10 @@ pub struct Link {
     pub up: bool,
     /// IFF_RUNNING.
     pub running: bool,
+    /// IFF_PROMISC, as far as somebody has set it for the interface and not for a socket.
+    pub promiscuous: bool,
+    /// IFF_ALLMULTI, the same.
+    pub all_multicast: bool,
     /// ARPHRD_*: 1 Ethernet, 32 InfiniBand, 772 loopback.
     pub hardware: u16,
     /// IFLA_PARENT_DEV_NAME: the PCI address. The only way to know a VF that is inside a pod.
@@ -247,6 +254,16 @@ pub enum LinkChange {
     },
     Down {
         link: u32,
+    },
+    /// Sets or unsets IFF_PROMISC.
+    Promiscuous {
+        link: u32,
+        on: bool,
+    },
+    /// Sets or unsets IFF_ALLMULTI.
+    AllMulticast {
+        link: u32,
+        on: bool,
     },
     Mtu {
         link: u32,

@@ -32,6 +32,10 @@ pub fn replace(path: &str) -> String {
     format!("replace {path}")
 }
 
+pub fn append(path: &str) -> String {
+    format!("add to {path}")
+}
+
 pub fn remove(path: &str) -> String {
     format!("remove {path}")
 }
@@ -62,6 +66,8 @@ pub fn describe_link_change(change: &crate::seam::LinkChange) -> String {
     match change {
         C::Up { link } => format!("set link {link} up"),
         C::Down { link } => format!("set link {link} down"),
+        C::Promiscuous { link, on } => format!("set link {link} promiscuous {}", on_off(*on)),
+        C::AllMulticast { link, on } => format!("set link {link} allmulticast {}", on_off(*on)),
         C::Mtu { link, mtu } => format!("set mtu {mtu} on link {link}"),
         C::Rename { link, name } => format!("rename link {link} to {name}"),
         C::Address { link, address } => format!("set address {} on link {link}", colons(address)),
@@ -127,6 +133,6 @@ pub fn colons(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
-fn on_off(on: bool) -> &'static str {
+pub fn on_off(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }

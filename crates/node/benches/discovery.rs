@@ -54,6 +54,7 @@ forward! {
     link_target(path: &str) -> Result<String, Refusal>: disk;
     metadata(path: &str) -> Result<Metadata, Refusal>: disk;
     replace(path: &str, content: &[u8], mode: u32) -> Result<(), Refusal>: disk;
+    append(path: &str, content: &[u8]) -> Result<(), Refusal>: disk;
     remove(path: &str) -> Result<(), Refusal>: disk;
     lock(path: &str, timeout: Duration) -> Result<Lock, Refusal>: disk;
     unfinished() -> Vec<Unfinished>: disk;

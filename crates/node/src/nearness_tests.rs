@@ -37,6 +37,7 @@ fn check(gpus: &[&str], spread: bool, taken: &[&str], must: &[&str], size: usize
         state: OfferState::Ready,
         numa_node: Some(*numa),
         parent: pf(bus),
+        vf: None,
         driver: None,
         rdma_device: None,
     };
@@ -106,6 +107,7 @@ fn five_hundred_devices_are_chosen_from_with_no_more_work_than_there_is() {
         state: OfferState::Ready,
         numa_node: Some(0),
         parent: *parent,
+        vf: None,
         driver: None,
         rdma_device: None,
     };

@@ -111,6 +111,7 @@ pub fn of_the_boot_before(
                 state: OfferState::Unverified { because: "it was not looked at yet".to_owned() },
                 numa_node: None,
                 parent: wanted.pci,
+                vf: u32::try_from(vf.vf_id).ok(),
                 driver: None,
                 rdma_device: None,
             });
@@ -220,6 +221,7 @@ fn devices(
         state: state(&vf.pci, held, || vf_defect(function, vf, group)),
         numa_node: function.numa_node,
         parent: function.pci,
+        vf: Some(vf.index),
         driver: vf.driver.clone(),
         rdma_device: vf.rdma_device.clone(),
     })
@@ -248,6 +250,7 @@ fn whole_function(
         state: state(&function.pci, held, defect),
         numa_node: function.numa_node,
         parent: function.pci,
+        vf: None,
         driver: function.driver.clone(),
         rdma_device: function.rdma_device.clone(),
     }

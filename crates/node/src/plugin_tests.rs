@@ -18,6 +18,7 @@ fn offer() -> Offer {
         state: OfferState::Ready,
         numa_node: node,
         parent: pci(&format!("0000:{bus}:00.0")),
+        vf: None,
         driver: Some("mlx5_core".to_owned()),
         rdma_device: None,
     };

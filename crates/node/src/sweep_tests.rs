@@ -55,6 +55,7 @@ fn node() -> SimHost {
                 address: vf_profile::show_address(&link.address),
                 mtu: link.mtu,
                 up: link.up,
+                alt_names: Some(link.alt_names.clone()),
             }),
         }),
         rdma: Some(RdmaCustody { name: rdma.name.clone(), index: rdma.index }),

@@ -137,6 +137,7 @@ impl Node {
             state,
             numa_node: Some(0),
             parent: PciAddress { function: 0, ..*pci },
+            vf: None,
             driver: Some("mlx5_core".to_owned()),
             rdma_device: None,
         };

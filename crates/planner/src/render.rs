@@ -316,6 +316,10 @@ impl Reader {
         text(&mut fields, "link_state", &spec.link_state);
         if plugins.rdma {
             fields.push(("rdmaIsolation", "true".to_owned()));
+            let mut asked = plugins.values.iter().filter(|plugin| is_rdma(plugin));
+            if let Some(name) = asked.find_map(|plugin| plugin["rdmaDeviceName"].as_str()) {
+                text(&mut fields, "rdmaDeviceName", name);
+            }
             plugins.values.retain(|plugin| !is_rdma(plugin));
             let rest: Vec<String> = plugins.values.iter().map(Value::to_string).collect();
             plugins.text = (!rest.is_empty()).then(|| rest.join(","));

@@ -58,6 +58,7 @@ impl Node {
             state: OfferState::Ready,
             numa_node: Some(0),
             parent: *pci,
+            vf: None,
             driver: Some("mlx5_core".to_owned()),
             rdma_device: None,
         };

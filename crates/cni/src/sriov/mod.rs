@@ -98,6 +98,7 @@ pub fn link_before(link: &Link) -> LinkBefore {
         address: show_address(&link.address),
         mtu: link.mtu,
         up: link.up,
+        alt_names: Some(link.alt_names.clone()),
     }
 }
 
@@ -188,10 +189,10 @@ fn undo(call: &Call, config: &Config, record: &Record, failure: Failure) -> Fail
 }
 
 pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
-    configure_log(call)?;
+    call.log.complaint(configure_log(call));
     let released = release(call);
     // Addresses are given back also when the VF is stuck, and the VF also when the addresses are.
-    let given_back = match Ipam::read(call)? {
+    let given_back = match call.log.complaint(Ipam::read(call)).flatten() {
         Some(ipam) => ipam.del(call),
         None => Ok(()),
     };
@@ -204,7 +205,8 @@ pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
 
 /// Brings the VF of this attachment home, whoever gave it away; one that nobody knows of is home.
 pub fn release(call: &Call) -> Result<(), Failure> {
-    let configured = call.fields().text("deviceID")?;
+    // The journal knows better than a configuration that cannot be read.
+    let configured = call.log.complaint(call.fields().text("deviceID")).unwrap_or_default();
     let configured = configured.parse::<PciAddress>().map(|pci| pci.to_string());
     if let Some(device) = custody::device_of(call, &configured.unwrap_or_default())? {
         let _locks = custody::lock(call, &device)?;
@@ -235,7 +237,8 @@ fn release_cached(
     };
     let device = &cached.record.device;
     let _locks = custody::lock(call, device)?;
-    if journal::read(call.host, device)?.is_none() {
+    // DEL comes again for pods that are long gone; the VF may be another pod's since, by whichever plugin.
+    if journal::read(call.host, device)?.is_none() && !custody::is_anothers(call, device)? {
         custody::bring_home(call, &cached.record)?;
     }
     Ok(call.host.remove(&cached.file)?)
@@ -268,6 +271,7 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
         let expected = previous.interfaces.iter().find(|found| found.name == call.interface);
         let link = pod::check(call, &config.device, expected)?;
         pod::check_addresses(call, &link, &previous)?;
+        pod::check_routes(call, &previous)?;
     }
     match config.ipam {
         Some(ipam) => ipam.pass(call).map(|()| None),
@@ -279,7 +283,9 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
 pub fn gc(call: &Call) -> Result<Option<Value>, Failure> {
     configure_log(call)?;
     let mut failures = Vec::new();
-    for record in custody::stale(call)?.into_iter().filter(|record| record.vf.is_some()) {
+    // A whole PF for user space is given with nothing to bring home; what has an RDMA device alone is `rdma`'s.
+    let ours = |record: &Record| record.vf.is_some() || record.rdma.is_none();
+    for record in custody::stale(call)?.into_iter().filter(ours) {
         let released =
             custody::lock(call, &record.device).and_then(|_locks| {
                 match journal::read(call.host, &record.device)? {
@@ -292,6 +298,9 @@ pub fn gc(call: &Call) -> Result<Option<Value>, Failure> {
             Err(failure) => failures.push(failure.message),
         }
     }
+    for cached in legacy::stale(call, &custody::valid_attachments(call)?)? {
+        failures.extend(release_cached(call, cached).err().map(|failure| failure.message));
+    }
     if let Some(ipam) = Ipam::read(call)?
         && let Err(failure) = ipam.pass(call)
     {
@@ -300,9 +309,10 @@ pub fn gc(call: &Call) -> Result<Option<Value>, Failure> {
     if failures.is_empty() { Ok(None) } else { Err(Failure::internal(failures.join("; "))) }
 }
 
-/// Ready when the addresses can be had.
+/// Ready when there is an offer to take devices from, and the addresses can be had.
 pub fn status(call: &Call) -> Result<Option<Value>, Failure> {
     configure_log(call)?;
+    custody::refuse_without_offer(call)?;
     match Ipam::read(call)? {
         Some(ipam) => ipam.pass(call).map(|()| None).map_err(|failure| {
             let code = match failure.code {

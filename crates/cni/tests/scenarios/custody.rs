@@ -1,7 +1,8 @@
 //! Who may have a device: the daemon's offer, other pods, earlier pods, and pods that upstream's plugins started.
 
-use crate::bench::{Bench, VF, check};
+use crate::bench::{Bench, PF, VF, check};
 use expect_test::expect;
+use host::Host;
 use serde_json::json;
 
 #[test]
@@ -109,7 +110,7 @@ fn after_a_reboot_the_journal_is_only_a_memory() {
     let bench = Bench::new();
     bench.run(r#"ADD sriov a net1 {"vlan": 100, "trust": "on"}"#);
     bench.host.machine().boot();
-    bench.make_vfs(crate::bench::PF);
+    bench.make_vfs(PF);
     expect![[r#"
         > world
         0000:03:00.2 enp3s0f0v0 e2:3b:5e:ab:8a:31 mtu 1500 down, mlx5_2
@@ -301,12 +302,59 @@ fn add_asks_the_daemons_offer() {
     "#]].assert_eq(&told);
 }
 
+/// VFs are made anew and their addresses with them: what was offered under the address was another VF.
+#[test]
+fn an_address_that_is_another_vf_by_now_is_refused() {
+    let bench = Bench::new();
+    let boot = bench.host.machine().boot_id.clone();
+    let mut told = String::new();
+    for (parent, vf) in [(PF, 1), ("0000:03:00.1", 0), (PF, 0)] {
+        let offer = json!({
+            "version": 1, "bootId": boot, "sequence": 7,
+            "resources": {"openshift.io/rdma": {
+                "rdma": true, "vhostNet": false, "excludeTopology": false,
+                "devices": [{"pci": VF, "state": {"is": "ready"}, "parent": parent, "vf": vf}],
+            }},
+        });
+        bench
+            .host
+            .replace("/run/ironrail/offer.json", offer.to_string().as_bytes(), 0o600)
+            .unwrap();
+        told += &bench.run("ADD sriov a net1");
+    }
+    expect![[r#"
+        > ADD sriov a net1
+        failed 11: 0000:03:00.2 is not offered: it was offered as VF 1 of 0000:03:00.0, and is VF 0 of 0000:03:00.0 now; the node daemon makes a new offer
+        > ADD sriov a net1
+        failed 11: 0000:03:00.2 is not offered: it was offered as VF 0 of 0000:03:00.1, and is VF 0 of 0000:03:00.0 now; the node daemon makes a new offer
+        > ADD sriov a net1
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+    "#]].assert_eq(&told);
+}
+
+#[test]
+fn status_is_not_ready_while_no_add_could_use_an_offer() {
+    let bench = Bench::new();
+    let mut told =
+        bench.run("file /run/ironrail/device-plugin.lock x\nSTATUS sriov\nSTATUS ib-sriov");
+    offer(&bench, None, json!({"is": "withdrawn", "because": "the VF count changes"}));
+    told += &bench.run("STATUS sriov");
+    expect![[r#"
+        > file /run/ironrail/device-plugin.lock x
+        > STATUS sriov
+        failed 50: no device is offered to pods: the node daemon has made no offer yet (/run/ironrail/offer.json: no such file or directory)
+        > STATUS ib-sriov
+        failed 50: no device is offered to pods: the node daemon has made no offer yet (/run/ironrail/offer.json: no such file or directory)
+        > STATUS sriov
+        ok
+    "#]].assert_eq(&told);
+}
+
 #[test]
 fn a_vf_that_the_daemon_is_changing_is_waited_for() {
     let bench = Bench::new();
     offer(&bench, None, json!({"is": "ready"}));
-    let lock =
-        host::Host::lock(&bench.host, "/run/ironrail/vf/0000:03:00.2", std::time::Duration::ZERO);
+    let lock = Host::lock(&bench.host, "/run/ironrail/vf/0000:03:00.2", std::time::Duration::ZERO);
     expect![[r#"
         > ADD sriov a net1
         failed 11: another program has been changing 0000:03:00.2 for 60 s (/run/ironrail/vf/0000:03:00.2 is locked)
@@ -409,6 +457,92 @@ fn pods_of_upstreams_plugins_are_released_after_their_namespace_is_gone() {
     .assert_eq(&bench.run("end a\nDEL rdma a net1\nDEL sriov a net1\nworld"));
 }
 
+/// The runtime names no namespace, or a plain file is left where it was mounted.
+#[test]
+fn pods_of_upstreams_plugins_are_released_also_where_the_path_says_nothing() {
+    for (before, more) in
+        [("end a", r#" {"env CNI_NETNS": ""}"#), ("end a\nfile /run/netns/a x", "")]
+    {
+        let bench = Bench::new();
+        upstream(&bench);
+        bench.run(before);
+        let told = bench.run(&format!("DEL rdma a net1{more}\nDEL sriov a net1{more}"));
+        assert_eq!(told.matches("\nok\n").count(), 2, "{before}: {told}");
+        assert!(!bench.world().contains("/var/lib/cni/"), "{}", bench.world());
+    }
+}
+
+/// Neither the settings of the dead pod nor its state files are the next pod's, and what is restored in the end is what the
+/// VF had before both. Without upstream's memory it is what a new VF has.
+#[test]
+fn what_a_dead_pod_of_upstreams_left_is_not_inherited() {
+    for remembers in [true, false] {
+        let bench = Bench::new();
+        let home = bench.world();
+        upstream(&bench);
+        bench.run("end a");
+        if !remembers {
+            bench.host.remove("/var/lib/cni/sriov/a-net1").unwrap();
+        }
+        bench.host.remove("/var/lib/cni/rdma/blue-a-net1").unwrap();
+        let told = bench.run("world\nADD sriov b net1\nworld");
+        let vf: Vec<&str> = told.lines().filter(|line| line.starts_with(VF)).collect();
+        assert!(vf[0].ends_with("vlan 100 qos 0 0x8100, trust"), "{told}");
+        assert_eq!(vf[1], "0000:03:00.2 net1@b c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2");
+        assert!(!bench.world().contains("a-net1"), "{}", bench.world());
+        bench.run("DEL sriov b net1");
+        if remembers {
+            assert_eq!(bench.world(), home);
+        }
+    }
+}
+
+/// DEL comes again for pods that are long gone. The VF is another pod's by now, given by upstream's plugin.
+#[test]
+fn del_of_an_old_pod_leaves_the_vf_to_the_pod_that_has_it_since() {
+    let bench = Bench::new();
+    upstream(&bench);
+    let cache = bench.host.read("/var/lib/cni/sriov/a-net1").unwrap();
+    bench.run("end a\nADD sriov b net1");
+    bench.forget();
+    bench.host.replace("/var/lib/cni/sriov/a-net1", &cache, 0o600).unwrap();
+    let told = bench.run("DEL sriov a net1\nworld");
+    expect![[r#"
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 net1@b c2:28:78:c7:4f:2d mtu 1500 up, mlx5_2
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /var/lib/cni/rdma/blue-a-net1
+        /var/lib/cni/sriov/pci/0000:03:00.2
+    "#]]
+    .assert_eq(&told);
+}
+
+/// A pod that lives keeps its VF, whatever the list says.
+#[test]
+fn gc_sees_what_upstreams_plugins_remember() {
+    let bench = Bench::new();
+    let home = bench.world();
+    upstream(&bench);
+    bench.host.remove("/var/lib/cni/rdma/blue-a-net1").unwrap();
+    let mut left = Vec::new();
+    for (before, call) in [
+        ("", r#"{"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "net1"}]}"#),
+        ("end a", r#"{"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "net1"}]}"#),
+        ("", r#"{"name": "green", "cni.dev/valid-attachments": []}"#),
+        ("", r#"{"cni.dev/valid-attachments": []}"#),
+    ] {
+        bench.run(before);
+        assert!(bench.run(&format!("GC sriov {call}")).ends_with("\nok\n"));
+        left.push(bench.world().contains("/var/lib/cni/sriov/a-net1"));
+    }
+    assert_eq!(left, [true, true, true, false]);
+    assert_eq!(bench.world(), home);
+}
+
 #[test]
 fn a_garbled_state_file_of_an_old_plugin_is_no_reason_to_fail_a_del() {
     check(
@@ -435,7 +569,7 @@ fn of_two_hundred_parallel_adds_one_wins_for_each_vf_and_all_go_home() {
     let clock = "2026-01-01T00:00:00Z".parse().unwrap();
     let machine = host::sim::Machine::small_worker("w", host::sim::Flavour::Ubuntu, clock);
     let bench = Bench::threaded(machine);
-    bench.make_vfs(crate::bench::PF);
+    bench.make_vfs(PF);
     let before = bench.world();
     let vfs = ["0000:03:00.2", "0000:03:00.3", "0000:03:00.4", "0000:03:00.5"];
     let pods: Vec<String> = (0..200).map(|number| format!("pod-{number}")).collect();

@@ -1,6 +1,7 @@
 //! The plugin `ib-sriov`: GUIDs, isolation, user space.
 
 use crate::bench::{Bench, show};
+use crate::tampering::{Tamper, Tampering};
 use expect_test::{Expect, expect};
 use host::Host;
 use host::sim::{Flavour, Machine};
@@ -351,4 +352,109 @@ fn a_pod_that_upstreams_plugin_started_is_checked_and_released() {
         0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
         0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
     "#]].assert_eq(&told);
+}
+
+const IPAM: &str = r#""ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.3.0/24", "rangeStart": "10.1.3.7", "rangeEnd": "10.1.3.7"}]]}"#;
+
+/// An IPAM plugin may need minutes, and every other pod with RDMA would wait for it.
+#[test]
+fn the_node_wide_lock_is_not_held_while_addresses_are_asked_for() {
+    let bench = bench();
+    let host = Tampering::new(&bench.host, 1, Tamper::Locks("/var/run/cni/ib-sriov/cni.lock"));
+    let conf: Value =
+        serde_json::from_str(&format!(r#"{{"deviceID": "{VF}", "rdmaIsolation": true, {IPAM}}}"#))
+            .unwrap();
+    let reply = bench.call_over(&host, "ADD", "ib-sriov", "a", "ib0", &conf);
+    assert_eq!((reply.exit, host.hit().as_deref()), (0, Some("run a program")), "{}", show(&reply));
+}
+
+/// There is one address, so the second pod has it only if the first has given it back.
+#[test]
+fn del_without_a_namespace_gives_vf_guid_and_address_back() {
+    let bench = bench();
+    let home = bench.world();
+    let conf = format!(
+        r#"{{"deviceID": "{VF}", "rdmaIsolation": true, "runtimeConfig": {{"infinibandGUID": "02:00:00:00:00:00:00:01"}}, {IPAM}"#
+    );
+    for pod in ["a", "b"] {
+        let told = bench.run(&format!("ADD ib-sriov {pod} ib0 {conf}}}"));
+        assert!(told.contains("10.1.3.7/24"), "{told}");
+        bench.run(&format!("end {pod}"));
+        let told = bench.run(&format!(r#"DEL ib-sriov {pod} ib0 {conf}, "env CNI_NETNS": ""}}"#));
+        assert!(told.ends_with("\nok\n"), "{told}");
+        assert_eq!(bench.world(), home);
+    }
+}
+
+#[test]
+fn the_rdma_device_may_have_a_name_of_its_own_in_the_pod() {
+    let bench = bench();
+    let home = bench.world();
+    let told = bench.run(
+        &r#"ADD ib-sriov a ib0 {"deviceID": "VF", "rdmaDeviceName": "rail0"}
+         ADD ib-sriov a ib0 {"deviceID": "VF", "rdmaDeviceName": "rail0", "rdmaIsolation": true}
+         pod a
+         CHECK ib-sriov a ib0 {"deviceID": "VF", "rdmaDeviceName": "rail0", "rdmaIsolation": true}
+         CHECK ib-sriov a ib0 {"deviceID": "VF", "rdmaDeviceName": "rail1", "rdmaIsolation": true}
+         DEL ib-sriov a ib0 {"deviceID": "VF"}"#
+            .replace("VF", VF),
+    );
+    expect![[r#"
+        > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaDeviceName": "rail0"}
+        failed 7: rdmaDeviceName "rail0" needs rdmaIsolation: true; without it the RDMA device stays on the host
+        > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaDeviceName": "rail0", "rdmaIsolation": true}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+        > pod a
+        lo
+        ib0
+        rdma rail0
+        > CHECK ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaDeviceName": "rail0", "rdmaIsolation": true}
+        ok
+        > CHECK ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaDeviceName": "rail1", "rdmaIsolation": true}
+        failed 999: the RDMA device of 0000:3b:00.1 is called rail0 in the pod in place of rail1
+        > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+        ok
+    "#]].assert_eq(&told);
+    assert_eq!(bench.world(), home);
+}
+
+#[test]
+fn check_compares_guid_and_link_state() {
+    let bench = bench();
+    let conf = |guid: u8, state: &str| {
+        format!(
+            r#"ib-sriov a ib0 {{"deviceID": "{VF}", "link_state": "{state}", "runtimeConfig": {{"infinibandGUID": "02:00:00:00:00:00:00:0{guid}"}}}}"#
+        )
+    };
+    bench.run(&format!("ADD {}", conf(1, "enable")));
+    let told = [(1, "enable"), (2, "enable"), (1, "disable")].map(|(guid, state)| {
+        let told = bench.run(&format!("CHECK {}", conf(guid, state)));
+        told.lines().last().unwrap_or_default().to_owned()
+    });
+    expect![[r#"
+        ok
+        failed 999: 0000:3b:00.1 in the pod has GUID 02:00:00:00:00:00:00:01 in place of 02:00:00:00:00:00:00:02
+        failed 999: VF 0 of ibp59s0 has link_state enable in place of link_state disable"#]]
+    .assert_eq(&told.join("\n"));
+}
+
+/// A whole PF for user space: the record has neither a VF nor an RDMA device.
+#[test]
+fn gc_forgets_a_whole_function_too() {
+    let bench = bench();
+    let pf = "0000:3b:00.0";
+    bench.run(&format!("write /sys/bus/pci/devices/{pf}/sriov_numvfs 0"));
+    bench.run("modprobe vfio-pci");
+    bench.run(&format!(
+        "write /sys/bus/pci/drivers/mlx5_core/unbind {pf}
+         write /sys/bus/pci/devices/{pf}/driver_override vfio-pci
+         write /sys/bus/pci/drivers/vfio-pci/bind {pf}"
+    ));
+    let told = bench.run(&format!(
+        r#"ADD ib-sriov a ib0 {{"deviceID": "{pf}", "vfioPciMode": true}}
+         GC ib-sriov {{"cni.dev/valid-attachments": []}}"#
+    ));
+    assert!(told.contains("\"pciID\":\"0000:3b:00.0\""), "{told}");
+    assert!(told.ends_with("\nok\n"), "{told}");
+    assert!(host::Host::read(&bench.host, "/var/lib/ironrail/cni/0000:3b:00.0.json").is_err());
 }

@@ -1,6 +1,6 @@
 //! The plugin `rdma`, mostly as the last of a chain.
 
-use crate::bench::{Bench, check, show};
+use crate::bench::{Bench, VF, check, show};
 use expect_test::{Expect, expect};
 use host::seam::RdmaChange;
 use host::{Host, Namespace};
@@ -550,8 +550,8 @@ fn an_old_result_is_read_and_printed_as_it_was() {
 fn the_cdi_spec_follows_the_character_devices() {
     let bench = Bench::new();
     bench.run("fault RenumbersUverbs\nADD sriov a net1");
-    let vf = crate::bench::VF.parse().unwrap();
-    let nodes = host::cdi::rdma_nodes(&bench.host, crate::bench::VF);
+    let vf = VF.parse().unwrap();
+    let nodes = host::cdi::rdma_nodes(&bench.host, VF);
     let nodes: Vec<_> = nodes.into_values().flatten().map(host::cdi::DeviceNode::same).collect();
     host::cdi::write(&bench.host, &vf, &nodes).unwrap();
     let spec = host::cdi::path(&vf);
@@ -706,4 +706,32 @@ fn a_device_may_have_a_name_of_its_own_in_the_pod() {
             /var/lib/ironrail/cni/0000:03:00.3.json
         "#]],
     );
+}
+
+#[test]
+fn check_sees_a_name_that_is_not_the_asked_one_and_nodes_of_another_device() {
+    let bench = Bench::new();
+    let device = bench.rdma_name(&VF.parse().unwrap());
+    bench.run("ADD sriov a net1\nADD rdma a net1");
+    let spec = |node: &str| {
+        let nodes = json!([{"path": node, "hostPath": node}]);
+        let spec = json!({"devices": [{"containerEdits": {"deviceNodes": nodes}}]});
+        let path = host::cdi::path(&VF.parse().unwrap());
+        bench.host.replace(&path, spec.to_string().as_bytes(), 0o644).unwrap();
+    };
+    let own = host::cdi::rdma_nodes(&bench.host, &device).into_iter();
+    let own = own.filter(|(class, _)| *class == "uverbs").flat_map(|(_, paths)| paths).next();
+    spec(&own.unwrap());
+    let mut told = bench.run("CHECK rdma a net1");
+    spec("/dev/infiniband/uverbs77");
+    told += &bench.run("CHECK rdma a net1");
+    told += &bench.run(r#"CHECK rdma a net1 {"rdmaDeviceName": "rail0"}"#);
+    expect![[r#"
+        > CHECK rdma a net1
+        ok
+        > CHECK rdma a net1
+        failed 999: the CDI spec /var/run/cdi/ironrail.dev-vf-0000:03:00.2.json names /dev/infiniband/uverbs77 for mlx5_2 of 0000:03:00.2, which has /dev/infiniband/uverbs2; the pod must be recreated
+        > CHECK rdma a net1 {"rdmaDeviceName": "rail0"}
+        failed 999: the RDMA device of 0000:03:00.2 is called mlx5_2 in the pod in place of rail0
+    "#]].assert_eq(&told);
 }

@@ -1,9 +1,10 @@
 //! The plugin `sriov`: options, results, refusals, release.
 
-use crate::bench::{Bench, check, show};
+use crate::bench::{Bench, VF, check, show};
+use crate::tampering::{Tamper, Tampering};
 use api::PciAddress;
 use expect_test::{Expect, expect};
-use host::seam::{Host, LinkChange, Namespace, VfSetting};
+use host::seam::{Errno, Host, LinkChange, LinkQuery, Namespace, VfSetting};
 use host::sim::{Flavour, Machine};
 use serde_json::{Value, json};
 
@@ -88,8 +89,9 @@ fn settings_before_us_are_the_settings_after_us() {
     let first =
         bench.run(r#"ADD sriov a net1 {"vlan": 7, "mac": "02:00:00:00:00:07", "trust": "on"}"#);
     assert!(first.contains("net1"), "{first}");
-    // As if the daemon had set them: the journal forgets, the PF does not.
+    // As if the daemon had set them: the journal and upstream's allocator forget, the PF does not.
     bench.forget();
+    bench.host.remove("/var/lib/cni/sriov/pci/0000:03:00.2").unwrap();
     bench.host.machine().delete_namespace("/run/netns/a").unwrap();
     let told = bench.run(
         r#"world
@@ -104,7 +106,6 @@ fn settings_before_us_are_the_settings_after_us() {
         0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
         0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
         0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
-        /var/lib/cni/sriov/pci/0000:03:00.2
         > ADD sriov b net1 {"vlan": 9, "mac": "02:00:00:00:00:09", "trust": "off"}
         {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:09","mtu":1500,"sandbox":"/run/netns/b","pciID":"0000:03:00.2"}],"dns":{}}
         > world
@@ -503,6 +504,104 @@ fn check_sees_a_lost_address() {
         > CHECK sriov a net1 {"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]]}}
         failed 999: net1 has lost its address 10.1.2.2/24
     "#]].assert_eq(&bench.run(&format!("CHECK sriov a net1 {ipam}")));
+}
+
+#[test]
+fn check_sees_a_lost_route() {
+    let bench = Bench::new();
+    let ipam = r#"{"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]], "routes": [{"dst": "10.9.0.0/16"}]}}"#;
+    bench.run(&format!("ADD sriov a net1 {ipam}"));
+    let space = Namespace::At("/run/netns/a".to_owned());
+    let mut told = bench.run(&format!("CHECK sriov a net1 {ipam}"));
+    for route in bench.host.routes(&space).unwrap() {
+        bench.host.change_route(&space, &host::seam::RouteChange::Remove(route)).unwrap();
+    }
+    told += &bench.run(&format!("CHECK sriov a net1 {ipam}"));
+    expect![[r#"
+        > CHECK sriov a net1 {"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]], "routes": [{"dst": "10.9.0.0/16"}]}}
+        ok
+        > CHECK sriov a net1 {"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}]], "routes": [{"dst": "10.9.0.0/16"}]}}
+        failed 999: the pod has lost its route to 10.9.0.0/16
+    "#]].assert_eq(&told);
+}
+
+/// What a pod with NET_ADMIN can do to its interface beside its name, address and MTU. Since Linux 6.6 the first altname
+/// alone would keep the VF in the pod for ever.
+#[test]
+fn altnames_and_modes_of_the_pod_stay_behind_and_the_hosts_come_back() {
+    let bench = Bench::new();
+    let pod = Namespace::At("/run/netns/a".to_owned());
+    let vf = |space: &Namespace| {
+        let links = bench.host.links(space, &LinkQuery::default()).unwrap();
+        links.into_iter().find(|link| link.parent.as_deref() == Some(VF)).unwrap()
+    };
+    let change = |space: &Namespace, change: LinkChange| {
+        bench.host.change_link(space, &change).unwrap();
+    };
+    let named = |name: &str, link: u32| LinkChange::AddAltName { link, name: name.to_owned() };
+    let link = vf(&Namespace::Host).index;
+    change(&Namespace::Host, named("rail-0", link));
+    change(&Namespace::Host, LinkChange::Promiscuous { link, on: true });
+    let home = bench.world();
+    bench.run("ADD sriov a net1");
+    let given = vf(&pod);
+    assert_eq!((given.promiscuous, given.alt_names), (false, vec!["rail-0".to_owned()]));
+    let link = given.index;
+    change(&pod, named("enp3s0f0", link));
+    change(&pod, named("mine", link));
+    change(&pod, LinkChange::RemoveAltName { link, name: "rail-0".to_owned() });
+    change(&pod, LinkChange::Promiscuous { link, on: true });
+    change(&pod, LinkChange::AllMulticast { link, on: true });
+    assert_eq!(bench.run("DEL sriov a net1"), "> DEL sriov a net1\nok\n");
+    let back = vf(&Namespace::Host);
+    assert_eq!((back.promiscuous, back.all_multicast), (false, false));
+    assert_eq!((back.alt_names, bench.world()), (vec!["rail-0".to_owned()], home));
+}
+
+/// A driver that resets the VF refuses for a moment. Each change of DEL is refused once in its turn; those of the address
+/// are tried again.
+#[test]
+fn an_address_that_is_refused_for_a_moment_at_release_is_tried_again() {
+    let mut told = Vec::new();
+    for at in 1.. {
+        let bench = Bench::new();
+        let home = bench.world();
+        bench.run(r#"ADD sriov a net1 {"mac": "02:00:00:00:00:07"}"#);
+        let host = Tampering::new(&bench.host, at, Tamper::Refuse(Errno::BUSY));
+        let reply = bench.call_over(&host, "DEL", "sriov", "a", "net1", &json!({}));
+        let Some(hit) = host.hit() else { break };
+        if hit == "change an interface" {
+            told.push(if reply.exit == 0 && bench.world() == home { "ok" } else { "failed" });
+        }
+    }
+    // Moved home, the admin MAC unset, the address.
+    assert_eq!(told, ["failed", "failed", "ok"]);
+}
+
+#[test]
+fn del_complains_of_its_configuration_and_goes_on() {
+    check(
+        r#"ADD sriov a net1
+         DEL sriov a net1 {"logFile": "sriov.log", "deviceID": 7, "ipam": {"type": "../x"}}
+         said
+         world"#,
+        expect![[r#"
+            > ADD sriov a net1
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"c2:28:78:c7:4f:2d","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+            > DEL sriov a net1 {"logFile": "sriov.log", "deviceID": 7, "ipam": {"type": "../x"}}
+            ok
+            > said
+            warning: logFile "sriov.log" is not an absolute path
+            warning: deviceID must be text, but is 7
+            info: 0000:03:00.2 is home from container a
+            warning: ipam.type "../x" is not the name of a plugin
+            > world
+            0000:03:00.2 enp3s0f0v0 c2:28:78:c7:4f:2d mtu 1500 down, mlx5_2
+            0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+            0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+            0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        "#]],
+    );
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub enum Tamper {
     Refuse(Errno),
     /// A file is not what it was: this is read in its place.
     Content(&'static [u8]),
+    /// A program finds this lock held, and fails for it.
+    Locks(&'static str),
 }
 
 pub struct Tampering<'a> {
@@ -57,6 +59,10 @@ impl<'a> Tampering<'a> {
     ) -> Result<T, Refusal> {
         match self.tamper {
             Tamper::Refuse(errno) if self.is_next(&what) => Err(Refusal::new(what, errno)),
+            Tamper::Locks(path) if what == "run a program" && self.is_next(&what) => {
+                self.inner.lock(path, Duration::ZERO).map(drop)?;
+                primitive(self.inner)
+            }
             _ => primitive(self.inner),
         }
     }
@@ -97,6 +103,7 @@ refusable! {
     link_target(path: &str) -> String, format!("read the link {path}");
     metadata(path: &str) -> Metadata, format!("look at {path}");
     replace(path: &str, content: &[u8], mode: u32) -> (), format!("replace {path}");
+    append(path: &str, content: &[u8]) -> (), format!("add to {path}");
     remove(path: &str) -> (), format!("remove {path}");
     lock(path: &str, timeout: Duration) -> Lock, format!("lock {path}");
     links(space: &Namespace, query: &LinkQuery) -> Vec<Link>, "list the interfaces";

@@ -97,13 +97,7 @@ impl Root {
     pub(super) fn write(&self, path: &str, content: &str) -> Result<(), Errno> {
         let file = self.open_path(path, OFlags::WRONLY | OFlags::TRUNC, Mode::empty())?;
         // A kernel attribute takes its value from one write; a second one would be a second order.
-        let written = loop {
-            match rustix::io::write(&file, content.as_bytes()) {
-                Err(Errno::INTR) => {}
-                done => break done?,
-            }
-        };
-        if written == content.len() { Ok(()) } else { Err(Errno::IO) }
+        written_at_once(&file, content.as_bytes())
     }
 
     pub(super) fn list(&self, path: &str) -> Result<Vec<String>, Errno> {
@@ -171,6 +165,13 @@ impl Root {
         fsync(&directory)
     }
 
+    /// The kernel puts what comes in one write with O_APPEND at the end as a whole, whoever else is at it.
+    pub(super) fn append(&self, path: &str, content: &[u8]) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+        let file = self.open_path(path, flags, Mode::from_raw_mode(0o644))?;
+        written_at_once(&file, content)
+    }
+
     /// The directory, made with mode 0755 where it is missing, and on disk before anything is put into it.
     fn make_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
         let open = || self.open_path(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
@@ -229,6 +230,17 @@ impl Root {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// One write that takes all, or a failure.
+fn written_at_once(file: impl AsFd, content: &[u8]) -> Result<(), Errno> {
+    let written = loop {
+        match rustix::io::write(&file, content) {
+            Err(Errno::INTR) => {}
+            done => break done?,
+        }
+    };
+    if written == content.len() { Ok(()) } else { Err(Errno::IO) }
 }
 
 /// A file that is not there yet, and its name. One may be there already: in a container every first process is process 1,

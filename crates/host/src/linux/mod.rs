@@ -160,6 +160,11 @@ impl Host for LinuxHost {
         replaced.map_err(|errno| Refusal::new(tried::replace(path), errno))
     }
 
+    fn append(&self, path: &str, content: &[u8]) -> Result<(), Refusal> {
+        let appended = self.root.append(path, content);
+        appended.map_err(|errno| Refusal::new(tried::append(path), errno))
+    }
+
     fn remove(&self, path: &str) -> Result<(), Refusal> {
         self.root.remove(path).map_err(|errno| Refusal::new(tried::remove(path), errno))
     }

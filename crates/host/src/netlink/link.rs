@@ -34,6 +34,8 @@ const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 
 const IFF_UP: u32 = 1;
 const IFF_RUNNING: u32 = 0x40;
+const IFF_PROMISC: u32 = 0x100;
+const IFF_ALLMULTI: u32 = 0x200;
 
 /// `struct ifinfomsg`: family, padding, hardware type, index, flags, which flags change.
 const HEADER: usize = 16;
@@ -74,10 +76,14 @@ pub fn query(query: &LinkQuery) -> Request {
 /// The request for `change`. `target` is the open namespace of a move, as a file descriptor of the asking process.
 pub fn change(change: &LinkChange, target: Option<i32>) -> Result<Request, Malformed> {
     let set = |link: u32, attributes: Writer| message(RTM_SETLINK, link, attributes);
-    let flags = |link: u32, flags: u32| Request::change(RTM_SETLINK, header(link, flags, IFF_UP));
+    let flag = |link: u32, flag: u32, on: bool| {
+        Request::change(RTM_SETLINK, header(link, if on { flag } else { 0 }, flag))
+    };
     Ok(match change {
-        LinkChange::Up { link } => flags(*link, IFF_UP),
-        LinkChange::Down { link } => flags(*link, 0),
+        LinkChange::Up { link } => flag(*link, IFF_UP, true),
+        LinkChange::Down { link } => flag(*link, IFF_UP, false),
+        LinkChange::Promiscuous { link, on } => flag(*link, IFF_PROMISC, *on),
+        LinkChange::AllMulticast { link, on } => flag(*link, IFF_ALLMULTI, *on),
         LinkChange::Mtu { link, mtu } => set(*link, Writer::new().u32(IFLA_MTU, *mtu)),
         LinkChange::Rename { link, name } => set(*link, Writer::new().text(IFLA_IFNAME, name)),
         LinkChange::Address { link, address } => {
@@ -116,6 +122,9 @@ pub fn parse(payload: &[u8]) -> Result<Link, Malformed> {
         index: header.word(4)?,
         up: flags & IFF_UP != 0,
         running: flags & IFF_RUNNING != 0,
+        // net/core/dev.c, dev_get_flags: told as they were set for the interface, whatever sockets ask for.
+        promiscuous: flags & IFF_PROMISC != 0,
+        all_multicast: flags & IFF_ALLMULTI != 0,
         ..Link::default()
     };
     let attributes = read(attributes)?;

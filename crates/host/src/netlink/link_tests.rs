@@ -242,6 +242,8 @@ fn an_interface_written_by_another_is_read() {
             mtu: 1500,
             up: false,
             running: false,
+            promiscuous: false,
+            all_multicast: false,
             hardware: 0,
             parent: Some(
                 "0000:3b:00.2",

@@ -314,6 +314,14 @@ impl Host for SimHost {
         self.change(tried::replace(path), entry, |machine| machine.replace_path(path, content))
     }
 
+    fn append(&self, path: &str, content: &[u8]) -> Result<(), Refusal> {
+        if matches!(self.view, View::Pod { .. }) {
+            return Err(Refusal::new(tried::append(path), Errno::ROFS));
+        }
+        let entry = format!("add to {path}: {}", shown(&String::from_utf8_lossy(content)));
+        self.change(tried::append(path), entry, |machine| machine.append_path(path, content))
+    }
+
     fn remove(&self, path: &str) -> Result<(), Refusal> {
         if matches!(self.view, View::Pod { .. }) {
             return Err(Refusal::new(tried::remove(path), Errno::ROFS));
@@ -372,6 +380,12 @@ impl Host for SimHost {
         self.change(tried, entry, |machine| match change {
             LinkChange::Up { link } => machine.set_link_up(inode, *link, true),
             LinkChange::Down { link } => machine.set_link_up(inode, *link, false),
+            LinkChange::Promiscuous { link, on } => {
+                machine.set_link_flag(inode, *link, |link| link.promiscuous = *on)
+            }
+            LinkChange::AllMulticast { link, on } => {
+                machine.set_link_flag(inode, *link, |link| link.all_multicast = *on)
+            }
             LinkChange::Mtu { link, mtu } => machine.set_link_mtu(inode, *link, *mtu),
             LinkChange::Rename { link, name } => machine.rename_link(inode, *link, name),
             LinkChange::Address { link, address } => {

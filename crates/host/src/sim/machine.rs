@@ -229,6 +229,12 @@ pub struct NetDevice {
     pub permanent: Option<Vec<u8>>,
     pub mtu: u32,
     pub up: bool,
+    /// Set for the interface, not for a socket; kept when it moves (net/core/dev.c: `gflags`, which
+    /// __dev_change_net_namespace does not touch).
+    #[serde(default)]
+    pub promiscuous: bool,
+    #[serde(default)]
+    pub all_multicast: bool,
     /// There is a cable.
     pub carrier: bool,
     /// ARPHRD_*.

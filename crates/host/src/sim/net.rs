@@ -110,6 +110,8 @@ impl Machine {
             mtu: device.mtu,
             up: device.up,
             running: device.up && device.carrier,
+            promiscuous: device.promiscuous,
+            all_multicast: device.all_multicast,
             hardware: device.hardware,
             parent: device.parent.map(|pci| pci.to_string()),
             kind: device.kind.clone(),
@@ -172,6 +174,17 @@ impl Machine {
         if was && !up {
             self.close(identity);
         }
+        Ok(())
+    }
+
+    pub(super) fn set_link_flag(
+        &mut self,
+        space: u64,
+        index: u32,
+        set: impl FnOnce(&mut NetDevice),
+    ) -> Result<(), Errno> {
+        let identity = self.link_by_index(space, index)?;
+        set(self.link_mut(identity)?);
         Ok(())
     }
 
@@ -345,8 +358,14 @@ impl Machine {
                 self.links.remove(&identity);
                 continue;
             }
-            let taken = self.link_by_name(HOST_NAMESPACE, &link.name).is_some();
+            let at_home = |name: &str| self.link_by_name(HOST_NAMESPACE, name).is_some();
+            let taken = at_home(&link.name);
             let name = if taken { format!("dev{}", link.index) } else { link.name.clone() };
+            // net/core/dev.c, default_device_exit_net: altnames that are taken there are dropped.
+            let kept = link.alt_names.iter().filter(|name| !at_home(name)).cloned().collect();
+            if let Some(link) = self.links.get_mut(&identity) {
+                link.alt_names = kept;
+            }
             self.carry_link(identity, HOST_NAMESPACE, name);
         }
     }
@@ -410,6 +429,8 @@ fn virtual_device(
         permanent: None,
         mtu: if hardware == 772 { 65536 } else { 1500 },
         up: false,
+        promiscuous: false,
+        all_multicast: false,
         carrier: true,
         hardware,
         parent: None,

@@ -26,6 +26,8 @@ pub(super) fn link_of(change: &LinkChange) -> u32 {
     match change {
         LinkChange::Up { link }
         | LinkChange::Down { link }
+        | LinkChange::Promiscuous { link, .. }
+        | LinkChange::AllMulticast { link, .. }
         | LinkChange::Mtu { link, .. }
         | LinkChange::Rename { link, .. }
         | LinkChange::Address { link, .. }
@@ -41,6 +43,8 @@ pub(super) fn journal_link(name: &str, space: &Namespace, change: &LinkChange) -
     let what = match change {
         LinkChange::Up { .. } => "up".to_owned(),
         LinkChange::Down { .. } => "down".to_owned(),
+        LinkChange::Promiscuous { on, .. } => format!("promiscuous {}", tried::on_off(*on)),
+        LinkChange::AllMulticast { on, .. } => format!("allmulticast {}", tried::on_off(*on)),
         LinkChange::Mtu { mtu, .. } => format!("mtu {mtu}"),
         LinkChange::Rename { name, .. } => format!("name {name}"),
         LinkChange::Address { address, .. } => format!("address {}", tried::colons(address)),

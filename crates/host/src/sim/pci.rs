@@ -325,6 +325,8 @@ impl Machine {
             mtu: if infiniband { 2044 } else { 1500 },
             // Belief: the installation brings its PFs up. A VF is down until somebody sets it up (lab.md section 2).
             up: !is_vf,
+            promiscuous: false,
+            all_multicast: false,
             carrier: true,
             hardware: if infiniband { 32 } else { 1 },
             parent: Some(*pci),

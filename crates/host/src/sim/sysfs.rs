@@ -299,6 +299,17 @@ impl Machine {
         self.replace_file(&plain, content)
     }
 
+    /// open(2) with O_CREAT: ENOENT where the directory is missing.
+    pub(super) fn append_path(&mut self, path: &str, content: &[u8]) -> Result<(), Errno> {
+        let plain = files::plain(path);
+        let directory = plain.rsplit_once('/').map_or("", |(directory, _)| directory);
+        if !directory.is_empty() && !self.is_directory(directory) {
+            return Err(Errno::NOENT);
+        }
+        let held = self.files.get(&plain).map(Vec::as_slice).unwrap_or_default();
+        self.replace_path(path, &[held, content].concat())
+    }
+
     fn kernel_node(&self, space: u64, parts: &[&str]) -> Option<Node> {
         match parts {
             ["sys", rest @ ..] => self.sys_node(space, rest),
