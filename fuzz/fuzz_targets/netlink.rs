@@ -25,4 +25,9 @@ fn payload(bytes: &[u8]) {
     let _ = rdma::parse_mode(bytes);
     let _ = rdma::parse_device(bytes);
     let _ = rdma::parse_port(bytes);
+    for resource in rdma::RESOURCES {
+        let _ = rdma::parse_owners(resource, bytes);
+    }
+    let _ = rdma::parse_counts(rdma::COUNTERS, bytes);
+    let _ = rdma::parse_counts(rdma::SUMMARY, bytes);
 }
