@@ -28,4 +28,6 @@ fn payload(bytes: &[u8]) {
     for resource in rdma::RESOURCES {
         let _ = rdma::parse_owners(resource, bytes);
     }
+    let _ = rdma::parse_counts(rdma::COUNTERS, bytes);
+    let _ = rdma::parse_counts(rdma::SUMMARY, bytes);
 }

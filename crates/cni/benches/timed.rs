@@ -7,7 +7,8 @@
 use api::{PciAddress, RdmaMode, Timestamp};
 use host::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Interest, Link, LinkChange, LinkQuery,
-    Lock, Metadata, Output, Program, RdmaChange, RdmaDevice, RdmaUser, Route, RouteChange, Woken,
+    Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
+    RouteChange, Woken,
 };
 use host::unfinished::Unfinished;
 use host::{Host, Namespace, Refusal};
@@ -72,6 +73,8 @@ timed! {
     rdma_mode() -> Result<RdmaMode, Refusal>;
     rdma_devices(space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>;
     rdma_users(space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>;
+    rdma_counters(space: &Namespace, device: u32, port: u32) -> Result<Vec<RdmaCount>, Refusal>;
+    rdma_resources(space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal>;
     change_rdma(space: &Namespace, change: &RdmaChange) -> Result<(), Refusal>;
     run(program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal>;
     now() -> Timestamp;

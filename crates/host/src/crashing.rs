@@ -5,8 +5,8 @@
 
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Host, Interest, Link, LinkChange,
-    LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice, RdmaUser,
-    Refusal, Route, RouteChange, Woken,
+    LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaCount, RdmaDevice,
+    RdmaUser, Refusal, Route, RouteChange, Woken,
 };
 use crate::unfinished::Unfinished;
 use api::{PciAddress, RdmaMode, Timestamp};
@@ -230,6 +230,19 @@ impl<H: Host> Host for Crashing<H> {
 
     fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {
         self.asked(|host| host.rdma_users(space))
+    }
+
+    fn rdma_counters(
+        &self,
+        space: &Namespace,
+        device: u32,
+        port: u32,
+    ) -> Result<Vec<RdmaCount>, Refusal> {
+        self.asked(|host| host.rdma_counters(space, device, port))
+    }
+
+    fn rdma_resources(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal> {
+        self.asked(|host| host.rdma_resources(space, device))
     }
 
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal> {

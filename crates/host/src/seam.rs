@@ -65,6 +65,15 @@ pub trait Host: Send + Sync {
     /// (RDMA_NLDEV_CMD_RES_PD_GET, RES_QP_GET and RES_CM_ID_GET, dumps), each once a device. The kernel's own users are told
     /// to a process of the host's PID namespace only (drivers/infiniband/core/restrack.c, rdma_is_visible_in_pid_ns).
     fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>;
+    /// The hardware's counters of a port (RDMA_NLDEV_CMD_STAT_GET); none where the driver has none.
+    fn rdma_counters(
+        &self,
+        space: &Namespace,
+        device: u32,
+        port: u32,
+    ) -> Result<Vec<RdmaCount>, Refusal>;
+    /// How many resources of each kind a device has (RDMA_NLDEV_CMD_RES_GET).
+    fn rdma_resources(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal>;
 
     /// Runs a program in the host's root and waits for it. A program that is not installed is ENOENT.
     fn run(&self, program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal>;
@@ -400,6 +409,13 @@ pub struct RdmaPort {
     /// Index of the netdev, where the namespace sees one.
     pub netdev: Option<u32>,
     pub netdev_name: Option<String>,
+}
+
+/// One of the things that are counted on a device, by the kernel's name: `out_of_buffer`, `qp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RdmaCount {
+    pub name: String,
+    pub value: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

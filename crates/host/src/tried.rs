@@ -128,6 +128,16 @@ pub fn run(program: &crate::seam::Program, arguments: &[&str]) -> String {
     line
 }
 
+/// A question for the counters of a port.
+pub fn rdma_counters(space: &Namespace, device: u32, port: u32) -> String {
+    format!("ask for the counters of port {port} of rdma device {device} in {}", in_words(space))
+}
+
+/// A question for the resources of a device.
+pub fn rdma_resources(space: &Namespace, device: u32) -> String {
+    format!("count the resources of rdma device {device} in {}", in_words(space))
+}
+
 /// Bytes as the field writes hardware addresses and GUIDs: `02:00:00:00:00:01`.
 pub fn colons(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")

@@ -13,8 +13,8 @@ use api::{PciAddress, RdmaMode, Timestamp};
 use host::linux::LinuxHost;
 use host::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Interest, Link, LinkChange, LinkQuery,
-    Lock, Metadata, Output, Program, RdmaChange, RdmaDevice, RdmaUser, Route, RouteChange, VfLink,
-    Woken,
+    Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
+    RouteChange, VfLink, Woken,
 };
 use host::sim::{Flavour, Machine, SimHost};
 use host::unfinished::Unfinished;
@@ -70,6 +70,8 @@ forward! {
     rdma_mode() -> Result<RdmaMode, Refusal>: machine;
     rdma_devices(space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>: machine;
     rdma_users(space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>: machine;
+    rdma_counters(space: &Namespace, device: u32, port: u32) -> Result<Vec<RdmaCount>, Refusal>: machine;
+    rdma_resources(space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal>: machine;
     change_rdma(space: &Namespace, change: &RdmaChange) -> Result<(), Refusal>: machine;
     run(program: &Program, arguments: &[&str], input: &[u8]) -> Result<Output, Refusal>: machine;
     now() -> Timestamp: machine;

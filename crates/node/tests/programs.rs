@@ -105,6 +105,13 @@ fn rdma_prints_links_devices_and_the_mode_as_iproute2_does() {
 }
 
 #[test]
+fn rdma_prints_counters_and_resources_as_iproute2_does() {
+    check("rdma statistic show link mlx5_0/1", expect![[r#""#]]);
+    check("rdma resource show mlx5_0", expect![[r#""#]]);
+    check("rdma statistic show link mlx5_9/1", expect![[r#""#]]);
+}
+
+#[test]
 fn there_is_no_other_program() {
     assert_eq!(programs::run(&machine(), "ls", &["/"]), None);
 }

@@ -247,17 +247,16 @@ fn infiniband_with_the_rdma_plugin_gets_isolation_in_its_place() {
     check(
         r#"{kind: SriovIBNetwork, spec: {metaPlugins: '{"type":"rdma","rdmaDeviceName":"rail0"}'}}"#,
         expect![[r#"
-        {
-            "cniVersion": "1.0.0",
-            "name": "test",
-            "type": "ib-sriov",
-            "rdmaIsolation": true,
-            "rdmaDeviceName": "rail0",
-            "ipam": {}
-        }
-        takes the RDMA device
-        note: SriovIBNetwork ns/test: the meta plugin rdma was replaced by rdmaIsolation: true, which keeps the IPoIB interface
-    "#]],
+            {
+                "cniVersion": "1.0.0",
+                "name": "test",
+                "type": "ib-sriov",
+                "rdmaIsolation": true,
+                "ipam": {}
+            }
+            takes the RDMA device
+            note: SriovIBNetwork ns/test: the meta plugin rdma was replaced by rdmaIsolation: true, which keeps the IPoIB interface
+        "#]],
     );
     check(
         r#"{kind: SriovIBNetwork, spec: {metaPlugins: '{"type":"tuning"},{"type":"rdma"}'}}"#,

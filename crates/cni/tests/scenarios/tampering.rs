@@ -3,7 +3,7 @@
 use api::{PciAddress, RdmaMode, Timestamp};
 use host::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Errno, Interest, Link, LinkChange,
-    LinkQuery, Lock, Metadata, Output, Program, RdmaChange, RdmaDevice, RdmaUser, Route,
+    LinkQuery, Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
     RouteChange, Woken,
 };
 use host::unfinished::Unfinished;
@@ -119,6 +119,8 @@ refusable! {
     rdma_mode() -> RdmaMode, "ask for the rdma mode";
     rdma_devices(space: &Namespace) -> Vec<RdmaDevice>, "list the rdma devices";
     rdma_users(space: &Namespace) -> Vec<RdmaUser>, "list the users of rdma devices";
+    rdma_counters(space: &Namespace, device: u32, port: u32) -> Vec<RdmaCount>, "ask for counters";
+    rdma_resources(space: &Namespace, device: u32) -> Vec<RdmaCount>, "count resources";
     change_rdma(space: &Namespace, change: &RdmaChange) -> (), "change an rdma device";
     run(program: &Program, arguments: &[&str], input: &[u8]) -> Output, "run a program";
 }

@@ -17,8 +17,8 @@ mod wait;
 
 use crate::seam::{
     Address, AddressChange, DEADLINE, DevlinkChange, DevlinkDevice, Host, Interest, Link,
-    LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice,
-    RdmaUser, Refusal, Route, RouteChange, Woken,
+    LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaCount,
+    RdmaDevice, RdmaUser, Refusal, Route, RouteChange, Woken,
 };
 use crate::tried;
 use crate::unfinished::{self, Unfinished};
@@ -264,6 +264,21 @@ impl Host for LinuxHost {
     fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {
         let tried = format!("list the users of rdma devices of {}", tried::in_words(space));
         self.ask_rdma(&tried, space, network::rdma_users)
+    }
+
+    fn rdma_counters(
+        &self,
+        space: &Namespace,
+        device: u32,
+        port: u32,
+    ) -> Result<Vec<RdmaCount>, Refusal> {
+        let tried = tried::rdma_counters(space, device, port);
+        self.ask_rdma(&tried, space, move || network::rdma_counters(device, port))
+    }
+
+    fn rdma_resources(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal> {
+        let tried = tried::rdma_resources(space, device);
+        self.ask_rdma(&tried, space, move || network::rdma_resources(device))
     }
 
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal> {

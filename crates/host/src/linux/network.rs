@@ -1,11 +1,11 @@
 //! The typed questions and changes of the seam, as conversations in the namespace of the calling thread.
 
 use super::Failure;
-use super::socket::{Conversation, GENERIC, RDMA, ROUTE};
+use super::socket::{Conversation, Data, GENERIC, RDMA, ROUTE};
 use crate::netlink::{address, devlink as codec, link, rdma, route};
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, DevlinkParameter, Link, LinkChange,
-    LinkQuery, RdmaChange, RdmaDevice, RdmaUser, Route, RouteChange,
+    LinkQuery, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route, RouteChange,
 };
 use api::{PciAddress, RdmaMode};
 use rustix::io::Errno;
@@ -164,6 +164,25 @@ pub(super) fn rdma_users() -> Result<Vec<RdmaUser>, Failure> {
         }
     }
     Ok(users.into_iter().collect())
+}
+
+pub(super) fn rdma_counters(device: u32, port: u32) -> Result<Vec<RdmaCount>, Failure> {
+    match Conversation::open(RDMA)?.ask(&rdma::counters_query(device, port)) {
+        // A driver without counters (drivers/infiniband/core/nldev.c, stat_get_doit_default_counter); the same is said of
+        // a device that nobody has.
+        Err(Failure { errno: Errno::INVAL | Errno::OPNOTSUPP, .. }) => Ok(Vec::new()),
+        answer => counts(rdma::COUNTERS, answer?),
+    }
+}
+
+pub(super) fn rdma_resources(device: u32) -> Result<Vec<RdmaCount>, Failure> {
+    let answer = Conversation::open(RDMA)?.ask(&rdma::resources_query(device))?;
+    counts(rdma::SUMMARY, answer)
+}
+
+fn counts(table: rdma::Counts, answer: Vec<Data>) -> Result<Vec<RdmaCount>, Failure> {
+    let parsed = answer.iter().map(|(_, payload)| rdma::parse_counts(table, payload));
+    Ok(parsed.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 pub(super) fn change_rdma(change: &RdmaChange, target: Option<&OwnedFd>) -> Result<(), Failure> {

@@ -5,7 +5,7 @@
 use super::Malformed;
 use super::attribute::{Attribute, Writer, read};
 use super::message::Request;
-use crate::seam::{RdmaChange, RdmaDevice, RdmaOwner, RdmaPort};
+use crate::seam::{RdmaChange, RdmaCount, RdmaDevice, RdmaOwner, RdmaPort};
 use api::RdmaMode;
 
 const NLDEV: u16 = 5 << 10;
@@ -15,9 +15,11 @@ const NEWLINK: u16 = 3;
 const PORT_GET: u16 = 5;
 const SYS_GET: u16 = 6;
 const SYS_SET: u16 = 7;
+const RES_GET: u16 = 9;
 const RES_QP_GET: u16 = 10;
 const RES_CM_ID_GET: u16 = 11;
 const RES_PD_GET: u16 = 14;
+const STAT_GET: u16 = 17;
 
 const DEV_INDEX: u16 = 1;
 const DEV_NAME: u16 = 2;
@@ -26,6 +28,8 @@ const NODE_GUID: u16 = 6;
 const SYS_IMAGE_GUID: u16 = 7;
 const PORT_STATE: u16 = 12;
 const PORT_PHYS_STATE: u16 = 13;
+const RES_SUMMARY: u16 = 15;
+const RES_SUMMARY_NAME: u16 = 17;
 const RES_QP: u16 = 19;
 const RES_PID: u16 = 28;
 const RES_KERN_NAME: u16 = 29;
@@ -36,6 +40,8 @@ const NDEV_NAME: u16 = 51;
 const LINK_TYPE: u16 = 65;
 const SYS_NETNS_MODE: u16 = 66;
 const NET_NS_FD: u16 = 68;
+const STAT_HWCOUNTERS: u16 = 80;
+const STAT_HWCOUNTER_NAME: u16 = 82;
 
 /// `enum ib_port_state`, as `rdma link` prints it.
 const STATES: [&str; 6] = ["NOP", "DOWN", "INIT", "ARMED", "ACTIVE", "ACTIVE_DEFER"];
@@ -134,6 +140,42 @@ pub fn parse_owners(resource: Resource, payload: &[u8]) -> Result<Vec<RdmaOwner>
         }
     }
     Ok(owners)
+}
+
+/// A table of names and numbers: where the answer has it, and the name in each of its entries. The number is behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    table: u16,
+    name: u16,
+}
+
+pub const COUNTERS: Counts = Counts { table: STAT_HWCOUNTERS, name: STAT_HWCOUNTER_NAME };
+pub const SUMMARY: Counts = Counts { table: RES_SUMMARY, name: RES_SUMMARY_NAME };
+
+/// The hardware's counters of a port.
+pub fn counters_query(device: u32, port: u32) -> Request {
+    let attributes = Writer::new().u32(DEV_INDEX, device).u32(PORT_INDEX, port);
+    Request::get(NLDEV | STAT_GET, attributes.done())
+}
+
+/// How many resources of each kind the device has.
+pub fn resources_query(device: u32) -> Request {
+    Request::get(NLDEV | RES_GET, Writer::new().u32(DEV_INDEX, device).done())
+}
+
+/// The table in one message; an entry without a name or a number is none.
+pub fn parse_counts(counts: Counts, payload: &[u8]) -> Result<Vec<RdmaCount>, Malformed> {
+    let mut found = Vec::new();
+    for table in read(payload)?.iter().filter(|attribute| attribute.kind == counts.table) {
+        for entry in table.nested()? {
+            let inner = entry.nested()?;
+            let of = |kind: u16| inner.iter().find(|attribute| attribute.kind == kind);
+            if let (Some(name), Some(value)) = (of(counts.name), of(counts.name + 1)) {
+                found.push(RdmaCount { name: name.text(), value: value.u64()? });
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn word(words: &[&str], number: u8) -> String {

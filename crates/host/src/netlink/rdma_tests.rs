@@ -98,6 +98,7 @@ proptest! {
     fn any_bytes_give_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
         let _ = (parse_mode(&bytes), parse_device(&bytes), parse_port(&bytes));
         RESOURCES.iter().for_each(|resource| _ = parse_owners(*resource, &bytes));
+        let _ = (parse_counts(COUNTERS, &bytes), parse_counts(SUMMARY, &bytes));
     }
 }
 
@@ -120,4 +121,25 @@ fn the_owners_of_resources_are_read_from_nested_tables() {
         Ok(vec![RdmaOwner::Kernel("nvme_rdma".to_owned()), RdmaOwner::Process(812)])
     );
     assert_eq!(parse_owners(domains, &payload), Ok(vec![]), "another kind's table");
+}
+
+#[test]
+fn counters_and_resources_are_read_from_tables_of_names_and_numbers() {
+    let (counters, resources) = (counters_query(3, 1), resources_query(3));
+    assert_eq!((counters.kind, resources.kind), (0x1411, 0x1409));
+    assert_eq!(counters.payload, [8, 0, 1, 0, 3, 0, 0, 0, 8, 0, 3, 0, 1, 0, 0, 0]);
+    // As fill_res_info_entry and rdma_nl_stat_hwcounter_entry of the kernel write them (drivers/infiniband/core/nldev.c).
+    let number = |value: u64| value.to_ne_bytes();
+    let entry = |kind: u16, name: u16, text: &str, value: u64| {
+        let inner = Writer::new().text(name, text).bytes(name + 1, &number(value));
+        Writer::new().nest(kind, inner).done()
+    };
+    let table = [entry(16, 17, "pd", 2), entry(16, 17, "qp", 5)].concat();
+    let summary = Writer::new().u32(DEV_INDEX, 3).bytes(RES_SUMMARY, &table).done();
+    let table = [entry(81, 82, "out_of_buffer", 7), Writer::new().nest(81, Writer::new()).done()];
+    let statistic = Writer::new().u32(PORT_INDEX, 1).bytes(80, &table.concat()).done();
+    let count = |name: &str, value| RdmaCount { name: name.to_owned(), value };
+    assert_eq!(parse_counts(SUMMARY, &summary), Ok(vec![count("pd", 2), count("qp", 5)]));
+    assert_eq!(parse_counts(COUNTERS, &statistic), Ok(vec![count("out_of_buffer", 7)]));
+    assert_eq!(parse_counts(COUNTERS, &summary), Ok(vec![]), "another table");
 }

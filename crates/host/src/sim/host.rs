@@ -6,8 +6,8 @@ use super::notes::{in_space, journal_link, link_of, shown};
 use super::pod::{DeviceNode, is_kernel_path, list_files, list_nodes, node_metadata};
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, FileKind, Host, Interest, Link,
-    LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaDevice,
-    RdmaUser, Refusal, Route, RouteChange, Woken, words,
+    LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaCount,
+    RdmaDevice, RdmaUser, Refusal, Route, RouteChange, Woken, words,
 };
 use crate::tried;
 use crate::unfinished::{self, Unfinished};
@@ -502,6 +502,27 @@ impl Host for SimHost {
         let machine = self.machine();
         machine.read_rdma_mode().map_err(|errno| Refusal::new(tried(), errno))?;
         Ok(machine.rdma_users_in(inode))
+    }
+
+    fn rdma_counters(
+        &self,
+        space: &Namespace,
+        device: u32,
+        port: u32,
+    ) -> Result<Vec<RdmaCount>, Refusal> {
+        let refused = |errno| Refusal::new(tried::rdma_counters(space, device, port), errno);
+        let inode = self.namespace(space).map_err(refused)?;
+        let machine = self.machine();
+        machine.read_rdma_mode().map_err(refused)?;
+        Ok(machine.rdma_counters_of(inode, device, port))
+    }
+
+    fn rdma_resources(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal> {
+        let refused = |errno| Refusal::new(tried::rdma_resources(space, device), errno);
+        let inode = self.namespace(space).map_err(refused)?;
+        let machine = self.machine();
+        machine.read_rdma_mode().map_err(refused)?;
+        machine.rdma_resources_of(inode, device).map_err(refused)
     }
 
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal> {

@@ -3,8 +3,9 @@
 use super::Fault;
 use super::machine::Machine;
 use super::programs::{failure, success};
-use crate::seam::{Output, RdmaOwner, RdmaUser};
+use crate::seam::{Output, RdmaCount, RdmaOwner, RdmaUser};
 use api::PciAddress;
+use rustix::io::Errno;
 
 /// A module, and those that it calls, which it holds (kernel/module/main.c, ref_module). What the RDMA core's own need:
 /// lab; what drivers and users of cards need: belief.
@@ -111,6 +112,36 @@ impl Machine {
     /// True where nothing says that the driver of the function's RDMA device is not loaded.
     pub(super) fn rdma_is_served(&self, pci: &PciAddress) -> bool {
         self.provider_of(pci).is_none_or(|provider| self.modules.contains(provider))
+    }
+
+    /// RDMA_NLDEV_CMD_RES_GET: EINVAL for a device that the namespace does not see (drivers/infiniband/core/nldev.c,
+    /// nldev_res_get_doit). Kinds in the order of enum rdma_restrack_type. That each user has one domain, and a queue with
+    /// its completions: belief.
+    pub(super) fn rdma_resources_of(
+        &self,
+        space: u64,
+        index: u32,
+    ) -> Result<Vec<RdmaCount>, Errno> {
+        let seen = self.rdma_devices_in(space);
+        let device = seen.iter().find(|device| device.index == index).ok_or(Errno::INVAL)?;
+        let users = self.rdma_users_in(space);
+        let mine = || users.iter().filter(|user| user.device == device.name);
+        let processes = mine().filter(|user| matches!(user.owner, RdmaOwner::Process(_))).count();
+        let all = mine().count();
+        let kinds = ["pd", "cq", "qp", "cm_id", "mr", "ctx", "srq"];
+        let counts = [all, all, all, 0, 0, processes, 0];
+        let count =
+            |(name, value): (&str, usize)| RdmaCount { name: name.to_owned(), value: value as u64 };
+        Ok(kinds.into_iter().zip(counts).map(count).collect())
+    }
+
+    /// RDMA_NLDEV_CMD_STAT_GET, as the caller hears it: nothing of a device that is not seen.
+    pub(super) fn rdma_counters_of(&self, space: u64, index: u32, port: u32) -> Vec<RdmaCount> {
+        let device = self.rdma.devices.get(&index).filter(|device| self.sees_rdma(space, device));
+        let counters = device.filter(|_| port == 1).map(|device| &device.hw_counters);
+        let count =
+            |(name, value): (&String, &u64)| RdmaCount { name: name.clone(), value: *value };
+        counters.into_iter().flatten().map(count).collect()
     }
 
     /// The core has a protection domain for the management packets of each device (drivers/infiniband/core/mad.c,

@@ -1,11 +1,12 @@
-//! `rdma link`, `rdma dev` and `rdma system`: what the kernel shows in this network namespace, in iproute2's layout as far
+//! `rdma link`, `dev`, `system`, `statistic` and `resource`: what the kernel shows in this network namespace, in iproute2's layout as far
 //! as the seam asks for it. It changes nothing.
 
 use super::Finished;
-use host::seam::{self, RdmaDevice, RdmaPort, Refusal};
+use host::seam::{self, RdmaCount, RdmaDevice, RdmaPort, Refusal};
 use host::{Host, Namespace};
 
-const USAGE: &str = "Usage: rdma { link | dev | system } [ show [ NAME ] ]\n";
+const USAGE: &str =
+    "Usage: rdma { link | dev | system | statistic | resource } [ show [ NAME ] ]\n";
 
 pub fn run(host: &dyn Host, arguments: &[&str]) -> Finished {
     let words: Vec<&str> =
@@ -17,8 +18,13 @@ pub fn run(host: &dyn Host, arguments: &[&str]) -> Finished {
     };
     let answer = match object {
         "system" | "sys" => host.rdma_mode().map(|mode| Finished::said(format!("netns {mode}\n"))),
-        "link" => shown(host, rest, links),
-        "dev" | "device" => shown(host, rest, device),
+        "link" => shown(host, rest, |found| Ok(links(found))),
+        "dev" | "device" => shown(host, rest, |found| Ok(device(found))),
+        // `rdma statistic show link NAME` says the same as without the word.
+        "statistic" => shown(host, rest.strip_prefix(&["link"]).unwrap_or(rest), |found| {
+            found.ports.iter().map(|port| statistic(host, found, port.number)).collect()
+        }),
+        "resource" => shown(host, rest, |found| resources(host, found)),
         other => {
             let message = format!("Object \"{other}\" is unknown.\n{USAGE}");
             return Finished::failed(message, 1);
@@ -33,7 +39,7 @@ pub fn run(host: &dyn Host, arguments: &[&str]) -> Finished {
 fn shown(
     host: &dyn Host,
     names: &[&str],
-    print: fn(&RdmaDevice) -> String,
+    print: impl Fn(&RdmaDevice) -> Result<String, Refusal>,
 ) -> Result<Finished, Refusal> {
     let mut devices = host.rdma_devices(&Namespace::Host)?;
     if let Some(name) = names.first() {
@@ -43,7 +49,8 @@ fn shown(
             return Ok(Finished::failed(format!("Wrong device name {name}\n"), 1));
         }
     }
-    Ok(Finished::said(devices.iter().map(print).collect()))
+    let text: Result<String, Refusal> = devices.iter().map(print).collect();
+    Ok(Finished::said(text?))
 }
 
 /// One line for each port.
@@ -56,6 +63,20 @@ pub fn links(device: &RdmaDevice) -> String {
         )
     };
     device.ports.iter().map(line).collect()
+}
+
+fn statistic(host: &dyn Host, device: &RdmaDevice, port: u32) -> Result<String, Refusal> {
+    let counters = host.rdma_counters(&Namespace::Host, device.index, port)?;
+    Ok(format!("link {}/{port} {}\n", device.name, counts(&counters)))
+}
+
+fn resources(host: &dyn Host, device: &RdmaDevice) -> Result<String, Refusal> {
+    let resources = host.rdma_resources(&Namespace::Host, device.index)?;
+    Ok(format!("{}: {}: {}\n", device.index, device.name, counts(&resources)))
+}
+
+fn counts(counts: &[RdmaCount]) -> String {
+    counts.iter().map(|count| format!("{} {} ", count.name, count.value)).collect()
 }
 
 fn device(device: &RdmaDevice) -> String {
