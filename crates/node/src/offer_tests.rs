@@ -179,8 +179,26 @@ fn what_is_not_as_asked_for_is_broken_and_says_how() {
 fn what_one_policy_makes_a_resource_with_rdma_no_policy_fills_with_vfs_without() {
     let mut inventory = node((0..4).map(|i| vf(i, "mlx5_core")).collect());
     inventory.physical_functions[0].vfs[2].rdma_device = None;
-    check(&first(&["rdma 0-1", "rdma- 2-3"], &inventory), expect![[r#""#]]);
-    check(&first(&["rdma- 2-3"], &inventory), expect![[r#""#]]);
+    check(
+        &first(&["rdma 0-1", "rdma- 2-3"], &inventory),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma with rdma
+          0000:3b:00.2 ready
+          0000:3b:00.3 ready
+          0000:3b:00.4 broken: 0000:3b:00.4 has no RDMA device, and another policy of its resource asks for one
+          0000:3b:00.5 ready
+    "#]],
+    );
+    check(
+        &first(&["rdma- 2-3"], &inventory),
+        expect![[r#"
+        offer 1
+        openshift.io/rdma
+          0000:3b:00.4 ready
+          0000:3b:00.5 ready
+    "#]],
+    );
 }
 
 #[test]

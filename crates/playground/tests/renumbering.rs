@@ -193,7 +193,7 @@ fn by_path_a_pod_whose_device_was_renumbered_is_refused_and_its_device_is_home()
     let why = node.start(0, Delivery::DeviceSpecs).unwrap_err();
     let why: Value = serde_json::from_str(&why).unwrap();
     let said = why["msg"].as_str().unwrap();
-    expect_test::expect!["the pod must be recreated: mlx5_1 of 0000:10:00.1 had /dev/infiniband/umad1, /dev/infiniband/uverbs1 when the pod was admitted, which is given by path, and has /dev/infiniband/umad17, /dev/infiniband/uverbs17 now; with CDI switched on in the container runtime, and useCDI not false, numbers may change"].assert_eq(said);
+    expect_test::expect!["the pod must be recreated: 0000:10:00.1 had /dev/infiniband/umad1, /dev/infiniband/uverbs1 when the pod was admitted, which is given by path, and has /dev/infiniband/umad17, /dev/infiniband/uverbs17 now; with CDI switched on in the container runtime, and useCDI not false, numbers may change"].assert_eq(said);
     assert_eq!(node.host.rdma_devices(&Namespace::At(namespace(0))).unwrap(), []);
     call(&node.host, "DEL", "sriov", 0, node.vfs[0], &Value::Null).unwrap();
     // By name the same pod starts.
