@@ -5,16 +5,16 @@
 
 use super::admitted::{self, ADMITTED};
 use super::cards::{self, TESTED};
+use super::refusal::refusal;
 use super::{
     DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
     key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
 };
 use crate::conditions::{self, Status, Verdict};
-use crate::controllers::is_about_one_pod;
 use crate::kinds;
 use crate::objects::{Node, Pod};
 use crate::queue::{Key, later};
-use crate::world::{Answered, World};
+use crate::world::World;
 use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::ControlPlaneGrant;
@@ -22,7 +22,7 @@ use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use planner::deadline::DrainPolicy;
-use planner::drain::{Drain, DrainFacts, DrainPod, Eviction, Refusal};
+use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
 use planner::machine_config::Gate;
 use planner::rollout::Progress;
 use planner::{Blocker, DrainRequest, Reason};
@@ -163,28 +163,6 @@ fn peers_fail(world: &World, node: &Node) -> Option<Blocker> {
         world.nodes.iter().filter(|(other, node)| *other != name && is_control_plane(node));
     let others = others.map(|(other, node)| (other.as_str(), node.ready));
     is_control_plane(node).then(|| planner::rollout::control_plane_waits(name, others)).flatten()
-}
-
-/// What the API said of one pod that was to go, by its uid; None for an answer about anything else.
-fn refusal(world: &World, answered: &Answered) -> Option<(String, Refusal)> {
-    let target = &answered.target;
-    if target.kind != kinds::POD {
-        return None;
-    }
-    let pod = world.pods.get(&crate::objects::Place::new(&target.namespace, &target.name))?;
-    // The API's sentence does not name the budget; a person wants to know which to look at.
-    let name = |budget: &crate::objects::Budget| {
-        let name = &budget.metadata.name;
-        format!(" PodDisruptionBudget {name} allows {} disruptions.", budget.disruptions_allowed)
-    };
-    let budgets: String = world.budgets.values().filter(|b| b.forbids(pod)).map(name).collect();
-    let refusal = match &answered.answer {
-        Answer::TooManyRequests(message) => Refusal::Budget(format!("{message}{budgets}")),
-        answer if !is_about_one_pod(answer) => return None,
-        answer if answered.evict => Refusal::Eviction(format!("{answer}{budgets}")),
-        answer => Refusal::Deletion(answer.to_string()),
-    };
-    Some((pod.metadata.uid.clone(), refusal))
 }
 
 /// What the operator says of a node beside its drain.
