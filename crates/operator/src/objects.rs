@@ -41,6 +41,8 @@ pub struct Node {
     pub ready: bool,
     /// Since when it is not, where the API knows.
     pub not_ready_since: Option<Timestamp>,
+    /// Since when it is.
+    pub ready_since: Option<Timestamp>,
     /// What the kubelet has to give of extended resources: `openshift.io/rdma` → 4.
     pub allocatable: BTreeMap<String, u64>,
     /// As they are, since we hand those of others back as we found them.
@@ -128,7 +130,11 @@ impl Node {
             list(object, "/status/conditions").find(|condition| condition["type"] == "Ready");
         let ready = condition.is_some_and(|condition| condition["status"] == "True");
         let turned = condition.and_then(|condition| condition["lastTransitionTime"].as_str());
-        let not_ready_since = turned.filter(|_| !ready).and_then(|time| time.parse().ok());
+        let turned: Option<Timestamp> = turned.and_then(|time| time.parse().ok());
+        let (not_ready_since, ready_since) = match ready {
+            true => (None, turned),
+            false => (turned, None),
+        };
         let unschedulable = at(object, "/spec/unschedulable") == Some(&Value::Bool(true));
         let mut metadata = metadata(object)?;
         // Other controllers keep long texts in a node's annotations; only ours are read here.
@@ -143,7 +149,16 @@ impl Node {
         let allocatable = extended(at(object, "/status/allocatable"));
         let taints = list(object, "/spec/taints").cloned().collect();
         let boot_id = text(object, "/status/nodeInfo/bootID");
-        Ok(Self { metadata, unschedulable, ready, not_ready_since, allocatable, taints, boot_id })
+        Ok(Self {
+            metadata,
+            unschedulable,
+            ready,
+            not_ready_since,
+            ready_since,
+            allocatable,
+            taints,
+            boot_id,
+        })
     }
 }
 

@@ -282,3 +282,129 @@ fn a_resume_that_is_refused_is_said_and_keeps_no_turn() {
         rdma Ready=False Progressing: 0 of 2 nodes are at their goal"#]],
     );
 }
+
+/// Three control-plane nodes without a pool; c0 asks.
+fn control_plane() -> (Api, Driver) {
+    let mut api = Api::default();
+    api.put(config());
+    for name in ["c0", "c1", "c2"] {
+        let mut node = node(name);
+        node["metadata"]["labels"][api::label::CONTROL_PLANE] = "".into();
+        api.put(node);
+    }
+    api.put(pod("a-web", "c0", ""));
+    api.refuse_evictions.insert("a-web".into(), "The budget says no.".into());
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    ask(&mut api, "c0", annotation::REBOOT_REQUIRED);
+    (api, driver)
+}
+
+fn make_ready(api: &mut Api, name: &str, ready: &str) {
+    api.edit("Node", name, |node| node["status"]["conditions"][0]["status"] = ready.into());
+}
+
+fn drained(api: &Api, name: &str) -> String {
+    let state = api.get(NODE_STATE, name).unwrap();
+    let all = state["status"]["conditions"].as_array().unwrap();
+    let one = all.iter().find(|one| one["type"] == "Drained").unwrap();
+    format!("{}: {}", one["reason"].as_str().unwrap(), one["message"].as_str().unwrap())
+}
+
+#[test]
+fn a_control_plane_node_is_not_drained_on_while_another_one_that_failed_after_its_grant_is_not_back()
+ {
+    let (mut api, mut driver) = control_plane();
+    driver.settle(&mut api);
+    driver.wait(5);
+    driver.settle(&mut api);
+    make_ready(&mut api, "c2", "False");
+    api.refuse_evictions.clear();
+    driver.wait(5);
+    driver.settle(&mut api);
+    assert!(api.get("Pod", "a-web").is_some(), "nobody is evicted meanwhile");
+    assert_eq!(api.annotation(NODE_STATE, "c0", annotation::CURRENT_STATE), annotation::DRAINING);
+    expect!["ControlPlaneBusy: c0 waits: control-plane nodes go only while the others are Ready, and c2 is not"].assert_eq(&drained(&api, "c0"));
+    make_ready(&mut api, "c2", "True");
+    driver.wait(5);
+    driver.settle(&mut api);
+    assert_eq!(
+        api.annotation(NODE_STATE, "c0", annotation::CURRENT_STATE),
+        annotation::DRAIN_COMPLETE
+    );
+}
+
+/// Ready of the pool.
+fn of_pool(api: &Api) -> String {
+    let pool = api.get(POOL, "rdma").unwrap();
+    let one = &pool["status"]["conditions"][0];
+    let text = |field: &str| one[field].as_str().unwrap().to_owned();
+    format!("{} {}: {}", text("status"), text("reason"), text("message"))
+}
+
+#[test]
+fn a_paused_pool_says_so_also_when_nobody_waits() {
+    let (mut api, mut driver, _) = cluster(json!({}), settings(), |_| {});
+    ask(&mut api, "worker-0", annotation::IDLE);
+    api.edit(POOL, "rdma", |pool| pool["spec"]["maxUnavailable"] = 0.into());
+    driver.settle(&mut api);
+    expect![
+        "False Paused: 0 of 2 nodes are at their goal; the pool is paused by maxUnavailable: 0"
+    ]
+    .assert_eq(&of_pool(&api));
+    for name in ["worker-0", "worker-1"] {
+        api.edit(NODE_STATE, name, |state| {
+            state["status"]["syncStatus"] = "Succeeded".into();
+            state["status"]["observedGeneration"] = state["metadata"]["generation"].clone();
+        });
+    }
+    driver.settle(&mut api);
+    expect!["True Paused: 2 of 2 nodes are at their goal; the pool is paused by maxUnavailable: 0"]
+        .assert_eq(&of_pool(&api));
+}
+
+#[test]
+fn the_pool_names_who_else_uses_up_its_limit_also_while_one_of_ours_drains() {
+    let (mut api, mut driver, _) = cluster(json!({}), settings(), |api| {
+        api.edit(POOL, "rdma", |pool| {
+            pool["spec"]["maxUnavailable"] = 2.into();
+            pool["spec"]["rollout"] = json!({ "countUnavailable": true });
+        });
+        api.put(node("worker-2"));
+    });
+    ask(&mut api, "worker-2", annotation::REBOOT_REQUIRED);
+    api.edit("Node", "worker-1", |node| node["spec"]["unschedulable"] = true.into());
+    driver.settle(&mut api);
+    expect!["False Progressing: 0 of 3 nodes are at their goal; draining worker-0; worker-2 waits: the 2 allowed nodes are used up (worker-0 is draining, worker-1 is cordoned by somebody else)"].assert_eq(&of_pool(&api));
+}
+
+#[test]
+fn a_node_that_is_ready_after_its_boot_and_whose_daemon_is_silent_is_told_after_a_quarter_of_an_hour()
+ {
+    let (mut api, mut driver, _) = cluster(json!({}), settings(), |_| {});
+    let boots = |api: &mut Api, id: &str, at: &str| {
+        api.edit("Node", "worker-0", |node| {
+            node["status"]["nodeInfo"] = json!({ "bootID": id });
+            node["status"]["conditions"][0]["lastTransitionTime"] = at.into();
+        });
+    };
+    api.edit(NODE_STATE, "worker-0", |state| state["status"]["bootId"] = "b1".into());
+    boots(&mut api, "b1", "2026-11-01T12:00:00Z");
+    driver.settle(&mut api);
+    assert_eq!(
+        api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE),
+        annotation::DRAIN_COMPLETE
+    );
+    boots(&mut api, "b2", "2026-11-22T12:05:00Z");
+    driver.wait(14 * 60);
+    driver.settle(&mut api);
+    let degraded = |api: &Api| {
+        let all = api.get(POOL, "rdma").unwrap()["status"]["conditions"].clone();
+        all.as_array().unwrap().iter().find(|one| one["type"] == "Degraded").cloned()
+    };
+    assert_eq!(degraded(&api), None);
+    driver.wait(7 * 60);
+    driver.settle(&mut api);
+    let said = degraded(&api).unwrap();
+    expect![[r#""RolloutHalted" "worker-0 is worse: its daemon sriov-network-config-daemon has said nothing of the boot that is Ready since 2026-11-22T12:05:00Z""#]].assert_eq(&format!("{} {}", said["reason"], said["message"]));
+}

@@ -237,8 +237,8 @@ fn a_drain_for_devices_moves_only_the_pods_whose_device_is_in_the_way() {
             patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
             evict Pod default/wants
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
-            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
-            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]"#]],
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained; pod default/other stays: 0000:5e:00.1 stays as it is
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone; pod default/other stays: 0000:5e:00.1 stays as it is]"#]],
     );
     check(
         state(&api),

@@ -42,6 +42,12 @@ impl DrainPod {
     }
 }
 
+/// Why most pods stay.
+const HOLDS_NOTHING: &str = "it holds no device";
+
+/// How many pods that stay a sentence names.
+const STAYING_SHOWN: usize = 3;
+
 /// What is known about a node that is to be drained.
 #[derive(Debug, Clone, Default)]
 pub struct DrainFacts {
@@ -115,6 +121,19 @@ impl Drain {
         !self.sends_away() && self.blockers.is_empty()
     }
 
+    /// Which pods stay although one might look for them among those that go, for people: the first few.
+    pub fn staying(&self) -> Option<String> {
+        let remarkable = self.stay.iter().filter(|(_, why)| why != HOLDS_NOTHING);
+        let all: Vec<String> =
+            remarkable.map(|(pod, why)| format!("pod {pod} stays: {why}")).collect();
+        let more = match all.len().saturating_sub(STAYING_SHOWN) {
+            0 => String::new(),
+            more => format!("; {more} more stay"),
+        };
+        let first = all[..all.len().min(STAYING_SHOWN)].join("; ");
+        (!all.is_empty()).then(|| format!("{first}{more}"))
+    }
+
     /// True when a pod is to be evicted or deleted now.
     pub fn sends_away(&self) -> bool {
         !self.evict.is_empty() || !self.force.is_empty()
@@ -146,6 +165,7 @@ pub fn plan(facts: &DrainFacts) -> Drain {
     }
     if facts.request == DrainRequest::Drain {
         unnamed(&mut drain, facts);
+        drain.blockers.extend(facts.pods.iter().filter_map(|pod| unmovable(facts, pod)));
     }
     operator_first(&mut drain, facts);
     let stuck = match forces(facts) {
@@ -210,6 +230,23 @@ fn hold_back(drain: &mut Drain, facts: &DrainFacts) {
     if !drain.blockers.contains(&blocker) {
         drain.blockers.push(blocker);
     }
+}
+
+/// A static pod with a device that is to change: only a person ends it. A reboot stops it as it stops all.
+fn unmovable(facts: &DrainFacts, pod: &DrainPod) -> Option<Blocker> {
+    let fence = facts.fence.as_ref().filter(|_| pod.mirror && !pod.finished)?;
+    let held = held_by(facts, pod);
+    let in_the_way: Vec<String> =
+        held.into_iter().filter(|device| fence.devices.contains(device)).collect();
+    (!in_the_way.is_empty()).then(|| Blocker::EvictionRefused {
+        pod: pod.key(),
+        owner: String::new(),
+        message: format!(
+            "it holds {} and is a static pod, which the API cannot end; take its manifest off the node",
+            crate::blocker::list(&in_the_way)
+        ),
+        forced: false,
+    })
 }
 
 /// A device that was given away and whose pod the kubelet does not name yet: it is waited for. Before a reboot all pods
@@ -324,7 +361,7 @@ fn must_go(facts: &DrainFacts, pod: &DrainPod) -> Result<String, String> {
             (true, None) if may_hold_by_claim(facts, pod) => Ok(format!(
                 "it has a resource claim, and the node lists no more than {HOLDERS_LISTED} of its devices with their pods"
             )),
-            (true, None) => Err("it holds no device".to_owned()),
+            (true, None) => Err(HOLDS_NOTHING.to_owned()),
         };
     };
     let in_the_way: Vec<String> =
@@ -332,7 +369,7 @@ fn must_go(facts: &DrainFacts, pod: &DrainPod) -> Result<String, String> {
     match (in_the_way.is_empty(), held.is_empty()) {
         (false, _) => Ok(format!("it holds {}", crate::blocker::list(&in_the_way))),
         (true, false) => Err(format!("{} stays as it is", crate::blocker::list(&held))),
-        (true, true) => Err("it holds no device".to_owned()),
+        (true, true) => Err(HOLDS_NOTHING.to_owned()),
     }
 }
 
@@ -352,9 +389,10 @@ fn held_by(facts: &DrainFacts, pod: &DrainPod) -> Vec<String> {
     holders.map(|holder| holder.device.clone()).collect()
 }
 
-/// By uid where the daemon knows it, else by name: a name can be a new pod's, a uid never.
+/// By uid where the daemon knows it, else by name: a name can be a new pod's, a uid never. A static pod has another uid on
+/// its node than its mirror has here.
 fn is_of(holder: &Holder, pod: &DrainPod) -> bool {
-    match holder.uid.is_empty() {
+    match holder.uid.is_empty() || pod.mirror {
         true => {
             !holder.pod.is_empty() && holder.namespace == pod.namespace && holder.pod == pod.name
         }

@@ -66,6 +66,8 @@ pub struct FleetNode {
     pub stale: bool,
     /// Since when the node is not Ready.
     pub not_ready_since: Option<Timestamp>,
+    /// Since when it is Ready in a boot of which its daemon has said nothing.
+    pub silent_since: Option<Timestamp>,
     /// A drain was started under the grant that the node has.
     pub grant_used: bool,
     /// A drain was started under the cluster-wide grant of control-plane nodes that the node has, or it was closed.
@@ -174,9 +176,11 @@ impl Default for PoolRollout {
 }
 
 impl PoolRollout {
-    /// The waiting nodes as the pool's status lists them; at most 50.
+    /// The waiting nodes as the pool's status lists them; at most 50, first those that wait for a person.
     pub fn waiting_status(&self) -> Vec<WaitingNode> {
-        let waiting = self.waiting.iter().take(50);
+        let (turns, persons): (Vec<_>, Vec<_>) =
+            self.waiting.iter().partition(|(_, why)| why.ends_by_itself());
+        let waiting = persons.into_iter().chain(turns).take(50);
         waiting
             .map(|(node, why)| WaitingNode { node: node.clone(), because: why.to_string() })
             .collect()
@@ -299,7 +303,8 @@ fn look_again(
                 (policy.on_deadline == OnDeadline::SkipNode).then(|| policy.end_of(grant))
             }
             Progress::Idle | Progress::DrainComplete => {
-                node.not_ready_since?.checked_add(waves::BACK_WITHIN).ok()
+                let since = node.not_ready_since.or(node.silent_since);
+                since?.checked_add(waves::BACK_WITHIN).ok()
             }
         }
     });
@@ -584,6 +589,17 @@ impl<'a> Deciding<'a> {
             })
         })
     }
+}
+
+/// A control-plane node whose turn has come waits again when another one fails meanwhile. `others`: the other
+/// control-plane nodes, each with whether it is Ready.
+pub fn control_plane_waits<'a>(
+    node: &str,
+    mut others: impl Iterator<Item = (&'a str, bool)>,
+) -> Option<Blocker> {
+    let (other, _) = others.find(|(_, ready)| !ready)?;
+    let (node, other) = (node.to_owned(), other.to_owned());
+    Some(Blocker::ControlPlaneBusy { node, other, disturbed: false })
 }
 
 fn is_control_plane(node: &FleetNode) -> bool {

@@ -247,9 +247,15 @@ fn worse(grant: &Grant, node: &FleetNode, now: Timestamp) -> Option<String> {
     if let (Some(error), false) = (&node.failing, grant.failing || node.stale) {
         return Some(error.clone());
     }
-    let since = node.not_ready_since?;
-    let late = now.duration_since(since).as_secs() >= number_of(BACK_WITHIN);
-    late.then(|| format!("it is not Ready since {}", whole(since)))
+    let late = |since: &Timestamp| now.duration_since(*since).as_secs() >= number_of(BACK_WITHIN);
+    if let Some(since) = node.not_ready_since {
+        return late(&since).then(|| format!("it is not Ready since {}", whole(since)));
+    }
+    node.silent_since.filter(late).map(|since| {
+        let daemon = api::names::DAEMON;
+        let since = whole(since);
+        format!("its daemon {daemon} has said nothing of the boot that is Ready since {since}")
+    })
 }
 
 fn whole(time: Timestamp) -> Timestamp {

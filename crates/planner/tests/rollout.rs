@@ -655,3 +655,62 @@ fn where_not_all_holders_are_listed_everybody_goes_who_may_hold_a_device() {
     "#]];
     drain(DrainRequest::Drain, 3, &format!("fence: 0000:3b:00.2\n{rest}"), expected);
 }
+
+#[test]
+fn a_static_pod_that_holds_what_is_to_change_is_named_and_the_drain_is_not_over() {
+    let text = "static mirror holds 0000:3b:00.2\n other mirror";
+    drain(
+        DrainRequest::Drain,
+        3,
+        text,
+        expect![[r#"
+        worker-0:
+          cordon
+          leave default/other  because it is a static pod, which the API cannot evict
+          leave default/static  because it is a static pod, which the API cannot evict
+          waits: cannot evict pod default/static: it holds 0000:3b:00.2 and is a static pod, which the API cannot end; take its manifest off the node
+    "#]],
+    );
+    // A boot stops it.
+    drain(
+        DrainRequest::Reboot,
+        3,
+        text,
+        expect![[r#"
+        worker-0:
+          cordon
+          leave default/other  because it is a static pod, which the API cannot evict
+          leave default/static  because it is a static pod, which the API cannot evict
+          complete
+    "#]],
+    );
+}
+
+#[test]
+fn people_are_told_of_the_first_pods_that_stay_and_not_of_those_that_hold_nothing() {
+    let pods = ["a", "b", "c", "d"].map(|name| DrainPod {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        daemon_set: true,
+        ..DrainPod::default()
+    });
+    let mut facts = DrainFacts {
+        request: DrainRequest::Reboot,
+        nodes_in_cluster: 3,
+        pods: pods.to_vec(),
+        ..DrainFacts::default()
+    };
+    let said = planner::drain::plan(&facts).staying().unwrap_or_default();
+    expect!["pod default/a stays: its DaemonSet would make it again on this node; pod default/b stays: its DaemonSet would make it again on this node; pod default/c stays: its DaemonSet would make it again on this node; 1 more stay"].assert_eq(&said);
+    facts.request = DrainRequest::Drain;
+    assert_eq!(planner::drain::plan(&facts).staying(), None);
+}
+
+#[test]
+fn a_pools_list_of_those_that_wait_begins_with_those_that_wait_for_a_person() {
+    let many: String = (0..60).map(|index| format!(" n{index:02} p=1 asks\n")).collect();
+    let fleet = fleet(&format!("pool fast on p=1\n{many} z p=1 asks notready"));
+    let rollout = next(&fleet, Timestamp::UNIX_EPOCH);
+    let listed = rollout.pools["fast"].waiting_status();
+    assert_eq!((listed.len(), &*listed[0].because), (50, "z waits: it is not Ready"));
+}

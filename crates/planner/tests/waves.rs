@@ -494,3 +494,34 @@ fn what_nobody_understands_is_named() {
         "#]],
     );
 }
+
+#[test]
+fn a_node_whose_daemon_does_not_come_back_with_it_halts_the_rollout_after_a_quarter_of_an_hour() {
+    let silent = "p=1 asks drained used silent cordoned-by-us";
+    check(
+        "pool rdma on p=1\n w1 p=1 asks\n w2 p=1 asks",
+        &[(0, &[]), (14, &[("w1", silent)]), (15, &[]), (16, &[("w1", "p=1 done used")])],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+            14 min
+            pool rdma: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+            15 min
+            pool rdma: 0 of 2 nodes ready
+              halted, 0 of 2 nodes finished; w1 is worse: its daemon sriov-network-config-daemon has said nothing of the boot that is Ready since 1970-01-01T00:00:00Z
+              grant: w1 for Reboot_Required
+              w2 waits: the rollout is halted because w1 is worse than before; mend it, or give the annotation ironrail.dev/resume of pool rdma a new value to go on
+            16 min
+            pool rdma: 1 of 2 nodes ready
+              rolling, 1 of 2 nodes finished, ends about 1970-01-01T00:32:00Z
+              grant ends: w1 asks for nothing more and is uncordoned
+              new grant: w2 for Reboot_Required
+        "#]],
+    );
+}

@@ -5,16 +5,16 @@
 
 use super::admitted::{self, ADMITTED};
 use super::cards::{self, TESTED};
+use super::refusal::refusal;
 use super::{
     DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
     key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
 };
 use crate::conditions::{self, Status, Verdict};
-use crate::controllers::is_about_one_pod;
 use crate::kinds;
 use crate::objects::{Node, Pod};
 use crate::queue::{Key, later};
-use crate::world::{Answered, World};
+use crate::world::World;
 use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::ControlPlaneGrant;
@@ -22,7 +22,7 @@ use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use planner::deadline::DrainPolicy;
-use planner::drain::{Drain, DrainFacts, DrainPod, Eviction, Refusal};
+use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
 use planner::machine_config::Gate;
 use planner::rollout::Progress;
 use planner::{Blocker, DrainRequest, Reason};
@@ -61,6 +61,7 @@ pub(crate) fn is_blocked(reason: &str) -> bool {
         Reason::NoPlaceForOperator,
         Reason::MachineConfigUpdating,
         Reason::MachineConfigUnknown,
+        Reason::ControlPlaneBusy,
     ];
     reason == REFUSED || blocked.iter().any(|one| one.as_str() == reason)
 }
@@ -72,7 +73,7 @@ struct Observed<'a> {
     grant: Option<&'a Grant>,
     /// A control-plane node needs a second grant, of which the cluster has one.
     control_plane: Option<&'a ControlPlaneGrant>,
-    /// What OpenShift's machine-config pool of the node says, and the write that lets it go on when the node is done.
+    /// What OpenShift's machine-config pool of the node says, and the other control-plane nodes; and the write that lets it go on when the node is done.
     gate: Paused,
     resume: Option<Write>,
     /// The drain must be undone, because of what it says.
@@ -86,7 +87,7 @@ struct Observed<'a> {
     refused: Option<String>,
 }
 
-/// Whether the machine-config pool of the node is held.
+/// Whether the drain may go on: the machine-config pool of the node is held, and no other control-plane node has failed.
 enum Paused {
     Enough,
     /// To be done first.
@@ -132,10 +133,10 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
     let reboots = drain.request == DrainRequest::Reboot;
     let taints = reboots.then(|| super::taint::before_reboot(world, node)).flatten();
     let (gate, resume) = (machine_config::gate(world, node), machine_config::resume(world, node));
-    let gate = match gate {
-        Gate::Pause(pool) => Paused::Not(machine_config::pause(world, &pool)),
-        Gate::Go => Paused::Enough,
-        Gate::Wait(blocker) => Paused::Waits(blocker),
+    let gate = match (peers_fail(world, node), gate) {
+        (Some(blocker), _) | (None, Gate::Wait(blocker)) => Paused::Waits(blocker),
+        (None, Gate::Pause(pool)) => Paused::Not(machine_config::pause(world, &pool)),
+        (None, Gate::Go) => Paused::Enough,
     };
     Some(Observed {
         node,
@@ -153,26 +154,15 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
     })
 }
 
-/// What the API said of one pod that was to go, by its uid; None for an answer about anything else.
-fn refusal(world: &World, answered: &Answered) -> Option<(String, Refusal)> {
-    let target = &answered.target;
-    if target.kind != kinds::POD {
-        return None;
-    }
-    let pod = world.pods.get(&crate::objects::Place::new(&target.namespace, &target.name))?;
-    // The API's sentence does not name the budget; a person wants to know which to look at.
-    let name = |budget: &crate::objects::Budget| {
-        let name = &budget.metadata.name;
-        format!(" PodDisruptionBudget {name} allows {} disruptions.", budget.disruptions_allowed)
-    };
-    let budgets: String = world.budgets.values().filter(|b| b.forbids(pod)).map(name).collect();
-    let refusal = match &answered.answer {
-        Answer::TooManyRequests(message) => Refusal::Budget(format!("{message}{budgets}")),
-        answer if !is_about_one_pod(answer) => return None,
-        answer if answered.evict => Refusal::Eviction(format!("{answer}{budgets}")),
-        answer => Refusal::Deletion(answer.to_string()),
-    };
-    Some((pod.metadata.uid.clone(), refusal))
+/// Another control-plane node has failed since this one was granted its turn.
+fn peers_fail(world: &World, node: &Node) -> Option<Blocker> {
+    let is_control_plane =
+        |node: &Node| planner::rollout::has_control_plane_role(&node.metadata.labels);
+    let name = node.metadata.name.as_str();
+    let others =
+        world.nodes.iter().filter(|(other, node)| *other != name && is_control_plane(node));
+    let others = others.map(|(other, node)| (other.as_str(), node.ready));
+    is_control_plane(node).then(|| planner::rollout::control_plane_waits(name, others)).flatten()
 }
 
 /// What the operator says of a node beside its drain.
@@ -450,7 +440,8 @@ fn leftover(seen: &Observed) -> Vec<Write> {
     taken_back.into_iter().flatten().collect()
 }
 
-/// Nothing is cordoned before the machine-config pool of the node is held.
+/// Nothing is cordoned, evicted or called drained before the machine-config pool of the node is held, and while another
+/// control-plane node is not Ready.
 fn hold(seen: Observed, now: Timestamp) -> Outcome {
     let (reason, message, write) = match &seen.gate {
         Paused::Enough => return Outcome::default(),
@@ -469,10 +460,12 @@ fn hold(seen: Observed, now: Timestamp) -> Outcome {
 /// its first write, waits for it, and nobody else would send it away.
 fn complete(seen: &Observed, now: Timestamp) -> Outcome {
     let plan = planner::drain::plan(&seen.facts);
-    if seen.drain.request == DrainRequest::Drain && plan.sends_away() {
+    let in_the_way = plan.blockers.iter().any(|blocker| blocker.pod_in_the_way().is_some());
+    if seen.drain.request == DrainRequest::Drain && (plan.sends_away() || in_the_way) {
         return commit(seen, &plan, now);
     }
-    let writes = condition(seen, &judge(seen, &Drain::default()), &[], now);
+    let done = Drain { stay: plan.stay, ..Drain::default() };
+    let writes = condition(seen, &judge(seen, &done), &[], now);
     Outcome { writes, look_again: None }
 }
 
@@ -502,7 +495,8 @@ fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
             annotation::CURRENT_STATE: annotation::DRAIN_COMPLETE,
         } } });
         writes.push(patch_state(seen, patch));
-        writes.push(event(seen, "node is drained", now));
+        let stays = plan.staying().map(|stays| format!("; {stays}")).unwrap_or_default();
+        writes.push(event(seen, &format!("node is drained{stays}"), now));
         return Outcome { writes, look_again: None };
     }
     writes.extend(plan.evict.iter().map(|eviction| Write::Evict {
@@ -549,7 +543,8 @@ fn warn(regarding: ObjectKey, uid: &str, reason: &str, message: &str, at: Timest
 fn judge(seen: &Observed, plan: &Drain) -> Verdict {
     let verdict = |status, reason, message| Verdict { kind: DRAINED, status, reason, message };
     if plan.is_complete() {
-        let message = "every pod that had to go has gone".to_owned();
+        let gone = "every pod that had to go has gone".to_owned();
+        let message = [gone].into_iter().chain(plan.staying()).collect::<Vec<_>>().join("; ");
         return verdict(Status::True, "DrainComplete", message);
     }
     if let Some(message) = &seen.refused {

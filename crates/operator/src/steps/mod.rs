@@ -15,6 +15,7 @@ pub mod pods;
 pub mod policies;
 mod pool_verdict;
 pub mod pools;
+mod refusal;
 mod taint;
 
 use crate::objects::Node;

@@ -11,7 +11,10 @@ use api::nodestate::SriovNetworkNodeState;
 use api::pool::SriovNetworkPoolConfig;
 use planner::Reason;
 use planner::blocker::{self, Blocker};
+use planner::pools::Limit;
 use planner::rollout::PoolRollout;
+
+const PAUSED: &str = "the pool is paused by maxUnavailable: 0";
 
 /// Ready when every node is at its goal. Otherwise what holds the pool up most: first what a person must mend, then
 /// a drain that is blocked, then plain progress.
@@ -24,6 +27,10 @@ pub(crate) fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRol
     if next.ready_nodes == next.nodes {
         return match next.nodes {
             0 => Verdict::ready("NoNodes", no_nodes(world, pool)),
+            // Nobody waits, and whoever asks next will.
+            _ if next.limit == Limit::Paused => {
+                Verdict::ready(Reason::Paused.as_str(), format!("{progress}; {PAUSED}"))
+            }
             _ => Verdict::ready("NodesReady", progress),
         };
     }
@@ -38,10 +45,22 @@ pub(crate) fn judge(world: &World, pool: &SriovNetworkPoolConfig, next: &PoolRol
         (Some(condition), _) => ("DrainBlocked", condition.message.clone()),
         (None, Some((_, blocker))) => (blocker.reason().as_str(), blocker.to_string()),
         (None, None) if !draining.is_empty() => {
-            (PROGRESSING, format!("draining {}", blocker::list(&draining)))
+            let draining = format!("draining {}", blocker::list(&draining));
+            // Who else uses up the limit is nowhere else to be seen.
+            let used_up = next.waiting.iter().map(|(_, blocker)| blocker);
+            let mut used_up = used_up.filter(|b| matches!(b, Blocker::PoolUsedUp { .. }));
+            match used_up.next() {
+                Some(blocker) => (PROGRESSING, format!("{draining}; {blocker}")),
+                None => (PROGRESSING, draining),
+            }
         }
         (None, None) => match next.waiting.first() {
             Some((_, blocker)) => (Blocker::reason(blocker).as_str(), blocker.to_string()),
+            None if next.limit == Limit::Paused => {
+                let troubled = Some(troubled(world, pool)).filter(|text| !text.is_empty());
+                let said: Vec<String> = [PAUSED.to_owned()].into_iter().chain(troubled).collect();
+                (Reason::Paused.as_str(), said.join("; "))
+            }
             None => (PROGRESSING, troubled(world, pool)),
         },
     };

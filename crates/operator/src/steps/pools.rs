@@ -74,6 +74,7 @@ fn fleet_node(
     seen.failing = failing(state);
     seen.stale = state.status.observed_generation != state.metadata.generation;
     seen.in_the_way = in_the_way(state);
+    seen.silent_since = grant.and_then(|grant| silent_since(node, state, grant));
     seen.control_plane_used = super::control_plane_grant_of(world, name)
         .is_some_and(|grant| super::is_used_for_control_plane(state, grant));
     seen.external_drainer = super::drain::has_external_drainer(state);
@@ -93,6 +94,16 @@ fn fleet_node(
         _ => {}
     }
     seen
+}
+
+/// Since when a node with a grant is Ready in a boot of which its daemon has said nothing. A short boot is no news to the
+/// API's Ready, so that the reboot that was booked counts where it is later.
+fn silent_since(node: &Node, state: &SriovNetworkNodeState, grant: &Grant) -> Option<Timestamp> {
+    let said = &state.status.boot_id;
+    let silent = !said.is_empty() && !node.boot_id.is_empty() && *said != node.boot_id;
+    let booked = state.status.reboots.iter().map(|record| record.asked_at).max();
+    let since = node.ready_since.max(booked)?;
+    (silent && node.ready && since >= grant.since).then_some(since)
 }
 
 /// The error that a node reports of its own: that its daemon failed, or that a reboot is of no use any more.

@@ -95,6 +95,7 @@ fn node<'a>(words: impl Iterator<Item = &'a str>) -> FleetNode {
                 node.ready = false;
                 node.not_ready_since = Some(Timestamp::UNIX_EPOCH);
             }
+            "silent" => node.silent_since = Some(Timestamp::UNIX_EPOCH),
             "unmanaged" => node.managed = false,
             "external" => node.external_drainer = true,
             "done" => node.at_goal = true,
