@@ -148,18 +148,18 @@ const PLANS: [Plan; 3] = [
         boots: &[
             Boot { words: "systemd.show_status=0 LAB_BOOT=install", log: "-1" },
             Boot { words: "systemd.show_status=0 LAB_BOOT=kept", log: "-2" },
+            Boot {
+                words: "systemd.show_status=0 intel_iommu=off lockdown=integrity LAB_BOOT=locked",
+                log: "-3",
+            },
             // Debian's last systemd that knows cgroup v1 wants to be asked twice for it.
             Boot {
                 words: "systemd.show_status=0 systemd.unified_cgroup_hierarchy=0 \
                     SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 LAB_BOOT=broken",
-                log: "-3",
-            },
-            Boot {
-                words: "systemd.show_status=0 security=selinux enforcing=1 LAB_BOOT=selinux",
                 log: "-4",
             },
             Boot {
-                words: "systemd.show_status=0 intel_iommu=off lockdown=integrity LAB_BOOT=locked",
+                words: "systemd.show_status=0 security=selinux enforcing=1 LAB_BOOT=selinux",
                 log: "-5",
             },
         ],
@@ -203,6 +203,7 @@ impl Plan {
         }
         // What passes the second time has hung all the same, and only a place in the kernel that is known for it excuses
         // that.
+        hangs.extend(outcome.hung.take());
         for hang in hangs {
             match hang.known {
                 Some(function) => println!("lab: {} hung in the kernel's {function}", hang.what),
