@@ -7,8 +7,8 @@ use api::nodestate::Interface;
 use api::{PciAddress, files};
 use host::kernel_argument::{self, Tool};
 use host::{
-    Host, Refusal, autoprobe, device_lock, driver_bind, eswitch, firmware, function, link, rdma_mode,
-    rdma_reload, reboot, vf_count, vf_settings,
+    Host, Refusal, autoprobe, device_lock, driver_bind, eswitch, firmware, function, link,
+    rdma_mode, rdma_reload, reboot, vf_count, vf_settings,
 };
 use planner::action::{RebootCause, VfDriver};
 use planner::{Action, Step};
