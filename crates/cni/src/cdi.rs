@@ -79,7 +79,7 @@ pub fn check(call: &Call, device: &str, rdma_device: &str) -> Result<(), Failure
     let is_uverbs = |node: &DeviceNode| class_of(node) == Some("uverbs");
     let told = nodes_of(&spec).into_iter().filter(is_uverbs).map(|node| node.host_path);
     let told: Vec<String> = told.collect();
-    let nodes = cdi::rdma_nodes(call.host, rdma_device).into_iter();
+    let nodes = cdi::rdma_nodes(call.host, device).into_iter();
     let has: Vec<String> =
         nodes.filter(|(class, _)| *class == "uverbs").flat_map(|(_, paths)| paths).collect();
     if told.is_empty() || told == has {

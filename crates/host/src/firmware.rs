@@ -305,11 +305,13 @@ mod tests {
             machine,
             4,
             expect![[r#"
-            Yes
-                devlink 0000:03:00.0: set permanent parameter enable_sriov to true
-                devlink 0000:03:00.0: set permanent parameter total_vfs to 4
-            AlreadyRight
-        "#]],
+                Yes
+                    run mstconfig -e -d 0000:03:00.0 q: no such file or directory
+                    devlink 0000:03:00.0: set permanent parameter enable_sriov to true
+                    devlink 0000:03:00.0: set permanent parameter total_vfs to 4
+                AlreadyRight
+                    run mstconfig -e -d 0000:03:00.0 q: no such file or directory
+            "#]],
         );
     }
 

@@ -55,6 +55,18 @@ fn a_file_is_replaced_read_written_listed_and_removed() {
 }
 
 #[test]
+fn what_is_added_stands_at_the_end_and_no_directory_is_made_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = mounted(&directory);
+    let refused = said(host.append("/var/log/sriov.log", b"lost"));
+    assert_eq!(refused, "add to /var/log/sriov.log: no such file or directory");
+    std::fs::create_dir_all(directory.path().join("var/log")).unwrap();
+    host.append("/var/log/sriov.log", b"one\n").unwrap();
+    host.append("/var/log/sriov.log", b"two\n").unwrap();
+    assert_eq!(text(&host, "/var/log/sriov.log"), "one\ntwo\n");
+}
+
+#[test]
 fn what_is_refused_says_what_was_tried() {
     let directory = tempfile::tempdir().unwrap();
     let host = mounted(&directory);

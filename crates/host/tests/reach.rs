@@ -65,6 +65,7 @@ fn refusals() -> BTreeSet<String> {
 fn faults() -> BTreeSet<String> {
     let text = fs::read_to_string(here().join("src/sim/fault.rs")).unwrap();
     let names = text.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(','));
+    let names = names.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric()));
     names.map(|name| format!("fault {name}")).collect()
 }
 

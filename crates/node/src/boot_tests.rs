@@ -90,16 +90,17 @@ fn a_mode_that_nobody_asks_for_is_not_kept_over_a_boot() {
         machine(),
         Some(nobody_asks()),
         expect![[r#"
-        remember 0000:03:00.0
-        set vf count 0000:03:00.0 2 without drivers
-        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
-        bind 0000:03:00.0 vf 0 to its default driver
-        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
-        bind 0000:03:00.0 vf 1 to its default driver
-        mode shared, 2 vfs
-        then 
-        mode shared, 2 vfs
-    "#]],
+            remember 0000:03:00.0
+            set vf count 0000:03:00.0 2 without drivers
+            set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+            set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+            restore autoprobe 0000:03:00.0
+            bind 0000:03:00.0 vf 0 to its default driver
+            bind 0000:03:00.0 vf 1 to its default driver
+            mode shared, 2 vfs
+            then 
+            mode shared, 2 vfs
+        "#]],
     );
 }
 
@@ -115,17 +116,18 @@ fn a_mode_of_ours_that_still_waits_for_its_undoing_is_kept() {
         machine(),
         Some(state),
         expect![[r#"
-        switch rdma mode to exclusive
-        remember 0000:03:00.0
-        set vf count 0000:03:00.0 2 without drivers
-        set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
-        bind 0000:03:00.0 vf 0 to its default driver
-        set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
-        bind 0000:03:00.0 vf 1 to its default driver
-        mode exclusive, 2 vfs
-        then 
-        mode exclusive, 2 vfs
-    "#]],
+            switch rdma mode to exclusive
+            remember 0000:03:00.0
+            set vf count 0000:03:00.0 2 without drivers
+            set vf mac 0000:03:00.0 vf 0 02:03:72:63:97:c7
+            set vf mac 0000:03:00.0 vf 1 02:03:72:63:96:14
+            restore autoprobe 0000:03:00.0
+            bind 0000:03:00.0 vf 0 to its default driver
+            bind 0000:03:00.0 vf 1 to its default driver
+            mode exclusive, 2 vfs
+            then 
+            mode exclusive, 2 vfs
+        "#]],
     );
 }
 

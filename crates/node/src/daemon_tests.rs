@@ -1410,12 +1410,23 @@ fn a_default_route_that_is_away_for_a_moment_guards_its_card_still() {
     life.wants("", 2);
     amend(&mut life, "eSwitchMode", json!("switchdev"));
     life.settle();
-    life.tell(expect![[r#""#]]);
+    life.tell(expect![[r#"
+        wanted: rdma "", 2 vfs
+        status Failed, rdma shared, 0 vfs, Lifeline, error: will not set eswitch mode 0000:03:00.0 switchdev (enp3s0): mlx5_core sets the PF's own interface up anew for it, and this host has its default route (gone since 2023-11-14T22:13:40Z) over enp3s0, bond0; write allowLifeline: true into policy train if that may be, or give the host another way
+        event SyncStatusChanged: Status changed from: Succeeded to: Failed. Last Error: will not set eswitch mode 0000:03:00.0 switchdev (enp3s0): mlx5_core sets the PF's own interface up anew for it, and this host has its default route (gone since 2023-11-14T22:13:40Z) over enp3s0, bond0; write allowLifeline: true into policy train if that may be, or give the host another way
+        plugin: offer 2 []
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+    "#]]);
     assert_eq!(card_says(&life), ("legacy 0".to_owned(), "0".to_owned()));
     life.told.clear();
     life.host.machine().clock += Duration::from_secs(600);
     life.settle();
-    life.tell(expect![[r#""#]]);
+    life.tell(expect![[r#"
+        status Succeeded, rdma shared, 2 vfs
+        event SyncStatusChanged: Status changed from: Failed to: Succeeded
+        plugin: offer 4 [ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"2"}
+    "#]]);
     assert_eq!(card_says(&life), ("switchdev 2".to_owned(), "2".to_owned()));
 }
 

@@ -252,6 +252,7 @@ fn infiniband_with_the_rdma_plugin_gets_isolation_in_its_place() {
                 "name": "test",
                 "type": "ib-sriov",
                 "rdmaIsolation": true,
+                "rdmaDeviceName": "rail0",
                 "ipam": {}
             }
             takes the RDMA device

@@ -456,5 +456,5 @@ fn gc_forgets_a_whole_function_too() {
     ));
     assert!(told.contains("\"pciID\":\"0000:3b:00.0\""), "{told}");
     assert!(told.ends_with("\nok\n"), "{told}");
-    assert!(host::Host::read(&bench.host, "/var/lib/ironrail/cni/0000:3b:00.0.json").is_err());
+    assert!(Host::read(&bench.host, "/var/lib/ironrail/cni/0000:3b:00.0.json").is_err());
 }

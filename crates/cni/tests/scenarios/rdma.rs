@@ -613,7 +613,7 @@ fn a_spec_that_is_missing_is_made_where_the_device_is_offered_with_rdma() {
             "resources": {"openshift.io/rdma": {
                 "rdma": rdma, "vhostNet": false, "excludeTopology": false, "excludeUmad": true,
                 "devices": [{
-                    "pci": crate::bench::VF, "state": {"is": "ready"}, "parent": crate::bench::PF,
+                    "pci": VF, "state": {"is": "ready"}, "parent": crate::bench::PF,
                     "driver": "mlx5_core",
                 }],
             }},
@@ -621,9 +621,9 @@ fn a_spec_that_is_missing_is_made_where_the_device_is_offered_with_rdma() {
         bench.run(&format!(
             "file /run/ironrail/offer.json {offer}\nADD sriov a net1\nADD rdma a net1"
         ));
-        let spec = host::cdi::path(&crate::bench::VF.parse().unwrap());
+        let spec = host::cdi::path(&VF.parse().unwrap());
         let made = match bench.host.read(&spec) {
-            Ok(_) => named(&bench, crate::bench::VF),
+            Ok(_) => named(&bench, VF),
             Err(refusal) => refusal.reason(),
         };
         told += &format!("rdma {rdma}, by path {by_path}: {made}\n");
@@ -711,7 +711,6 @@ fn a_device_may_have_a_name_of_its_own_in_the_pod() {
 #[test]
 fn check_sees_a_name_that_is_not_the_asked_one_and_nodes_of_another_device() {
     let bench = Bench::new();
-    let device = bench.rdma_name(&VF.parse().unwrap());
     bench.run("ADD sriov a net1\nADD rdma a net1");
     let spec = |node: &str| {
         let nodes = json!([{"path": node, "hostPath": node}]);
@@ -719,7 +718,7 @@ fn check_sees_a_name_that_is_not_the_asked_one_and_nodes_of_another_device() {
         let path = host::cdi::path(&VF.parse().unwrap());
         bench.host.replace(&path, spec.to_string().as_bytes(), 0o644).unwrap();
     };
-    let own = host::cdi::rdma_nodes(&bench.host, &device).into_iter();
+    let own = host::cdi::rdma_nodes(&bench.host, VF).into_iter();
     let own = own.filter(|(class, _)| *class == "uverbs").flat_map(|(_, paths)| paths).next();
     spec(&own.unwrap());
     let mut told = bench.run("CHECK rdma a net1");
