@@ -106,15 +106,24 @@ fn rdma_prints_links_devices_and_the_mode_as_iproute2_does() {
 
 #[test]
 fn rdma_prints_counters_and_resources_as_iproute2_does() {
-    check("rdma statistic show link mlx5_0/1", expect![[r#"
+    check(
+        "rdma statistic show link mlx5_0/1",
+        expect![[r#"
         link mlx5_0/1 duplicate_request 1 lifespan 10 np_cnp_sent 1 out_of_buffer 1 out_of_sequence 1 packet_seq_err 1 rnr_nak_retry_err 1 rx_write_requests 1 
-        [0]"#]]);
-    check("rdma resource show mlx5_0", expect![[r#"
+        [0]"#]],
+    );
+    check(
+        "rdma resource show mlx5_0",
+        expect![[r#"
         1: mlx5_0: pd 1 cq 1 qp 1 cm_id 0 mr 0 ctx 0 srq 0 
-        [0]"#]]);
-    check("rdma statistic show link mlx5_9/1", expect![[r#"
+        [0]"#]],
+    );
+    check(
+        "rdma statistic show link mlx5_9/1",
+        expect![[r#"
         Wrong device name mlx5_9/1
-        [1]"#]]);
+        [1]"#]],
+    );
 }
 
 #[test]
