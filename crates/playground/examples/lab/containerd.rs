@@ -123,8 +123,9 @@ impl Containerd {
 
     /// Takes a sandbox away as nobody should: without the runtime's own service knowing, and so without DEL.
     pub fn lose(&mut self, sandbox: &str) -> Result<(), String> {
-        ctr(&["tasks", "delete", "--force", sandbox])?;
-        ctr(&["containers", "delete", sandbox])?;
+        // The runtime's service sees the end of the task that is killed here, and may be first to delete it.
+        gone(ctr(&["tasks", "delete", "--force", sandbox]))?;
+        gone(ctr(&["containers", "delete", sandbox]))?;
         self.stop();
         Ok(())
     }
@@ -146,6 +147,11 @@ fn log() -> String {
 /// containerd's own tool, which goes past the service that the kubelet uses.
 fn ctr(arguments: &[&str]) -> Result<String, String> {
     said(Command::new("/usr/bin/ctr").args(["--namespace", "k8s.io"]).args(arguments))
+}
+
+/// What somebody else has deleted is deleted.
+fn gone(outcome: Result<String, String>) -> Result<(), String> {
+    outcome.map(drop).or_else(|why| if why.trim_end().ends_with("not found") { Ok(()) } else { Err(why) })
 }
 
 fn configuration(cdi: bool) -> String {
