@@ -151,7 +151,9 @@ fn ctr(arguments: &[&str]) -> Result<String, String> {
 
 /// What somebody else has deleted is deleted.
 fn gone(outcome: Result<String, String>) -> Result<(), String> {
-    outcome.map(drop).or_else(|why| if why.trim_end().ends_with("not found") { Ok(()) } else { Err(why) })
+    outcome
+        .map(drop)
+        .or_else(|why| if why.trim_end().ends_with("not found") { Ok(()) } else { Err(why) })
 }
 
 fn configuration(cdi: bool) -> String {
