@@ -85,6 +85,14 @@ fn up_and_down_change_one_flag_only() {
         &LinkChange::Down { link: 3 },
         expect!["type 19 index 3 flags LinkFlags(0x0) of LinkFlags(Up)"],
     );
+    check_change(
+        &LinkChange::Promiscuous { link: 3, on: false },
+        expect!["type 19 index 3 flags LinkFlags(0x0) of LinkFlags(Promisc)"],
+    );
+    check_change(
+        &LinkChange::AllMulticast { link: 3, on: true },
+        expect!["type 19 index 3 flags LinkFlags(Allmulti) of LinkFlags(Allmulti)"],
+    );
 }
 
 #[test]
