@@ -6,9 +6,11 @@ use thiserror::Error;
 
 /// Upstream's unit name; a second request while the first is under way is refused by systemd because of it.
 const UNIT: &str = "sriov-network-config-daemon-reboot";
-/// A `reboot` that is refused must not leave the node without its kubelet. Once a shutdown is under way systemd refuses
-/// the start (systemd.unit(5): `kubelet.service` conflicts with `shutdown.target`, whose job cannot be replaced).
-const COMMAND: &str = "systemctl stop kubelet.service; reboot || systemctl start kubelet.service";
+/// A `reboot` that is refused, or that never comes, must not leave the node without its kubelet: only the kubelet starts a
+/// daemon again that has died meanwhile. The unit itself starts it, before the next attempt needs its name. A shutdown ends
+/// the unit (systemd.service(5): units conflict with `shutdown.target`), so that nothing starts on the way down.
+const COMMAND: &str =
+    "systemctl stop kubelet.service; reboot && sleep 100; systemctl start kubelet.service";
 const KUBELET: &str = "kubelet.service";
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -58,13 +60,14 @@ mod tests {
     use crate::testing::{self, worker};
     use api::Timestamp;
     use expect_test::expect;
+    use std::time::Duration;
 
     #[test]
     fn a_reboot_is_asked_for_as_upstream_does_and_the_machine_may_boot() {
         let host = SimHost::new(worker());
         let before = host.machine().boot_id.clone();
         ask(&host, "rdma mode exclusive").unwrap();
-        expect!["run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service"].assert_eq(&host.journal().join("\n"));
+        expect!["run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot && sleep 100; systemctl start kubelet.service"].assert_eq(&host.journal().join("\n"));
         assert!(!host.machine().unit_runs("kubelet.service"));
         assert!(host.machine().reboot_if_requested());
         assert_ne!(host.machine().boot_id, before);
@@ -85,13 +88,23 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_starts_the_kubelet_again_where_nobody_is_left_to_do_it() {
+        let host = SimHost::new(worker().with(Fault::IgnoresReboot));
+        ask(&host, "rdma mode exclusive").unwrap();
+        host.machine().advance(Duration::from_secs(99));
+        assert!(!host.machine().unit_runs(KUBELET));
+        host.machine().advance(Duration::from_secs(1));
+        assert!(host.machine().unit_runs(KUBELET));
+    }
+
+    #[test]
     fn a_host_without_systemd_is_named() {
         let machine = Machine::small_worker("worker-0", Flavour::Immutable, Timestamp::UNIX_EPOCH);
         let out =
             testing::run(machine, |host| ask(host, "rdma mode exclusive").map(|()| Changed::Yes));
         expect![[r#"
-            cannot reboot the host: run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service: no such file or directory
-                run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service: no such file or directory
+            cannot reboot the host: run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot && sleep 100; systemctl start kubelet.service: no such file or directory
+                run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: rdma mode exclusive /bin/sh -c systemctl stop kubelet.service; reboot && sleep 100; systemctl start kubelet.service: no such file or directory
         "#]].assert_eq(&out);
     }
 }

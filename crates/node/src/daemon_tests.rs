@@ -613,9 +613,8 @@ fn a_reboot_that_never_comes_is_asked_for_three_times_without_the_kubelet_and_th
         .filter(|line| line.starts_with("run system"))
         .collect();
     expect![[r#"
-        run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: RdmaMode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service
-        run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: RdmaMode exclusive /bin/sh -c systemctl stop kubelet.service; reboot || systemctl start kubelet.service
-        run systemctl start kubelet.service
+        run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: RdmaMode exclusive /bin/sh -c systemctl stop kubelet.service; reboot && sleep 100; systemctl start kubelet.service
+        run systemd-run --collect --unit sriov-network-config-daemon-reboot --description ironrail: RdmaMode exclusive /bin/sh -c systemctl stop kubelet.service; reboot && sleep 100; systemctl start kubelet.service
     "#]].assert_eq(&(runs.join("\n") + "\n"));
     assert!(life.host.machine().unit_runs("kubelet.service"));
     life.assert_quiet();

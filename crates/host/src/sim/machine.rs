@@ -98,6 +98,8 @@ pub enum PendingEvent {
     InterfaceAppears { function: PciAddress },
     /// The VFs of this PF go at last. Whoever asked for it gave up waiting, at `since` plus the seam's deadline.
     VfsGo { physical: PciAddress, since: Timestamp },
+    /// The unit of a reboot that did not come starts the kubelet again.
+    KubeletStarts,
 }
 
 /// One PCI function.

@@ -91,7 +91,9 @@ impl Machine {
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
         let late = self.pending.iter().filter_map(|pending| match &pending.event {
             PendingEvent::VfsGo { physical, since } => Some((physical, *since)),
-            PendingEvent::VfsAppear { .. } | PendingEvent::InterfaceAppears { .. } => None,
+            PendingEvent::VfsAppear { .. }
+            | PendingEvent::InterfaceAppears { .. }
+            | PendingEvent::KubeletStarts => None,
         });
         let unfinished = late.map(|(physical, since)| Unfinished {
             card: Some(unfinished::card(physical)),

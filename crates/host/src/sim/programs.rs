@@ -5,10 +5,11 @@
 use super::boot;
 use super::build::Flavour;
 use super::drivers::{DRIVERS, claimed_by};
-use super::machine::{HOST_NAMESPACE, Machine, RebootRequest};
+use super::machine::{HOST_NAMESPACE, Machine, Pending, PendingEvent, RebootRequest};
 use super::sysfs_pci::modalias;
 use crate::seam::{Output, Program};
 use rustix::io::Errno;
+use std::time::Duration;
 
 impl Machine {
     /// Runs a program; one that the distribution has not is ENOENT.
@@ -156,13 +157,18 @@ impl Machine {
         }
         let reboots =
             command.split(|c: char| c.is_whitespace() || c == ';').any(|word| word == "reboot");
-        // sh(1): what stands behind || runs where what is before it fails.
-        match self.has(super::Fault::RefusesReboot) {
-            true if command.contains("reboot || systemctl start kubelet") => {
-                self.units.insert("kubelet.service".to_owned());
-            }
-            false if reboots => self.request_reboot(&command),
-            true | false => {}
+        let refused = self.has(super::Fault::RefusesReboot);
+        if reboots && !refused {
+            self.request_reboot(&command);
+        }
+        if let Some((_, rest)) = command.split_once("reboot && sleep ")
+            && let Some((seconds, "systemctl start kubelet.service")) = rest.split_once("; ")
+        {
+            // sh(1): what stands behind && runs where what is before it went well. A boot ends the unit.
+            let pause = if refused { 0 } else { seconds.parse().unwrap_or_default() };
+            let at = self.clock + Duration::from_secs(pause);
+            self.pending.push(Pending { at, event: PendingEvent::KubeletStarts });
+            self.advance(Duration::ZERO);
         }
         success("")
     }

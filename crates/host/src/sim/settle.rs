@@ -19,6 +19,7 @@ impl Machine {
                 PendingEvent::VfsAppear { physical } => self.make_vfs(&physical),
                 PendingEvent::InterfaceAppears { function } => self.make_netdev(&function),
                 PendingEvent::VfsGo { physical, .. } => self.disable_vfs(&physical),
+                PendingEvent::KubeletStarts => _ = self.units.insert("kubelet.service".to_owned()),
             }
         }
     }
