@@ -3,7 +3,9 @@
 //! Reads only. A device that is inside a pod, or has no RDMA, simply has less. Who may use it is not known here.
 
 use crate::cdi::{self, DeviceNode};
+use crate::function::text;
 use crate::seam::Host;
+use api::PciAddress;
 use api::custody::{OfferedDevice, OfferedResource};
 use std::collections::BTreeMap;
 
@@ -71,7 +73,7 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
         if resource.exclude_umad {
             facilities.rdma.retain(|class, _| !["umad", "issm"].contains(class));
         }
-        facilities.rdma_device = rdma_device(host, device, &facilities);
+        facilities.rdma_device = rdma_device(host, device);
     }
     if device.driver.as_deref() == Some("vfio-pci") {
         facilities.vfio = vfio_nodes(host, device);
@@ -84,14 +86,18 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
 
 /// At home it is read again: a rebind since the offer may have changed it. One that is still in a pod is called there as
 /// that pod likes, and gets the name of the offer back when it is fetched.
-fn rdma_device(host: &dyn Host, device: &OfferedDevice, found: &Facilities) -> String {
+fn rdma_device(host: &dyn Host, device: &OfferedDevice) -> String {
     let at_home = host.list(&device.pci.file("infiniband")).unwrap_or_default().into_iter().next();
-    let in_its_pod = || {
-        let uverbs = found.rdma.get("uverbs")?.first()?.rsplit('/').next()?;
-        let name = host.read(&device.pci.file(&format!("infiniband_verbs/{uverbs}/ibdev"))).ok()?;
-        Some(String::from_utf8_lossy(&name).trim().to_owned())
-    };
+    let in_its_pod = || rdma_device_anywhere(host, &device.pci);
     at_home.or_else(|| device.rdma_device.clone()).or_else(in_its_pod).unwrap_or_default()
+}
+
+/// The name of a function's RDMA device, also of one in a pod: the entries of uverbs stay visible in every namespace, and
+/// name their device. None where there is none.
+pub fn rdma_device_anywhere(host: &dyn Host, pci: &PciAddress) -> Option<String> {
+    let directory = pci.file("infiniband_verbs");
+    let uverbs = host.list(&directory).ok()?.into_iter().next()?;
+    text(host, &format!("{directory}/{uverbs}/ibdev")).ok()
 }
 
 fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<DeviceNode> {
@@ -131,7 +137,7 @@ mod tests {
         machine.add_connectx7(0x3b, 0, true);
         machine.boot();
         let host = SimHost::new(machine);
-        let pci: api::PciAddress = "0000:3b:00.0".parse().unwrap();
+        let pci: PciAddress = "0000:3b:00.0".parse().unwrap();
         let device = OfferedDevice {
             pci,
             state: api::custody::OfferState::Ready,

@@ -49,6 +49,12 @@ fn install() -> Outcome {
     Ok(format!("both are enabled, and systemd-analyze verify of {version} has nothing to say"))
 }
 
+fn both(settled: Result<String, String>, cards: &Cards) -> Outcome {
+    settled?;
+    equal("cards with a driver", cards.addresses.len(), 2)?;
+    Ok(format!("{:?}", cards.addresses))
+}
+
 fn save(cards: &Cards) -> Outcome {
     cards.save_order()?;
     tree::note("boot", &boot_id());
@@ -261,7 +267,10 @@ fn main() {
     let boot = std::env::var("LAB_BOOT").unwrap_or_default();
     let heading = state.lines().next_back().unwrap_or_default();
     let mut report = Report::new(&format!("systemd, boot {boot} ({heading})"));
+    // The system is called running before udev has brought each card its driver.
+    let settled = systemd::said("udevadm", &["settle"]);
     let mut cards = Cards::new();
+    report.case("boot units: both cards have their driver", || both(settled, &cards));
     match boot.as_str() {
         "install" => {
             let name = "boot units: installed through the host's root, and systemd finds no fault";

@@ -573,7 +573,7 @@ fn a_reboot_that_did_not_help_is_not_asked_for_again() {
 }
 
 #[test]
-fn a_reboot_that_never_comes_is_asked_for_three_times_without_the_kubelet_and_then_it_is_started() {
+fn a_reboot_that_never_comes_is_asked_for_three_times_and_the_kubelet_runs_again() {
     let mut life = Life::worker().with(Fault::IgnoresReboot);
     life.host.machine().start_process_in_new_namespace("pause");
     life.wants("exclusive", 0);

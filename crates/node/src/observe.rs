@@ -11,7 +11,8 @@ use api::{EswitchMode, LinkType, PciAddress, RdmaMode, files};
 use host::function::{optional, text};
 use host::seam::{Link, LinkQuery, RdmaDevice, VfLink};
 use host::{
-    Host, Namespace, Refusal, eswitch, firmware, home, kernel_argument, lifeline, rdma_mode,
+    Host, Namespace, Refusal, eswitch, facilities, firmware, home, kernel_argument, lifeline,
+    rdma_mode,
 };
 use rustix::io::Errno;
 use std::cell::RefCell;
@@ -333,7 +334,7 @@ impl<'a> View<'a> {
                 .map(guid_text),
             rdma_device_anywhere: match rdma_device {
                 Some(_) => None,
-                None => self.rdma_device_anywhere(&pci),
+                None => facilities::rdma_device_anywhere(self.host, &pci),
             },
             rdma_device,
             representor: representor(beside, index),
@@ -388,13 +389,6 @@ impl<'a> View<'a> {
         }
         // Listed only where the host's namespace sees the device: not while a pod has it in exclusive mode.
         self.host.list(&pci.file("infiniband")).ok()?.into_iter().next()
-    }
-
-    /// The entries of uverbs stay visible in every namespace, and name their device.
-    fn rdma_device_anywhere(&self, pci: &PciAddress) -> Option<String> {
-        let directory = pci.file("infiniband_verbs");
-        let uverbs = self.host.list(&directory).ok()?.into_iter().next()?;
-        text(self.host, &format!("{directory}/{uverbs}/ibdev")).ok()
     }
 
     fn speed(&self, name: &str) -> Option<u32> {
