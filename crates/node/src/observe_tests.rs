@@ -71,6 +71,19 @@ fn shown<T: std::fmt::Display>(value: &Option<T>) -> String {
 }
 
 #[test]
+fn a_kernel_that_names_no_device_of_an_interface_shows_the_same() {
+    let with_vfs = |hides_parents| {
+        let host = worker(|machine| machine.hides_parents = hides_parents);
+        host::vf_count::set(&host, &"0000:03:00.0".parse().unwrap(), 4, true).unwrap();
+        observe(&host, Vec::new()).unwrap()
+    };
+    let (newer, older) = (with_vfs(false), with_vfs(true));
+    assert_eq!(older.physical_functions, newer.physical_functions);
+    let named = |vf: &VirtualFunction| vf.name.as_deref().is_some_and(|name| !name.is_empty());
+    assert_eq!(older.physical_functions[0].vfs.iter().filter(|vf| named(vf)).count(), 4);
+}
+
+#[test]
 fn every_card_with_sriov_is_seen_whatever_its_vendor_and_nothing_else() {
     check(
         &worker(|_| {}),

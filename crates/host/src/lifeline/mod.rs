@@ -103,12 +103,20 @@ impl Stacks<'_> {
 
     /// The function of an interface: a representor stands for its VF, and goes with it.
     fn function(&self, link: &Link) -> Option<PciAddress> {
-        let parent: PciAddress = link.parent.as_deref()?.parse().ok()?;
+        let told = link.parent.as_deref().and_then(|parent| parent.parse().ok());
+        let parent = told.or_else(|| self.in_sysfs(&link.name))?;
         let Some(vf) = link.phys_port_name.as_deref().and_then(represented) else {
             return Some(parent);
         };
         let target = self.host.link_target(&parent.file(&format!("virtfn{vf}"))).ok()?;
         target.rsplit('/').next()?.parse().ok()
+    }
+
+    /// The nearest function in the path of an interface's directory, where rtnetlink names none: kernels before 5.14,
+    /// and drivers with a device of their own between the two (virtio).
+    fn in_sysfs(&self, interface: &str) -> Option<PciAddress> {
+        let path = self.host.link_target(&format!("/sys/class/net/{interface}")).ok()?;
+        path.rsplit('/').find_map(|part| part.parse().ok())
     }
 }
 

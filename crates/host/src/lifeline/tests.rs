@@ -67,6 +67,20 @@ fn both_legs_of_a_bond_are_and_again_after_a_boot() {
 }
 
 #[test]
+fn a_kernel_that_names_no_device_of_an_interface_hides_no_lifeline() {
+    let mut machine = bonded();
+    machine.hides_parents = true;
+    machine.boot();
+    check(
+        &SimHost::new(machine),
+        expect![[r#"
+        0000:03:00.0: DefaultRoute over enp3s0 < bond0
+        0000:3b:00.0: DefaultRoute over enp59s0 < bond0
+    "#]],
+    );
+}
+
+#[test]
 fn a_route_over_vlan_bridge_and_bond_is_followed_to_the_cards() {
     let mut machine = worker();
     machine.add_virtual_link(None, "bond1", "bond").unwrap();

@@ -110,6 +110,7 @@ impl Machine {
             rdma: RdmaSubsystem::default(),
             pending: Vec::new(),
             renames_while_up: false,
+            hides_parents: false,
             faults: BTreeSet::new(),
             broken: BTreeMap::new(),
             serial: 0,

@@ -55,6 +55,9 @@ pub struct Machine {
     /// refused, as machines are by default here: what works there works on both.
     #[serde(default)]
     pub renames_while_up: bool,
+    /// Before Linux 5.14: rtnetlink does not tell the device below an interface (IFLA_PARENT_DEV_NAME).
+    #[serde(default)]
+    pub hides_parents: bool,
     pub faults: BTreeSet<Fault>,
     /// Files that a card in trouble answers otherwise, by path; `devlink 0000:03:00.0` is its devlink.
     #[serde(default)]

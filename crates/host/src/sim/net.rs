@@ -113,7 +113,7 @@ impl Machine {
             promiscuous: device.promiscuous,
             all_multicast: device.all_multicast,
             hardware: device.hardware,
-            parent: device.parent.map(|pci| pci.to_string()),
+            parent: device.parent.filter(|_| !self.hides_parents).map(|pci| pci.to_string()),
             kind: device.kind.clone(),
             master: self.index_of(device.master, device.namespace),
             lower: self.index_of(device.lower, device.namespace),
