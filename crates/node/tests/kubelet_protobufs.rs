@@ -3,6 +3,8 @@
 //! The tables are facts, written down from the kubelet's own files; what we generate code from is `proto/`, in our words.
 //! A field number that is wrong would be read as another field, or as none, without any error.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 
 /// kubernetes/kubernetes, staging/src/k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1/api.proto, as of commit
