@@ -1,7 +1,8 @@
 //! `cargo xtask image`: our two container images as archives that every container tool loads, without any container tool.
 //!
-//! Each holds our programs and the few libraries that they are linked to, and no shell; `cat` and `rdma` are
-//! `ironrail-node` by another name. The CNI plugin is copied to nodes that we know nothing of, so it is linked statically.
+//! Each holds our programs and nothing else, no library and no shell; `cat` and `rdma` are `ironrail-node` by another name.
+//! The CNI plugin and `ironrail-node` (for the boot phases) are copied to nodes that we know nothing of, so all is linked
+//! statically; names are resolved all the same, since glibc 2.34 has files and DNS in itself.
 //! The same programs give the same archive: files are in order and have no time and no owner.
 
 use crate::tools;
@@ -38,7 +39,7 @@ const MOUNT_POINTS: [&str; 5] = ["dev", "host", "proc", "sys", "tmp"];
 
 /// Builds programs and archives, and says how to load them.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let built = build(&arguments.profile)?;
+    let built = build(&arguments.profile, &["ironrail-operator", "ironrail-node"])?;
     let cni = build_cni()?;
     let images = [
         Image {
@@ -66,23 +67,35 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the two programs, and says where they are.
-fn build(profile: &str) -> anyhow::Result<PathBuf> {
-    let bins = ["--bin", "ironrail-operator", "--bin", "ironrail-node"];
-    // The whole workspace, so that features and with them dependencies are those of every other build.
-    tools::run(tools::cargo().args(["build", "--workspace", "--profile", profile]).args(bins))?;
-    Ok(tools::target().join(if profile == "dev" { "debug" } else { profile }))
+/// A target is named so that the flags are not those of build scripts too. A static program relocates itself; packed, what it
+/// needs for that is less of it.
+fn statically(cargo: &mut Command, target: &str) {
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs");
+    cargo.args(["--target", target]);
 }
 
-/// The CNI plugin, without libraries. A target is named so that the flags are not those of build scripts too.
-pub fn build_cni() -> anyhow::Result<PathBuf> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// Builds programs for an image, and says where they are. The whole workspace, so that features and with them dependencies are
+/// those of every other build.
+pub fn build(profile: &str, bins: &[&str]) -> anyhow::Result<PathBuf> {
     let mut cargo = tools::cargo();
-    // A static program relocates itself; packed, what it needs for that is 55 KiB less of it.
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs");
-    cargo.args(["build", "--profile", "release-small", "--package", "cni", "--target", &target]);
+    cargo.args(["build", "--workspace", "--profile", profile]);
+    statically(&mut cargo, &target());
+    cargo.args(bins.iter().flat_map(|bin| ["--bin", bin]));
     tools::run(&mut cargo)?;
-    Ok(tools::target().join(target).join("release-small/ironrail-cni"))
+    Ok(tools::target().join(target()).join(if profile == "dev" { "debug" } else { profile }))
+}
+
+/// The CNI plugin, which is its own smallest.
+pub fn build_cni() -> anyhow::Result<PathBuf> {
+    let mut cargo = tools::cargo();
+    cargo.args(["build", "--profile", "release-small", "--package", "cni"]);
+    statically(&mut cargo, &target());
+    tools::run(&mut cargo)?;
+    Ok(tools::target().join(target()).join("release-small/ironrail-cni"))
 }
 
 /// Makes the archive of an image in the format of `docker save`: layer, configuration, and a list of both.
@@ -134,7 +147,7 @@ fn fresh(directory: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory.to_owned())
 }
 
-/// Puts programs, their libraries and their other names into the root directory.
+/// Puts programs and their other names into the root directory.
 fn fill(image: &Image, root: &Path) -> anyhow::Result<PathBuf> {
     for point in MOUNT_POINTS {
         fs::create_dir(root.join(point))?;
@@ -143,9 +156,6 @@ fn fill(image: &Image, root: &Path) -> anyhow::Result<PathBuf> {
     for program in &image.programs {
         let name = program.file_name().context("a program has a name")?;
         copy(program, &root.join("usr/bin").join(name))?;
-        for library in libraries(program)? {
-            copy(&library, &root.join(library.strip_prefix("/").unwrap_or(&library)))?;
-        }
     }
     let first = image.programs.first().and_then(|program| program.file_name());
     for link in image.links {
@@ -163,18 +173,6 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Paths of the shared libraries of a program; none when it is linked statically.
-fn libraries(program: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if text.contains("not found") {
-        bail!("{} misses a library:\n{text}", program.display());
-    }
-    let path =
-        |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
-    Ok(text.lines().filter_map(path).collect())
 }
 
 /// Packs what is in a directory, so that the same files give the same bytes.

@@ -155,6 +155,9 @@ pub struct NodeStateStatus {
     /// Whether kubelet and container runtime give devices by CDI name: `on` or `off`, and why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cdi: String,
+    /// `installed`, or why the boot phases could not be; empty where nobody asked for them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub boot_phases: String,
     /// What the sweeper did with devices of pods that ended without a DEL; None while it had nothing to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepStatus>,

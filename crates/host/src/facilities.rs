@@ -9,6 +9,10 @@ use api::PciAddress;
 use api::custody::{OfferedDevice, OfferedResource};
 use std::collections::BTreeMap;
 
+/// Of vhost-net, with upstream's keys.
+const VHOST_NODES: [(&str, &str); 2] =
+    [("net-mount", "/dev/vhost-net"), ("tun-mount", "/dev/net/tun")];
+
 /// What a container that is given the device gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facilities {
@@ -20,6 +24,8 @@ pub struct Facilities {
     pub vfio: Vec<DeviceNode>,
     /// Of vhost-net: `net-mount` and `tun-mount`.
     pub vhost: Vec<(&'static str, String)>,
+    /// Nodes of vfio and of vhost-net that belong to the device and are not there.
+    pub absent: Vec<String>,
 }
 
 impl Facilities {
@@ -79,9 +85,16 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
         facilities.vfio = vfio_nodes(host, device);
     }
     if resource.vhost_net {
-        facilities.vhost = vhost_nodes(host);
+        facilities.vhost = VHOST_NODES.map(|(key, path)| (key, path.to_owned())).into();
     }
+    facilities.absent = absent(host, &facilities);
     facilities
+}
+
+fn absent(host: &dyn Host, facilities: &Facilities) -> Vec<String> {
+    let vfio = facilities.vfio.iter().map(|node| &node.host_path);
+    let vhost = facilities.vhost.iter().map(|(_, path)| path);
+    vfio.chain(vhost).filter(|path| host.metadata(path).is_err()).cloned().collect()
 }
 
 /// At home it is read again: a rebind since the offer may have changed it. One that is still in a pod is called there as
@@ -102,8 +115,9 @@ pub fn rdma_device_anywhere(host: &dyn Host, pci: &PciAddress) -> Option<String>
 
 fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<DeviceNode> {
     let mut nodes = vec![DeviceNode::same("/dev/vfio/vfio")];
-    let Ok(target) = host.link_target(&device.pci.file("iommu_group")) else { return nodes };
-    let group = target.rsplit('/').next().unwrap_or_default();
+    // A function that left its group has no node either, and is refused for that.
+    let target = host.link_target(&device.pci.file("iommu_group")).unwrap_or_default();
+    let group = target.rsplit('/').next().filter(|group| !group.is_empty()).unwrap_or("GROUP");
     let name = host.read(&format!("/sys/kernel/iommu_groups/{group}/name")).unwrap_or_default();
     // Without an IOMMU the kernel names the host's node apart; programs in the container expect the plain number.
     nodes.push(match String::from_utf8_lossy(&name).trim() {
@@ -116,19 +130,36 @@ fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<DeviceNode> {
     nodes
 }
 
-/// Both or none, as upstream gives them.
-fn vhost_nodes(host: &dyn Host) -> Vec<(&'static str, String)> {
-    let nodes = [("net-mount", "/dev/vhost-net"), ("tun-mount", "/dev/net/tun")];
-    match nodes.iter().all(|(_, path)| host.metadata(path).is_ok()) {
-        true => nodes.map(|(key, path)| (key, path.to_owned())).into(),
-        false => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sim::{Flavour, Machine, SimHost};
+
+    #[test]
+    fn what_vfio_and_vhost_net_lack_is_named_until_their_modules_are_there() {
+        let mut machine = Machine::rdma_worker("w-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+        let pci: PciAddress = "0000:3b:00.0".parse().unwrap();
+        let device = OfferedDevice {
+            pci,
+            state: api::custody::OfferState::Ready,
+            numa_node: None,
+            parent: pci,
+            vf: None,
+            driver: Some("vfio-pci".to_owned()),
+            rdma_device: None,
+        };
+        let resource = OfferedResource { vhost_net: true, ..OfferedResource::default() };
+        let absent =
+            |machine: &Machine| of(&SimHost::new(machine.clone()), &resource, &device).absent;
+        let group = machine.functions[&pci].iommu_group.unwrap();
+        let own = format!("/dev/vfio/{group}");
+        assert_eq!(absent(&machine), ["/dev/vfio/vfio", &own, "/dev/vhost-net"]);
+        machine.modules.insert("vhost_net".to_owned());
+        machine.modules.insert("vfio_pci".to_owned());
+        assert_eq!(absent(&machine), [own], "another driver has it");
+        machine.functions.get_mut(&pci).unwrap().driver = Some("vfio-pci".to_owned());
+        assert_eq!(absent(&machine), [""; 0]);
+    }
 
     #[test]
     fn umad_and_issm_are_left_out_of_an_infiniband_device() {

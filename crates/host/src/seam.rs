@@ -465,6 +465,10 @@ pub enum Program {
     Mstconfig,
     Mstfwreset,
     Udevadm,
+    /// Our own program by absolute path, where it was installed for the boot phases.
+    Own {
+        path: String,
+    },
     /// An IPAM plugin by absolute path, with the CNI environment as `KEY=value`.
     Ipam {
         path: String,
@@ -487,7 +491,7 @@ impl Program {
             Self::Mstconfig => "mstconfig",
             Self::Mstfwreset => "mstfwreset",
             Self::Udevadm => "udevadm",
-            Self::Ipam { path, .. } => path,
+            Self::Own { path } | Self::Ipam { path, .. } => path,
         }
     }
 }

@@ -22,7 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn step(host: &dyn Host, step: &Step) -> Result<(), String> {
     let lock = |pci| device_lock::take(host, pci, PATIENCE);
     let _locks = step.touches.iter().map(lock).collect::<Result<Vec<_>, _>>().map_err(sentence)?;
-    action(host, &step.action)
+    action(host, &step.action).map_err(|why| with_lockdown(host, why))
+}
+
+/// What the kernel and modprobe say where a locked-down kernel may be the reason: EPERM, EKEYREJECTED, ENOKEY.
+const REFUSALS: [&str; 3] =
+    ["operation not permitted", "key was rejected by service", "required key not available"];
+
+/// Such a kernel takes signed modules only, and lets nobody write a card's PCI configuration or reach its memory
+/// (security/security.c, lockdown_reasons); of itself it says no more than EPERM.
+fn with_lockdown(host: &dyn Host, why: String) -> String {
+    let said = why.to_lowercase();
+    let may_be = REFUSALS.iter().any(|refusal| said.contains(refusal));
+    match may_be && firmware::locked_down(host) == Ok(true) {
+        true => format!(
+            "{why}; the kernel is locked down, so it takes signed modules only and lets nobody write a card's PCI configuration or memory: sign the module with a key that this kernel knows, or boot it without lockdown (Secure Boot off)"
+        ),
+        false => why,
+    }
 }
 
 fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
@@ -100,4 +117,28 @@ fn remember(host: &dyn Host, interface: &Interface) -> Result<(), String> {
 
 fn remembered(pf: &PciAddress) -> String {
     format!("{}/{pf}", files::PF_STORE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::sim::{Fault, Flavour, Machine, SimHost};
+
+    #[test]
+    fn where_the_kernel_is_locked_down_what_it_may_have_refused_for_that_says_so() {
+        let refused = [
+            "cannot load vfio_pci: modprobe: ERROR: could not insert 'vfio_pci': Key was rejected by service",
+            "cannot write to 0000:03:00.0: operation not permitted",
+            "cannot set 9 VFs on 0000:03:00.0: the card allows 8",
+        ];
+        let told = |faults: &[Fault]| {
+            let mut machine =
+                Machine::small_worker("w-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+            machine.faults.extend(faults.iter().cloned());
+            let host = SimHost::new(machine);
+            refused.map(|why| with_lockdown(&host, why.to_owned()).contains("locked down"))
+        };
+        assert_eq!(told(&[]), [false; 3]);
+        assert_eq!(told(&[Fault::LockedDown]), [true, true, false]);
+    }
 }

@@ -27,11 +27,11 @@ fn did(host: &SimHost) -> String {
 #[test]
 fn units_and_program_are_installed_where_there_is_systemd_and_refused_by_name_where_not() {
     let host = SimHost::new(machine());
-    let without = install(&host, "/usr/local/bin/", b"ELF").unwrap_err();
+    let without = install(&host, None, b"ELF", By::Hand).unwrap_err();
     host.replace(&format!("{RUN_SYSTEMD}/notify"), b"", 0o600).unwrap();
     host.take_journal();
-    let read_only = install(&host, "/usr/local/bin/", b"ELF").unwrap_err();
-    install(&host, "/opt/bin/", b"ELF").unwrap();
+    let read_only = install(&host, Some("/usr/local/bin/"), b"ELF", By::Hand).unwrap_err();
+    install(&host, None, b"ELF", By::Hand).unwrap();
     let unit = host.read("/etc/systemd/system/ironrail-boot-pre.service").unwrap();
     let did: Vec<String> = host
         .take_journal()
@@ -45,16 +45,20 @@ fn units_and_program_are_installed_where_there_is_systemd_and_refused_by_name_wh
     );
     expect![[r#"
         cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started
-        cannot install the boot phases: /usr/local/bin/ironrail-node: read-only file system; give a directory for programs that this host can write, with --to
+        cannot install the boot phases: /usr/local/bin/: read-only file system; give a directory for programs that this host can write, with --to
 
-        replace /usr/local/bin/ironrail-node: ELF: read-only file system
+        replace /usr/local/bin/ironrail-node.tried: ELF: read-only file system
+        replace /usr/local/bin/ironrail-node.tried: ELF: read-only file system
+        replace /opt/bin/ironrail-node.tried: ELF
+        run /opt/bin/ironrail-node.tried --version
+        remove /opt/bin/ironrail-node.tried
         replace /opt/bin/ironrail-node: ELF
-        replace /etc/systemd/system/ironrail-boot-pre.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (pre) | Condition…
-        replace /etc/systemd/system/ironrail-boot-post.service: # Written by sriov-network-config-daemon; it is written anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (post) | Conditio…
+        replace /etc/systemd/system/ironrail-boot-pre.service: # Written by install-boot; sriov-network-config-daemon writes it anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (pre) | …
+        replace /etc/systemd/system/ironrail-boot-post.service: # Written by install-boot; sriov-network-config-daemon writes it anew when it differs. | [Unit] | Description=ironrail: RDMA mode and virtual functions (post) |…
         run systemctl --root=/ enable ironrail-boot-pre.service ironrail-boot-post.service
         run systemctl daemon-reload
 
-        # Written by sriov-network-config-daemon; it is written anew when it differs.
+        # Written by install-boot; sriov-network-config-daemon writes it anew when it differs.
         [Unit]
         Description=ironrail: RDMA mode and virtual functions (pre)
         ConditionPathExists=/var/lib/ironrail/order.json
@@ -82,7 +86,7 @@ fn the_boot_unit_counts_as_a_lever_once_it_is_enabled() {
     let host = SimHost::new(machine());
     assert_eq!(is_installed(&host), Ok(false));
     host.replace(&format!("{RUN_SYSTEMD}/x"), b"", 0o644).unwrap();
-    install(&host, "/opt/bin", b"program").unwrap();
+    install(&host, Some("/opt/bin"), b"program", By::Hand).unwrap();
     assert_eq!(is_installed(&host), Ok(true));
 }
 
@@ -90,14 +94,14 @@ fn the_boot_unit_counts_as_a_lever_once_it_is_enabled() {
 fn what_was_installed_goes_again_and_nothing_else() {
     let host = with_systemd();
     let before = host.list(DIRECTORY).unwrap_or_default();
-    install(&host, "/opt/bin", b"program").unwrap();
+    install(&host, Some("/opt/bin"), b"program", By::Hand).unwrap();
     host.take_journal();
-    remove(&host, "/opt/bin/").unwrap();
+    remove(&host, None).unwrap();
     let first = did(&host);
     assert_eq!(is_installed(&host), Ok(false));
     assert_eq!(host.list(DIRECTORY).unwrap_or_default().len(), before.len());
     // Nothing is there any more, and that is well too.
-    remove(&host, "/opt/bin").unwrap();
+    remove(&host, Some("/opt/bin")).unwrap();
     expect![[r#"
         run systemctl stop ironrail-boot-pre.service ironrail-boot-post.service
         run systemctl --root=/ disable ironrail-boot-pre.service ironrail-boot-post.service
@@ -105,6 +109,7 @@ fn what_was_installed_goes_again_and_nothing_else() {
         remove /etc/systemd/system/multi-user.target.wants/ironrail-boot-post.service
         remove /etc/systemd/system/ironrail-boot-pre.service
         remove /etc/systemd/system/ironrail-boot-post.service
+        remove /opt/bin/ironrail-node.tried
         remove /opt/bin/ironrail-node
         run systemctl daemon-reload
         run systemctl reset-failed ironrail-boot-pre.service ironrail-boot-post.service
@@ -113,6 +118,7 @@ fn what_was_installed_goes_again_and_nothing_else() {
         remove /etc/systemd/system/multi-user.target.wants/ironrail-boot-post.service
         remove /etc/systemd/system/ironrail-boot-pre.service
         remove /etc/systemd/system/ironrail-boot-post.service
+        remove /opt/bin/ironrail-node.tried
         remove /opt/bin/ironrail-node
         run systemctl daemon-reload
         run systemctl reset-failed ironrail-boot-pre.service ironrail-boot-post.service
@@ -126,7 +132,7 @@ fn a_half_that_an_install_left_behind_goes_too() {
     let half = format!("{DIRECTORY}/ironrail-boot-post.service");
     host.replace(&half, b"[Unit]\n", 0o644).unwrap();
     host.take_journal();
-    remove(&host, "/usr/local/bin").unwrap();
+    remove(&host, None).unwrap();
     expect![[r#"
         run systemctl stop ironrail-boot-post.service
         run systemctl --root=/ disable ironrail-boot-post.service
@@ -134,6 +140,7 @@ fn a_half_that_an_install_left_behind_goes_too() {
         remove /etc/systemd/system/multi-user.target.wants/ironrail-boot-post.service
         remove /etc/systemd/system/ironrail-boot-pre.service
         remove /etc/systemd/system/ironrail-boot-post.service
+        remove /usr/local/bin/ironrail-node.tried
         remove /usr/local/bin/ironrail-node
         run systemctl daemon-reload
         run systemctl reset-failed ironrail-boot-pre.service ironrail-boot-post.service
@@ -145,7 +152,80 @@ fn a_half_that_an_install_left_behind_goes_too() {
 fn a_file_that_cannot_be_taken_away_is_named() {
     let host = SimHost::new(machine());
     host.machine().files.insert("/usr/local/bin/ironrail-node".to_owned(), b"ELF".to_vec());
-    let error = remove(&host, "/usr/local/bin").unwrap_err();
+    let error = remove(&host, None).unwrap_err();
     expect!["cannot remove the boot phases: /usr/local/bin/ironrail-node: read-only file system"]
         .assert_eq(&error);
+}
+
+const OURS: &[u8] = b"ELF of today";
+
+/// What the daemon finds at its start and what it does: `configurationMode: systemd` or not, and its own program.
+fn follows(host: &SimHost, by_mode: bool, program: &[u8]) -> String {
+    host.take_journal();
+    let there = follow(host, by_mode, || Ok(program.to_vec()));
+    let did = did(host).lines().count();
+    format!("{there:?}, {did} changes; a lever: {}\n", is_installed(host).unwrap())
+}
+
+#[test]
+fn the_mode_brings_the_boot_phases_keeps_them_current_and_takes_them_away() {
+    let host = with_systemd();
+    let mut told = follows(&host, false, OURS);
+    told += &follows(&host, true, OURS);
+    told += &follows(&host, true, OURS);
+    told += &follows(&host, true, b"ELF of tomorrow");
+    assert_eq!(host.read("/opt/bin/ironrail-node").unwrap(), b"ELF of tomorrow");
+    // Somebody's update of the host has emptied the directory.
+    host.remove("/opt/bin/ironrail-node").unwrap();
+    assert_eq!(is_installed(&host), Ok(false));
+    told += &follows(&host, true, OURS);
+    told += &follows(&host, false, OURS);
+    told += &follows(&host, false, OURS);
+    expect![[r#"
+        Ok(false), 0 changes; a lever: false
+        Ok(true), 9 changes; a lever: true
+        Ok(true), 0 changes; a lever: true
+        Ok(true), 8 changes; a lever: true
+        Ok(true), 8 changes; a lever: true
+        Ok(false), 10 changes; a lever: false
+        Ok(false), 0 changes; a lever: false
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn what_a_person_installed_is_renewed_in_its_place_and_stays_whatever_the_mode() {
+    let host = with_systemd();
+    install(&host, Some("/var/lib/programs"), b"ELF of yesterday", By::Hand).unwrap();
+    let mut told = follows(&host, false, OURS);
+    assert_eq!(host.read("/var/lib/programs/ironrail-node").unwrap(), OURS);
+    told += &follows(&host, true, OURS);
+    told += &follows(&host, false, OURS);
+    // Units of a version that wrote them in other words.
+    let unit = format!("{DIRECTORY}/ironrail-boot-pre.service");
+    let old = String::from_utf8(host.read(&unit).unwrap()).unwrap().replace("300", "200");
+    host.replace(&unit, old.as_bytes(), 0o644).unwrap();
+    told += &follows(&host, false, OURS);
+    expect![[r#"
+        Ok(true), 8 changes; a lever: true
+        Ok(true), 0 changes; a lever: true
+        Ok(true), 0 changes; a lever: true
+        Ok(true), 8 changes; a lever: true
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_program_that_does_not_run_on_this_host_is_named_and_takes_nobodys_place() {
+    let host = with_systemd();
+    let dynamic = b"dynamic ELF";
+    let refused = install(&host, None, dynamic, By::Hand).unwrap_err();
+    expect!["cannot install the boot phases: /opt/bin/ironrail-node: it does not run on this host: /opt/bin/ironrail-node.tried: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by /opt/bin/ironrail-node.tried); give an ironrail-node that is linked statically, with --from"].assert_eq(&refused);
+    assert_eq!(is_installed(&host), Ok(false), "it is no lever");
+    assert_eq!(host.list("/opt/bin").unwrap_or_default(), [""; 0]);
+
+    install(&host, None, OURS, By::Mode).unwrap();
+    assert!(follow(&host, true, || Ok(dynamic.to_vec())).is_err());
+    assert_eq!(host.read("/opt/bin/ironrail-node").unwrap(), OURS);
+    assert_eq!(is_installed(&host), Ok(true));
 }

@@ -44,6 +44,8 @@ pub struct Known<'a> {
     pub gates: Option<&'a Result<Gates, String>>,
     /// How devices were offered last in this boot.
     pub by_path: Option<bool>,
+    /// `useCDI: false` is written out.
+    pub refused: bool,
     /// What the node state says.
     pub told: &'a str,
 }
@@ -55,12 +57,19 @@ pub struct Cdi {
     pub sentence: String,
 }
 
+const WRITTEN_OUT: &str = "SriovOperatorConfig/default says useCDI: false, take it out";
+
 /// What stands before the reason why a runtime could not be asked; it is no part of what was found out before.
 const SILENT: &str = "; it does not answer now: ";
 
 /// Where nobody can tell, CDI is the default, and the sentence says so.
 pub fn judge(known: &Known<'_>) -> Cdi {
+    if known.refused {
+        return off(WRITTEN_OUT.to_owned());
+    }
     let told = known.told.split(SILENT).next().unwrap_or_default();
+    // It was a person's wish, and says nothing of the runtime.
+    let told = if told.contains(WRITTEN_OUT) { "" } else { told };
     let mut cdi = found_out(&Known { told, ..*known });
     if !known.silence.is_empty() {
         cdi.sentence.push_str(&format!("{SILENT}{}", known.silence));

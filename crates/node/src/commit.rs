@@ -62,6 +62,7 @@ pub fn outcome(
     new.drain.clone_from(&report.drain);
     new.sweep = report.sweep;
     new.cdi = report.cdi.as_ref().map_or(&state.status.cdi, |cdi| &cdi.sentence).clone();
+    new.boot_phases = world.boot_phases.as_ref().unwrap_or(&state.status.boot_phases).clone();
     if new.cdi != state.status.cdi {
         tracing::info!("CDI is {}", new.cdi);
     }

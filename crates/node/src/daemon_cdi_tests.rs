@@ -77,6 +77,20 @@ fn where_the_last_status_was_not_written_the_offer_counts_and_the_runtimes_word_
 }
 
 #[test]
+fn use_cdi_false_is_said_as_such_until_it_is_taken_out() {
+    let mut life = settled("", 2);
+    life.world.runtime = Some(Runtime { name: "cri-o".to_owned(), ..Runtime::default() });
+    life.world.config.spec.use_cdi = Some(false);
+    life.settle();
+    let off = "off: SriovOperatorConfig/default says useCDI: false, take it out".to_owned();
+    assert_eq!(way(&life), (true, off));
+    life.world.config.spec.use_cdi = None;
+    life.settle();
+    assert!(!way(&life).0 && way(&life).1.starts_with("on: cri-o"), "{:?}", way(&life));
+    life.assert_quiet();
+}
+
+#[test]
 fn a_kubelet_that_keeps_names_to_itself_has_devices_given_by_path_whatever_the_runtime_says() {
     let mut life = settled("", 2);
     life.node["status"]["nodeInfo"] = json!({ "kubeletVersion": "v1.30.4" });

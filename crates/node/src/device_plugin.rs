@@ -1,12 +1,11 @@
 //! Shell: one gRPC server for each offered resource on a unix socket beside the kubelet's, and its registration.
 //!
-//! What is listed and what is given is decided in `plugin` and `give`. Everything runs inside one future: dropping it
+//! What is listed and what is given is decided in `plugin` and `give`, and what a preference needs is known by `around`. Everything runs inside one future: dropping it
 //! stops servers and registrations, and the lock goes with it.
 
+use crate::around::Around;
 use crate::directory::Watched;
 use crate::give::{self, Taken};
-use crate::gpus::{self, Admissions, Gpus};
-use crate::nearness::{Choice, Place, Places};
 use crate::observe;
 use crate::plugin::{self, Delivery};
 use crate::pod_resources::{self, connect, in_full};
@@ -20,12 +19,12 @@ use crate::proto::v1beta1::{
 use crate::wake::{Pace, Wakes};
 use anyhow::{Context, anyhow};
 use api::custody::{Offer, OfferedResource};
-use api::{PciAddress, files};
+use api::files;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use host::Host;
 use host::seam::{Interest, Lock};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,14 +33,12 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
-use tonic::transport::{Channel, Server};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tracing::instrument::WithSubscriber;
 
 /// Pause between two tries for the lock, and between two registrations that the kubelet did not take.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How long an answer waits for the kubelet's list of GPUs: the kubelet itself waits for the answer, without a limit.
-const LOOK: Duration = Duration::from_millis(4);
 
 /// What the device plugin needs.
 pub struct Settings {
@@ -60,16 +57,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // The lock first, the offer second: the daemon takes a free lock for the promise that nothing old is in force.
     let _lock = lock(host.as_ref()).await;
     let boot_id = observe::boot_id(host.as_ref()).context("cannot start the device plugin")?;
+    let kubelet = pod_resources::channel(&settings.pod_resources)
+        .with_context(|| format!("{} is no socket", settings.pod_resources.display()))?;
+    let around = Arc::new(Around::new(Arc::clone(host), kubelet));
     let desk = Arc::new(Desk {
         log: tracing::dispatcher::get_default(tracing::Dispatch::clone),
         host: Arc::clone(host),
         boot_id,
         delivery: settings.delivery,
         in_force: Mutex::default(),
-        around: Mutex::default(),
-        admissions: Mutex::default(),
-        kubelet: pod_resources::channel(&settings.pod_resources)
-            .with_context(|| format!("{} is no socket", settings.pod_resources.display()))?,
+        around: Arc::clone(&around),
     });
     let interests = vec![Interest::File(files::OFFER.to_owned())];
     let mut wakes = Wakes::new(Arc::clone(host), interests, settings.pace)
@@ -79,6 +76,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .with_context(|| format!("cannot watch {}: is this the kubelet's?", directory.display()))?;
     let mut servers = Servers::new(Arc::clone(&desk), directory.clone());
     let mut said = String::new();
+    let mut looks = std::pin::pin!(around.keep());
     loop {
         match desk.take_offer() {
             Taken::New(offer) => {
@@ -95,8 +93,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             changed = sockets.changed() => {
                 changed.with_context(|| format!("cannot watch {}", directory.display()))?;
                 // The kubelet writes its checkpoint here whenever it has given devices to a container.
-                desk.look_at_pods();
+                around.stir();
             }
+            never = &mut looks => match never {},
             // One that was aborted ends with an error of the join, and is no news.
             Some(ended) = servers.tasks.join_next() => if let Ok(Err(error)) = ended {
                 tracing::warn!("{error:#}; starting again");
@@ -148,24 +147,13 @@ struct Desk {
     boot_id: String,
     delivery: Delivery,
     in_force: Mutex<Option<Offer>>,
-    /// Where everything is, as it was when the offer was taken.
-    around: Mutex<Arc<Around>>,
-    admissions: Mutex<Admissions>,
-    /// To the kubelet's PodResources.
-    kubelet: Channel,
-}
-
-/// What is where on this node.
-#[derive(Default)]
-struct Around {
-    places: Places,
-    gpus: Gpus,
+    around: Arc<Around>,
 }
 
 impl Desk {
     /// Held while an offer is taken in, and while devices are given.
     fn in_force(&self) -> MutexGuard<'_, Option<Offer>> {
-        locked(&self.in_force)
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_offer(&self) -> Taken {
@@ -173,15 +161,9 @@ impl Desk {
         let taken = give::take_offer(self.host.as_ref(), &self.boot_id, in_force.as_ref());
         if let Taken::New(offer) = &taken {
             *in_force = Some(offer.clone());
-            drop(in_force);
-            let around = Around { places: places(self.host.as_ref(), offer), gpus: self.gpus() };
-            *locked(&self.around) = Arc::new(around);
+            self.around.take_offer(offer);
         }
         taken
-    }
-
-    fn gpus(&self) -> Gpus {
-        Gpus::read(self.host.as_ref())
     }
 
     fn allocate(
@@ -192,66 +174,13 @@ impl Desk {
         let in_force = self.in_force();
         let offer = in_force.as_ref().ok_or("there is no offer on this node yet")?;
         let given = give::allocate(self.host.as_ref(), offer, resource, request, self.delivery);
+        self.around.given();
         tracing::dispatcher::with_default(&self.log, || match &given {
             Ok(_) => tracing::info!("given of {resource}: {}", ids(request)),
             Err(sentence) => tracing::warn!("{sentence}"),
         });
         given
     }
-
-    async fn preferred(
-        &self,
-        resource: &str,
-        request: &PreferredAllocationRequest,
-    ) -> PreferredAllocationResponse {
-        let gpus = tokio::time::timeout(LOOK, self.new_gpus()).await.unwrap_or_default();
-        let around = Arc::clone(&locked(&self.around));
-        let in_force = self.in_force();
-        let (offered, nothing) =
-            (in_force.as_ref().and_then(|o| o.resources.get(resource)), OfferedResource::default());
-        let choice =
-            Choice { resource: offered.unwrap_or(&nothing), places: &around.places, gpus: &gpus };
-        plugin::preferred(&choice, request)
-    }
-
-    /// Looks who was given GPUs, beside what else is done, so that the next pod that is admitted stands out.
-    fn look_at_pods(self: &Arc<Self>) {
-        if !locked(&self.around).gpus.is_empty() {
-            let desk = Arc::clone(self);
-            tokio::spawn(async move { desk.new_gpus().await });
-        }
-    }
-
-    /// The GPUs of the pod that is being admitted, where it is clear which one this is.
-    async fn new_gpus(&self) -> Vec<Place> {
-        let around = Arc::clone(&locked(&self.around));
-        if around.gpus.is_empty() {
-            return Vec::new();
-        }
-        let Ok(listed) = pod_resources::ask(self.kubelet.clone()).await else { return Vec::new() };
-        let around = match around.gpus.lacks_one_of(&listed) {
-            // Their driver came later than our offer.
-            true => Arc::new(Around { places: around.places.clone(), gpus: self.gpus() }),
-            false => around,
-        };
-        *locked(&self.around) = Arc::clone(&around);
-        let in_force = self.in_force();
-        let ours = |resource: &str| {
-            in_force.as_ref().is_some_and(|offer| offer.resources.contains_key(resource))
-        };
-        locked(&self.admissions).look(&listed, &around.gpus, ours, self.host.now())
-    }
-}
-
-/// Where the PFs of an offer are.
-fn places(host: &dyn Host, offer: &Offer) -> Places {
-    let devices = offer.resources.values().flat_map(|resource| &resource.devices);
-    let pfs: BTreeSet<PciAddress> = devices.map(|device| device.parent).collect();
-    pfs.into_iter().map(|pf| (pf, gpus::place(host, &pf))).collect()
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ids(request: &AllocateRequest) -> String {
@@ -422,7 +351,7 @@ impl DevicePlugin for Resource {
         &self,
         request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        Ok(Response::new(self.desk.preferred(&self.name, request.get_ref()).await))
+        Ok(Response::new(self.desk.around.preferred(&self.name, request.get_ref())))
     }
 
     async fn allocate(

@@ -5,9 +5,10 @@
 use crate::cdi::Ask;
 use crate::daemon::Daemon;
 use crate::leftovers::Leftovers;
+use crate::process::Image;
 use crate::wake::{Pace, Wakes};
 use crate::world::{Change, NodeWorld};
-use crate::{cdi, http, kubelet, pod_resources, sandboxes};
+use crate::{boot_units, cdi, http, kubelet, pod_resources, sandboxes};
 use anyhow::Context;
 use api::wire::{Answer, ObjectKey, Outcome, Write};
 use api::{Timestamp, files, names};
@@ -22,6 +23,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// `configurationMode` that has the boot phases installed.
+const SYSTEMD: &str = "systemd";
 /// Pause after a write that was refused; doubled up to `LONGEST`.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -40,6 +43,10 @@ pub struct Settings {
     pub pace: Pace,
     /// When the container runtime is asked what it is.
     pub ask: Ask,
+    /// Where this program is, for the boot phases.
+    pub image: Image,
+    /// Whether the boot phases were last asked for by `configurationMode`; None: nobody has looked at them yet.
+    pub followed: Option<bool>,
 }
 
 /// What a watch tells.
@@ -186,6 +193,7 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
         false => None,
     };
     ask_for_cdi(settings, world).await;
+    follow_mode(settings, world);
     let (daemon, host, seen) = (settings.daemon.clone(), Arc::clone(&settings.host), world.clone());
     // The log is that of this process, also on another thread.
     let log = tracing::dispatcher::get_default(tracing::Dispatch::clone);
@@ -197,6 +205,28 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
     let (daemon, outcome) = step.await.context("the daemon's step panicked")?;
     settings.daemon = daemon;
     Ok(outcome)
+}
+
+/// Once for each start, since this program may be a new one, and for each change of the mode. What fails is said in the
+/// node state, and would fail again.
+fn follow_mode(settings: &mut Settings, world: &mut NodeWorld) {
+    let by_mode = world.config.spec.configuration_mode == SYSTEMD;
+    if settings.followed == Some(by_mode) {
+        return;
+    }
+    settings.followed = Some(by_mode);
+    let program = || {
+        let path = boot_units::IN_IMAGE;
+        (settings.image)(path).map_err(|error| format!("cannot read {path} of our image: {error}"))
+    };
+    world.boot_phases = Some(match boot_units::follow(settings.host.as_ref(), by_mode, program) {
+        Ok(true) => "installed".to_owned(),
+        Ok(false) => String::new(),
+        Err(why) => {
+            tracing::warn!("{why}");
+            why
+        }
+    });
 }
 
 /// Asks the container runtime what it is, and looks at the kubelet's gates, once in a while: either may have been started

@@ -114,23 +114,25 @@ fn nvidia_uuid(host: &dyn Host, pci: &PciAddress) -> Option<String> {
 
 type Pod = (String, String);
 
-/// Since when pods have GPUs, as far as it was seen.
+/// Which pods have GPUs and since when, as far as it was seen.
 #[derive(Debug, Default)]
 pub struct Admissions {
     first_seen: BTreeMap<Pod, Timestamp>,
     /// What was there before the first look is not new.
     begun: bool,
+    /// The GPUs of each pod that has none of our devices, by the last look, and since when.
+    without_ours: Vec<(Timestamp, Vec<Place>)>,
 }
 
 impl Admissions {
-    /// Takes a list of the kubelet in, and returns the GPUs of the one pod that has new ones and none of our devices.
+    /// Takes a list of the kubelet in.
     pub fn look(
         &mut self,
         listed: &ListPodResourcesResponse,
         gpus: &Gpus,
         ours: impl Fn(&str) -> bool,
         now: Timestamp,
-    ) -> Vec<Place> {
+    ) {
         let with_gpus: BTreeMap<Pod, (&PodResources, Vec<Place>)> = listed
             .pod_resources
             .iter()
@@ -140,17 +142,28 @@ impl Admissions {
         self.first_seen.retain(|pod, _| with_gpus.contains_key(pod));
         let since = if self.begun { now } else { Timestamp::UNIX_EPOCH };
         self.begun = true;
-        let mut fit = Vec::new();
+        self.without_ours.clear();
         for (key, (pod, gpus)) in with_gpus {
             let seen = *self.first_seen.entry(key).or_insert(since);
-            let is_new = now.duration_since(seen).unsigned_abs().as_secs() < NEW_SECONDS;
             let mut given = pod.containers.iter().flat_map(|container| &container.devices);
-            if is_new && !given.any(|given| ours(&given.resource_name)) {
-                fit.push(gpus);
+            if !given.any(|given| ours(&given.resource_name)) {
+                self.without_ours.push((seen, gpus));
             }
         }
-        match fit.len() {
-            1 => fit.remove(0),
+    }
+
+    /// A device of ours was given since the last look: who has none is not known until the next.
+    pub fn forget(&mut self) {
+        self.without_ours.clear();
+    }
+
+    /// The GPUs of the one pod that has new ones and none of our devices; of two nobody knows which is meant.
+    pub fn of_the_one_admitted(&self, now: Timestamp) -> Vec<Place> {
+        let is_new =
+            |seen: Timestamp| now.duration_since(seen).unsigned_abs().as_secs() < NEW_SECONDS;
+        let mut new = self.without_ours.iter().filter(|(seen, _)| is_new(*seen));
+        match (new.next(), new.next()) {
+            (Some((_, gpus)), None) => gpus.clone(),
             _ => Vec::new(),
         }
     }

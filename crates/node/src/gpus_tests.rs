@@ -84,8 +84,8 @@ fn a_gpu_is_known_by_the_id_that_its_makers_plugin_gives_it() {
     let above = |resource: &str| {
         let mut admissions = Admissions::default();
         admissions.look(&listed(&[]), &gpus, is_ours, at(0));
-        let found =
-            admissions.look(&listed(&[&format!("train: {resource}")]), &gpus, is_ours, at(1));
+        admissions.look(&listed(&[&format!("train: {resource}")]), &gpus, is_ours, at(1));
+        let found = admissions.of_the_one_admitted(at(1));
         let shown = found.iter().map(|p| format!("{:?} {}", p.numa_node, p.above.join("/")));
         shown.collect::<Vec<_>>().join(", ")
     };
@@ -106,7 +106,8 @@ fn only_one_pod_with_new_gpus_and_none_of_our_devices_is_a_sign() {
     let gpus = Gpus::read(&host_at(directory.path()));
     let mut admissions = Admissions::default();
     let mut look = |pods: &[&str], second: i64| {
-        admissions.look(&listed(pods), &gpus, is_ours, at(second)).len()
+        admissions.look(&listed(pods), &gpus, is_ours, at(second));
+        admissions.of_the_one_admitted(at(second)).len()
     };
     let (old, new) = ("old: amd.com/gpu=0000:17:00.0", "new: amd.com/gpu=0000:85:00.0");
     assert_eq!(look(&[old], 0), 0, "it was there before us");
@@ -117,4 +118,12 @@ fn only_one_pod_with_new_gpus_and_none_of_our_devices_is_a_sign() {
     assert_eq!(look(&[], 20), 0);
     assert_eq!(look(&[served], 21), 0, "it has its devices");
     assert_eq!(look(&[old, new], 24), 0, "two may be meant: the first has come back");
+
+    let mut admissions = Admissions::default();
+    admissions.look(&listed(&[]), &gpus, is_ours, at(0));
+    admissions.look(&listed(&[new]), &gpus, is_ours, at(10));
+    let meant = |admissions: &Admissions, second| admissions.of_the_one_admitted(at(second)).len();
+    assert_eq!((meant(&admissions, 14), meant(&admissions, 15)), (1, 0), "it grows old unseen");
+    admissions.forget();
+    assert_eq!(meant(&admissions, 11), 0, "it may be the one that was given ours since");
 }

@@ -3,6 +3,7 @@
 //! One binary that looks at the name it was called by; a copy each, since some runtimes do not follow links out of the
 //! directory.
 
+use host::seam::Errno;
 use host::{Host, leftovers};
 
 /// The plugins that the one binary is.
@@ -14,8 +15,13 @@ pub fn install(host: &dyn Host, directory: &str, binary: &[u8]) -> Result<(), St
     for plugin in PLUGINS {
         let path = format!("{}/{plugin}", directory.trim_end_matches('/'));
         leftovers::tidy(host, &path).map_err(|refusal| format!("cannot {refusal}"))?;
-        host.replace(&path, binary, 0o755)
-            .map_err(|refusal| format!("cannot install the CNI plugin {plugin}: {refusal}"))?;
+        host.replace(&path, binary, 0o755).map_err(|refusal| {
+            let way_out = match refusal.errno {
+                Errno::ROFS => "; set SRIOV_CNI_BIN_PATH of the operator's Deployment to the directory in which this host's container runtime looks for plugins and that can be written",
+                _ => "",
+            };
+            format!("cannot install the CNI plugin {plugin}: {refusal}{way_out}")
+        })?;
         tracing::info!("installed {path}");
     }
     Ok(())

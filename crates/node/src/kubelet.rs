@@ -24,6 +24,25 @@ pub fn arguments(host: &dyn Host) -> Option<Vec<String>> {
     })
 }
 
+/// The kubelet's own default.
+const ROOT_DIR: &str = "/var/lib/kubelet";
+
+/// Where the running kubelet has its files; None where no process is called kubelet.
+pub fn root_dir(host: &dyn Host) -> Option<String> {
+    Some(flag(&arguments(host)?, "--root-dir").unwrap_or_else(|| ROOT_DIR.to_owned()))
+}
+
+/// The sentence for a directory (device and inode) that was given to us as the kubelet's, where its process says another.
+pub fn elsewhere(host: &dyn Host, ours: (u64, u64)) -> Option<String> {
+    let root = root_dir(host)?;
+    let found = host.metadata(&root).ok()?;
+    ((found.device, found.inode) != ours).then(|| {
+        format!(
+            "the kubelet of this host has its files in {root} (--root-dir), and we were given another directory; set KUBELET_ROOT_DIR of the operator's Deployment to {root}"
+        )
+    })
+}
+
 /// `--name=value` or `--name value`; the last one counts, as it does for the kubelet.
 pub fn flag(arguments: &[String], name: &str) -> Option<String> {
     flags(arguments, name).pop()

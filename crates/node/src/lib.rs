@@ -1,9 +1,10 @@
 //! The node side of ironrail: the daemon and the device plugin as step functions, and the shells around them.
 //!
 //! `observe` finds facts, `planner` judges, `apply` does one action, `daemon` is the order in which this happens.
-//! Only the shells (`drive`, `device_plugin`, `pod_resources`, `process`) know tokio, sockets or a Kubernetes client.
+//! Only the shells (`drive`, `device_plugin`, `around`, `pod_resources`, `process`) know tokio, sockets or a Kubernetes client.
 
 pub mod apply;
+mod around;
 pub mod boot;
 pub mod boot_units;
 pub mod cdi;

@@ -1,8 +1,9 @@
 //! Which of its free devices a container had best be given: near to the GPUs of its pod, and near to each other or, where
 //! the policy says `spreadRails`, each on a PF of its own. Pure.
 //!
-//! The kubelet waits for the answer without a limit, so nothing is read here and the work grows with the devices and no
-//! faster. It has cut the list to what its topology manager left over, and may ignore the answer.
+//! The kubelet waits for the answer without a limit, so nothing is read here, and a device more is a step more: what is
+//! weighed is PFs, of which there are few. It has cut the list to what its topology manager left over, and may ignore the
+//! answer.
 
 use api::PciAddress;
 use api::custody::{OfferedDevice, OfferedResource};
@@ -32,17 +33,29 @@ impl Place {
 /// By PF: where it is. Its VFs are beside it.
 pub type Places = BTreeMap<PciAddress, Place>;
 
-/// One device as it counts here.
-struct Candidate {
-    id: String,
-    numa_node: Option<u32>,
-    parent: Option<PciAddress>,
+/// The devices of one PF: beside each other, so worth the same to a container.
+struct Rail {
+    pf: Option<PciAddress>,
     place: Place,
+    /// Those that are free, the first by address last.
+    free: Vec<String>,
+    chosen: usize,
 }
 
-impl Candidate {
-    fn root_port(&self) -> &[String] {
-        self.place.above.get(..2).unwrap_or_default()
+impl Rail {
+    fn is_of(&self, device: Option<&OfferedDevice>) -> bool {
+        self.pf == device.map(|device| device.parent)
+            && self.place.numa_node == device.and_then(|device| device.numa_node)
+    }
+
+    fn is_on_numa_node_of(&self, other: &Self) -> bool {
+        self.place.numa_node == other.place.numa_node
+    }
+
+    /// Below one root port; where sysfs does not tell, the NUMA node is all that is known.
+    fn is_on_switch_of(&self, other: &Self) -> bool {
+        let root_ports = (self.place.above.get(..2), other.place.above.get(..2));
+        self.is_on_numa_node_of(other) && root_ports.0 == root_ports.1
     }
 }
 
@@ -57,89 +70,83 @@ pub struct Choice<'a> {
 impl Choice<'_> {
     /// `size` devices with all that `must` be among them, the best of those `available`, in order of address.
     pub fn make(&self, available: &[String], must: &[String], size: usize) -> Vec<String> {
+        let free: BTreeSet<&String> = available.iter().filter(|id| !must.contains(id)).collect();
+        let mut rails = self.rails(&free, must);
+        let mut served = Served::new(self.gpus, size);
+        for rail in &rails {
+            (0..rail.chosen).for_each(|_| served.by(&rail.place));
+        }
+        let mut chosen = must.to_vec();
+        while chosen.len() < size {
+            let missing = size - chosen.len();
+            let merit = |rail: &Rail| match self.resource.spread_rails {
+                // Where the most are left, so that pods with one device each are spread too.
+                true => {
+                    let unused = (Reverse(rail.chosen), rail.free.len());
+                    (Some(unused), served.need(&rail.place), None)
+                }
+                false => (None, served.need(&rail.place), Some(near(rail, &rails, missing))),
+            };
+            let by_address = |a: &Rail, b: &Rail| b.free.last().cmp(&a.free.last());
+            let with_some = (0..rails.len()).filter(|at| !rails[*at].free.is_empty());
+            let best = with_some.max_by(|a, b| {
+                let (a, b) = (&rails[*a], &rails[*b]);
+                merit(a).cmp(&merit(b)).then_with(|| by_address(a, b))
+            });
+            let Some(best) = best.map(|at| &mut rails[at]) else { break };
+            served.by(&best.place);
+            best.chosen += 1;
+            chosen.extend(best.free.pop());
+        }
+        chosen.sort();
+        chosen
+    }
+
+    fn rails(&self, free: &BTreeSet<&String>, must: &[String]) -> Vec<Rail> {
         let devices: BTreeMap<String, &OfferedDevice> =
             self.resource.devices.iter().map(|device| (device.pci.to_string(), device)).collect();
-        let candidate = |id: &String| self.candidate(id, devices.get(id).copied());
-        let mut served = Served::new(self.gpus, size);
-        let mut chosen: Vec<Candidate> = must.iter().map(candidate).collect();
-        chosen.iter().for_each(|one| served.by(one));
-        let mut counts = Counts::of(chosen.iter());
-        let free: BTreeSet<&String> = available.iter().filter(|id| !must.contains(id)).collect();
-        let mut rest: Vec<Candidate> = free.into_iter().map(candidate).collect();
-        let mut left = Counts::of(rest.iter());
-        while chosen.len() < size && !rest.is_empty() {
-            // With nothing chosen yet, where the most are left, so that the rest fits too.
-            let group = if chosen.is_empty() { &left } else { &counts };
-            let merit = |one: &Candidate| match self.resource.spread_rails {
-                true => {
-                    let rail = (Reverse(counts.on_pf(one)), left.on_pf(one));
-                    (Some(rail), served.need(one), (0, 0, 0))
-                }
-                false => (None, served.need(one), group.near(one)),
-            };
-            // Of equals the first by address: `max_by_key` takes the last, so it walks backwards.
-            let best = (0..rest.len()).rev().max_by_key(|at| merit(&rest[*at]));
-            let Some(best) = best else { break };
-            let best = rest.remove(best);
-            served.by(&best);
-            counts.add(&best);
-            left.remove(&best);
-            chosen.push(best);
+        let mut rails: Vec<Rail> = Vec::new();
+        for (id, is_free) in
+            free.iter().rev().map(|id| (*id, true)).chain(must.iter().map(|id| (id, false)))
+        {
+            let device = devices.get(id).copied();
+            let at = rails.iter().position(|rail| rail.is_of(device)).unwrap_or_else(|| {
+                rails.push(self.rail(device));
+                rails.len() - 1
+            });
+            match is_free {
+                true => rails[at].free.push(id.clone()),
+                false => rails[at].chosen += 1,
+            }
         }
-        let mut ids: Vec<String> = chosen.into_iter().map(|one| one.id).collect();
-        ids.sort();
-        ids
+        rails
     }
 
-    fn candidate(&self, id: &str, device: Option<&OfferedDevice>) -> Candidate {
+    fn rail(&self, device: Option<&OfferedDevice>) -> Rail {
+        let pf = device.map(|device| device.parent);
+        let place = pf.and_then(|pf| self.places.get(&pf)).cloned().unwrap_or_default();
         let numa_node = device.and_then(|device| device.numa_node);
-        let parent = device.map(|device| device.parent);
-        let place = parent.and_then(|parent| self.places.get(&parent)).cloned();
-        let place = Place { numa_node, ..place.unwrap_or_default() };
-        Candidate { id: id.to_owned(), numa_node, parent, place }
+        Rail { pf, place: Place { numa_node, ..place }, free: Vec::new(), chosen: 0 }
     }
 }
 
-/// How many of some devices are on each NUMA node, below each root port, on each PF.
-#[derive(Default)]
-struct Counts {
-    numa_nodes: BTreeMap<Option<u32>, usize>,
-    root_ports: BTreeMap<Vec<String>, usize>,
-    pfs: BTreeMap<Option<PciAddress>, usize>,
-}
+/// What speaks for a rail, the weightiest first: what was chosen before is below its switch, or on its NUMA node; its switch
+/// has enough for all that is missing; and then where the most are left, so that the rest fits too.
+type Near = (usize, usize, bool, usize, usize, usize, usize);
 
-impl Counts {
-    fn of<'a>(devices: impl Iterator<Item = &'a Candidate>) -> Self {
-        let mut counts = Self::default();
-        devices.for_each(|device| counts.add(device));
-        counts
-    }
-
-    fn add(&mut self, device: &Candidate) {
-        *self.numa_nodes.entry(device.numa_node).or_default() += 1;
-        *self.root_ports.entry(device.root_port().to_vec()).or_default() += 1;
-        *self.pfs.entry(device.parent).or_default() += 1;
-    }
-
-    fn remove(&mut self, device: &Candidate) {
-        let less = |count: Option<&mut usize>| count.into_iter().for_each(|count| *count -= 1);
-        less(self.numa_nodes.get_mut(&device.numa_node));
-        less(self.root_ports.get_mut(device.root_port()));
-        less(self.pfs.get_mut(&device.parent));
-    }
-
-    fn near(&self, device: &Candidate) -> (usize, usize, usize) {
-        let of = |count: Option<&usize>| count.copied().unwrap_or_default();
-        (
-            of(self.numa_nodes.get(&device.numa_node)),
-            of(self.root_ports.get(device.root_port())),
-            self.on_pf(device),
-        )
-    }
-
-    fn on_pf(&self, device: &Candidate) -> usize {
-        self.pfs.get(&device.parent).copied().unwrap_or_default()
-    }
+fn near(one: &Rail, rails: &[Rail], missing: usize) -> Near {
+    let on_numa_node = || rails.iter().filter(|rail| rail.is_on_numa_node_of(one));
+    let on_switch = || rails.iter().filter(|rail| rail.is_on_switch_of(one));
+    let left_on_switch = on_switch().map(|rail| rail.free.len()).sum();
+    (
+        on_switch().map(|rail| rail.chosen).sum(),
+        on_numa_node().map(|rail| rail.chosen).sum(),
+        left_on_switch >= missing,
+        on_numa_node().map(|rail| rail.free.len()).sum(),
+        left_on_switch,
+        one.chosen,
+        one.free.len(),
+    )
 }
 
 /// The GPUs that have no device near to them yet: each device serves as many as there are GPUs for one.
@@ -155,15 +162,14 @@ impl<'a> Served<'a> {
     }
 
     /// How near a device is to the GPUs that it would serve.
-    fn need(&self, device: &Candidate) -> usize {
-        let mut near: Vec<usize> =
-            self.waiting.iter().map(|gpu| gpu.nearness(&device.place)).collect();
+    fn need(&self, device: &Place) -> usize {
+        let mut near: Vec<usize> = self.waiting.iter().map(|gpu| gpu.nearness(device)).collect();
         near.sort_unstable_by_key(|near| Reverse(*near));
         near.into_iter().take(self.each).sum()
     }
 
-    fn by(&mut self, device: &Candidate) {
-        self.waiting.sort_by_key(|gpu| Reverse(gpu.nearness(&device.place)));
+    fn by(&mut self, device: &Place) {
+        self.waiting.sort_by_key(|gpu| Reverse(gpu.nearness(device)));
         self.waiting.drain(..self.each.min(self.waiting.len()));
         if self.waiting.is_empty() {
             self.waiting = self.all.iter().collect();

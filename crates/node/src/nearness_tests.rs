@@ -77,6 +77,18 @@ fn devices_of_one_request_lie_on_one_pf_below_one_switch_on_one_numa_node() {
 }
 
 #[test]
+fn one_switch_with_enough_free_devices_goes_before_the_numa_node_with_the_most() {
+    // The first NUMA node has six on two switches, three on each; the second four on one.
+    let taken = ["11:00.1", "11:00.2", "12:00.3", "91:00.1", "92:00.1"];
+    check(&[], false, &taken, &[], 4, expect!["91:00.2 91:00.3 92:00.2 92:00.3"]);
+    check(&[], false, &taken, &[], 3, expect!["15:00.1 15:00.2 15:00.3"]);
+    // No switch has enough: one NUMA node then.
+    check(&[], false, &taken, &[], 5, expect!["12:00.1 12:00.2 15:00.1 15:00.2 15:00.3"]);
+    // What must be among them says which switch it is.
+    check(&[], false, &taken, &["15:00.3"], 3, expect!["15:00.1 15:00.2 15:00.3"]);
+}
+
+#[test]
 fn with_spread_rails_each_device_lies_on_a_pf_of_its_own_as_long_as_there_is_one() {
     check(&[], true, &[], &[], 5, expect!["11:00.1 12:00.1 15:00.1 91:00.1 92:00.1"]);
     check(&[], true, &[], &[], 6, expect!["11:00.1 11:00.2 12:00.1 15:00.1 91:00.1 92:00.1"]);

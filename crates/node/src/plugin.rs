@@ -152,6 +152,20 @@ pub fn missing(
     facilities: &Facilities,
 ) -> Option<String> {
     let in_user_space = device.driver.as_deref() == Some("vfio-pci");
+    let (vfio, vhost): (Vec<&str>, Vec<&str>) =
+        facilities.absent.iter().map(String::as_str).partition(|path| path.contains("/vfio/"));
+    if !vfio.is_empty() {
+        return Some(format!(
+            "is for vfio-pci, and {} is not there; load vfio-pci, see that the node has an IOMMU and the device its driver, then create the pod again",
+            vfio.join(", ")
+        ));
+    }
+    if !vhost.is_empty() {
+        return Some(format!(
+            "comes with vhost-net (needVhostNet: true), and {} is not there; load vhost_net and tun on the node, then create the pod again",
+            vhost.join(", ")
+        ));
+    }
     (resource.rdma && !in_user_space && !facilities.rdma.contains_key("uverbs")).then(|| {
         format!(
             "has no uverbs device: {} is empty or not there; load ib_uverbs and the card's RDMA driver, then create the pod again",

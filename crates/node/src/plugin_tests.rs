@@ -191,6 +191,27 @@ fn a_device_without_uverbs_is_refused_where_rdma_is_promised() {
 }
 
 #[test]
+fn a_device_whose_vfio_or_vhost_nodes_are_not_there_is_refused_by_name() {
+    let offer = offer();
+    let resource = &offer.resources[RESOURCE];
+    let said = |driver: &str, absent: &[&str]| {
+        let device =
+            OfferedDevice { driver: Some(driver.to_owned()), ..resource.devices[0].clone() };
+        let absent = absent.iter().map(|path| (*path).to_owned()).collect();
+        missing(resource, &device, &Facilities { absent, ..rdma(4) }).unwrap_or_default()
+    };
+    let told = [
+        said("vfio-pci", &["/dev/vfio/12"]),
+        said("mlx5_core", &["/dev/vhost-net", "/dev/net/tun"]),
+        said("vfio-pci", &[]),
+    ];
+    expect![[r#"
+        is for vfio-pci, and /dev/vfio/12 is not there; load vfio-pci, see that the node has an IOMMU and the device its driver, then create the pod again
+        comes with vhost-net (needVhostNet: true), and /dev/vhost-net, /dev/net/tun is not there; load vhost_net and tun on the node, then create the pod again
+    "#]].assert_eq(&told.join("\n"));
+}
+
+#[test]
 fn a_withdrawn_device_is_refused_with_its_reason() {
     check_allocate(
         &["0000:3b:00.2", "0000:3b:00.3"],

@@ -3,16 +3,18 @@
 //! The binary's main builds a `Process` from the real world, the playground from its own. Dropping the future of `run`
 //! is a crash, `stop` an orderly end.
 
+use crate::boot_units::By;
 use crate::daemon::Daemon;
 use crate::lanes::Order;
 use crate::plugin::Delivery;
 use crate::wake::Pace;
-use crate::{boot, boot_units, device_plugin, drive, install};
+use crate::{boot, boot_units, device_plugin, drive, install, kubelet};
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use host::Host;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -95,19 +97,21 @@ pub enum Command {
         phase: boot::Phase,
     },
     /// Install the boot phases on the node as systemd units, then end
+    ///
+    /// `configurationMode: systemd` in SriovOperatorConfig/default does so on every node.
     InstallBoot {
-        /// This program, built so that it runs on the node
-        #[arg(long, default_value = "/usr/bin/ironrail-node")]
+        /// This program, linked statically so that it runs on the node
+        #[arg(long, default_value = boot_units::IN_IMAGE)]
         from: String,
-        /// A directory for programs on the node
-        #[arg(long, default_value = "/usr/local/bin")]
-        to: String,
+        /// A directory for programs on the node [default: /usr/local/bin, or /opt/bin where that is read-only]
+        #[arg(long)]
+        to: Option<String>,
     },
     /// Take the boot phases away from the node again, then end
     RemoveBoot {
-        /// The directory that they were installed to
-        #[arg(long, default_value = "/usr/local/bin")]
-        from: String,
+        /// The directory that they were installed to [default: the one that the units name]
+        #[arg(long)]
+        from: Option<String>,
     },
 }
 
@@ -156,6 +160,13 @@ struct Work {
 
 impl Work {
     async fn run(self) -> anyhow::Result<()> {
+        if matches!(self.command, Command::Daemon { .. } | Command::DevicePlugin { .. })
+            && let Ok(ours) = std::fs::metadata(&self.kubelet)
+            && let Some(why) = kubelet::elsewhere(self.host.as_ref(), (ours.dev(), ours.ino()))
+        {
+            // What follows from it, a silent kubelet, says nothing of the cause.
+            tracing::warn!("{why}");
+        }
         match &self.command {
             Command::Daemon { node_name } => {
                 let daemon = self.daemon(node_name.clone())?;
@@ -169,6 +180,8 @@ impl Work {
                     root: self.root,
                     pace: self.pace,
                     ask: crate::cdi::Ask::default(),
+                    image: self.image,
+                    followed: None,
                 })
                 .await
             }
@@ -200,10 +213,11 @@ impl Work {
             }
             Command::InstallBoot { from, to } => {
                 let binary = (self.image)(from).with_context(|| format!("cannot read {from}"))?;
-                boot_units::install(self.host.as_ref(), to, &binary).map_err(|why| anyhow!(why))
+                boot_units::install(self.host.as_ref(), to.as_deref(), &binary, By::Hand)
+                    .map_err(|why| anyhow!(why))
             }
             Command::RemoveBoot { from } => {
-                boot_units::remove(self.host.as_ref(), from).map_err(|why| anyhow!(why))
+                boot_units::remove(self.host.as_ref(), from.as_deref()).map_err(|why| anyhow!(why))
             }
         }
     }

@@ -53,6 +53,8 @@ pub struct NodeWorld {
     pub silence: String,
     /// The kubelet's feature gates that somebody has set, or why nobody knows; None: nobody has looked.
     pub gates: Option<Result<Gates, String>>,
+    /// Whether the boot phases are there, as the node state says it; None: nobody has looked.
+    pub boot_phases: Option<String>,
     /// Objects that could not be understood, by what they are, each with why.
     pub problems: BTreeMap<ObjectKey, String>,
     /// The first refused write of the last step.
@@ -147,6 +149,7 @@ impl NodeWorld {
             kubelet: self.node.as_ref().map_or("", |node| &node.kubelet_version),
             gates: self.gates.as_ref(),
             by_path: offered.map(|offer| offer.by_path),
+            refused: self.config.spec.use_cdi == Some(false),
             told,
         }
     }

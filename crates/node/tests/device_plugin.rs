@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -82,6 +82,55 @@ impl Kubelet {
     }
 }
 
+/// Starts a device plugin.
+fn plugin(host: &SimHost, directory: &Path) -> JoinHandle<()> {
+    let settings = Settings {
+        host: Arc::new(host.process()),
+        directory: directory.to_owned(),
+        pod_resources: directory.join("pods.sock"),
+        delivery: Delivery::Cdi,
+        pace: Pace::Every(Duration::from_millis(10)),
+    };
+    tokio::spawn(async move { device_plugin::run(settings).await.unwrap() })
+}
+
+/// What a kubelet makes of the lists: capacity and allocatable, each time that one of them changed. A plugin that is lost
+/// takes allocatable along, and leaves capacity as it was (pkg/kubelet/cm/devicemanager, GetCapacity).
+#[derive(Default)]
+struct History(Vec<(usize, usize)>);
+
+impl History {
+    fn note(&mut self, now: (usize, usize)) {
+        if self.0.last() != Some(&now) {
+            self.0.push(now);
+        }
+    }
+
+    fn listed(&mut self, list: &ListAndWatchResponse) {
+        let healthy = list.devices.iter().filter(|device| device.health == "Healthy").count();
+        self.note((list.devices.len(), healthy));
+    }
+
+    /// Takes in what the plugin still said, up to the end of its stream.
+    async fn lost(&mut self, mut lists: Streaming<ListAndWatchResponse>) {
+        let patience = Duration::from_secs(10);
+        while let Ok(Some(Ok(list))) = tokio::time::timeout(patience, lists.next()).await {
+            self.listed(&list);
+        }
+        let capacity = self.0.last().map_or(0, |(capacity, _)| *capacity);
+        self.note((capacity, 0));
+    }
+
+    /// Waits for a registration, and for the first list after it.
+    async fn back(&mut self, kubelet: &mut Kubelet) -> Streaming<ListAndWatchResponse> {
+        kubelet.registered().await;
+        let mut plugin = kubelet.plugin().await;
+        let mut lists = plugin.list_and_watch(Empty {}).await.unwrap().into_inner();
+        self.listed(&lists.next().await.unwrap().unwrap());
+        lists
+    }
+}
+
 /// A node with two VFs, its directory of sockets, and a device plugin that runs.
 struct Node {
     host: SimHost,
@@ -116,15 +165,14 @@ impl Node {
         }
         let directory = tempfile::tempdir().unwrap();
         let kubelet = kubelet(directory.path());
-        let settings = Settings {
-            host: Arc::new(host.process()),
-            directory: directory.path().to_owned(),
-            pod_resources: directory.path().join("pods.sock"),
-            delivery: Delivery::Cdi,
-            pace: Pace::Every(Duration::from_millis(10)),
-        };
-        let plugin = tokio::spawn(async move { device_plugin::run(settings).await.unwrap() });
+        let plugin = plugin(&host, directory.path());
         (Self { host, directory, vfs, plugin }, kubelet)
+    }
+
+    /// Killed, and started again as its DaemonSet does.
+    fn restart_plugin(&mut self) {
+        self.plugin.abort();
+        self.plugin = plugin(&self.host, self.directory.path());
     }
 
     fn offer(&self, sequence: u64, states: [OfferState; 2]) {
@@ -269,6 +317,33 @@ async fn it_registers_again_with_a_new_kubelet_and_lists_what_it_listed() {
 }
 
 #[tokio::test]
+async fn a_restart_of_either_side_leaves_capacity_and_brings_allocatable_back() {
+    let (mut node, mut kubelet) = Node::new(Kubelet::start);
+    node.offer(1, [OfferState::Ready, withdrawn()]);
+    let mut history = History::default();
+    let mut lists = history.back(&mut kubelet).await;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        node.restart_plugin();
+        history.lost(lists).await;
+        lists = history.back(&mut kubelet).await;
+        println!("allocatable is back {:?} after the device plugin's restart", begun.elapsed());
+
+        let begun = Instant::now();
+        kubelet.server.abort();
+        kubelet = Kubelet::start(node.directory.path());
+        history.lost(lists).await;
+        lists = history.back(&mut kubelet).await;
+        println!("allocatable is back {:?} after the kubelet's restart", begun.elapsed());
+    }
+    // It hears of changes after all that.
+    node.offer(2, [OfferState::Ready, OfferState::Ready]);
+    history.listed(&lists.next().await.unwrap().unwrap());
+    let gone_and_back = [(2, 1), (2, 0)].repeat(6);
+    assert_eq!(history.0, [gone_and_back, vec![(2, 1), (2, 2)]].concat());
+}
+
+#[tokio::test]
 async fn without_a_good_offer_nothing_is_registered_and_a_bad_one_replaces_no_good_one() {
     let (node, mut kubelet) = Node::new(Kubelet::start);
     node.host.replace(api::files::OFFER, b"{\"version\":1,\"boo", 0o600).unwrap();
@@ -364,7 +439,7 @@ async fn a_device_lies_on_the_root_port_of_the_gpu_that_its_pod_was_just_given()
         }],
     };
     let (first, near) = (node.vfs[0].to_string(), node.vfs[1].to_string());
-    // A computer that is busy answers late, and a late list is not waited for.
+    // The answer is by what is known; who was given what is looked up beside it.
     let mut preferred = async || {
         let answer = plugin.get_preferred_allocation(request.clone()).await.unwrap().into_inner();
         answer.container_responses[0].device_i_ds.join(" ")

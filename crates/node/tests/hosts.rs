@@ -9,22 +9,122 @@
 
 use api::inventory::{Inventory, RdmaSubsystem};
 use api::nodestate::{NodeStateSpec, System};
-use api::{RdmaMode, Timestamp};
+use api::{PciAddress, RdmaMode, Timestamp};
 use expect_test::{Expect, expect};
 use host::linux::LinuxHost;
 use host::mounts::{self, Keeps};
-use host::{Host, kernel_argument, rdma_mode};
-use node::{boot_units, install, observe, sandboxes};
+use host::seam::{
+    Address, AddressChange, DevlinkChange, DevlinkDevice, Errno, Interest, Link, LinkChange,
+    LinkQuery, Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
+    RouteChange, Woken,
+};
+use host::unfinished::Unfinished;
+use host::{Host, Namespace, Refusal, kernel_argument, rdma_mode};
+use node::boot_units::{self, By};
+use node::{install, kubelet, observe, sandboxes};
 use planner::action::Action;
 use planner::{Blocker, Desired, DrainRequest, Permission, Turn};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// A tree on disk, read-only where its own table of mounts says so, and on which our program runs.
+struct Mounted(LinuxHost);
+
+impl Mounted {
+    /// As the kernel refuses it (mnt_want_write, fs/namespace.c), by the directory that a path leads to.
+    fn writable(&self, path: &str) -> Result<(), Refusal> {
+        let mut directory = path.to_owned();
+        while let Some((above, last)) = directory.clone().rsplit_once('/') {
+            directory = above.to_owned();
+            // Of a link to another directory the tree has the target as it stands in the system.
+            if let Ok(target) = self.0.link_target(&format!("{above}/{last}")) {
+                directory = format!("{above}/{target}");
+                break;
+            }
+        }
+        let leads_to = if directory.is_empty() { path } else { &plain(&directory) };
+        match mounts::keeps(&self.0, leads_to) {
+            Keeps::ReadOnly => Err(Refusal::new(format!("write {path}"), Errno::ROFS)),
+            Keeps::Yes | Keeps::UntilReboot => Ok(()),
+        }
+    }
+}
+
+/// `/usr/../var/usrlocal` is `/var/usrlocal`.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        match part {
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+macro_rules! forward {
+    ($($name:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        impl Host for Mounted {
+            fn write(&self, path: &str, content: &str) -> Result<(), Refusal> {
+                self.writable(path).and_then(|()| self.0.write(path, content))
+            }
+
+            fn replace(&self, path: &str, content: &[u8], mode: u32) -> Result<(), Refusal> {
+                self.writable(path).and_then(|()| self.0.replace(path, content, mode))
+            }
+
+            fn append(&self, path: &str, content: &[u8]) -> Result<(), Refusal> {
+                self.writable(path).and_then(|()| self.0.append(path, content))
+            }
+
+            fn remove(&self, path: &str) -> Result<(), Refusal> {
+                self.writable(path).and_then(|()| self.0.remove(path))
+            }
+
+            fn run(&self, program: &Program, words: &[&str], input: &[u8]) -> Result<Output, Refusal> {
+                match program {
+                    Program::Own { .. } => Ok(Output::default()),
+                    other => self.0.run(other, words, input),
+                }
+            }
+
+            $(fn $name(&self, $($argument: $kind),*) -> $answer { self.0.$name($($argument),*) })*
+        }
+    };
+}
+
+forward! {
+    read(path: &str) -> Result<Vec<u8>, Refusal>;
+    list(path: &str) -> Result<Vec<String>, Refusal>;
+    link_target(path: &str) -> Result<String, Refusal>;
+    metadata(path: &str) -> Result<Metadata, Refusal>;
+    lock(path: &str, timeout: Duration) -> Result<Lock, Refusal>;
+    unfinished() -> Vec<Unfinished>;
+    links(space: &Namespace, query: &LinkQuery) -> Result<Vec<Link>, Refusal>;
+    change_link(space: &Namespace, change: &LinkChange) -> Result<(), Refusal>;
+    addresses(space: &Namespace, link: Option<u32>) -> Result<Vec<Address>, Refusal>;
+    change_address(space: &Namespace, change: &AddressChange) -> Result<(), Refusal>;
+    routes(space: &Namespace) -> Result<Vec<Route>, Refusal>;
+    change_route(space: &Namespace, change: &RouteChange) -> Result<(), Refusal>;
+    send_frame(space: &Namespace, link: u32, frame: &[u8]) -> Result<(), Refusal>;
+    set_sysctl(space: &Namespace, name: &str, value: &str) -> Result<(), Refusal>;
+    devlink(device: &PciAddress) -> Result<DevlinkDevice, Refusal>;
+    change_devlink(device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal>;
+    rdma_mode() -> Result<RdmaMode, Refusal>;
+    rdma_devices(space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>;
+    rdma_users(space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>;
+    rdma_counters(space: &Namespace, device: u32, port: u32) -> Result<Vec<RdmaCount>, Refusal>;
+    rdma_resources(space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal>;
+    change_rdma(space: &Namespace, change: &RdmaChange) -> Result<(), Refusal>;
+    now() -> Timestamp;
+    wait(interests: &[Interest], timeout: Duration) -> Woken;
+}
 
 struct Tree {
     directory: TempDir,
-    host: LinuxHost,
+    host: Mounted,
     /// Where this system's container runtime looks for plugins.
     cni: String,
 }
@@ -53,6 +153,12 @@ fn tree(name: &str) -> Tree {
                 write(path, "");
                 fs::set_permissions(inside(path), fs::Permissions::from_mode(0o755)).unwrap();
             }
+            ("link", words) => {
+                let (path, target) = words.split_once(' ').unwrap();
+                fs::create_dir_all(inside(path).parent().unwrap()).unwrap();
+                fs::create_dir_all(inside(path).parent().unwrap().join(target)).unwrap();
+                std::os::unix::fs::symlink(target, inside(path)).unwrap();
+            }
             ("directory", path) => fs::create_dir_all(inside(path)).unwrap(),
             ("process", process) => {
                 let words: Vec<&str> = process.split(' ').collect();
@@ -66,7 +172,7 @@ fn tree(name: &str) -> Tree {
             }
         }
     }
-    let host = LinuxHost::new(directory.path().to_str().unwrap()).unwrap();
+    let host = Mounted(LinuxHost::new(directory.path().to_str().unwrap()).unwrap());
     Tree { directory, host, cni }
 }
 
@@ -107,22 +213,43 @@ fn plugins(tree: &Tree) -> String {
     format!("plugins in {}: {}\n", tree.cni, found.join(", "))
 }
 
-/// Tried where it is refused before anything is written; where it is not, systemctl would be run.
+/// Up to `systemctl`, which no tree has.
 fn boot_phases(tree: &Tree) -> String {
-    let lasting = mounts::keeps(&tree.host, "/etc/systemd/system") != Keeps::UntilReboot;
-    if tree.host.metadata(api::files::RUN_SYSTEMD).is_ok() && lasting {
-        return "boot phases: by systemd\n".to_owned();
+    let refused = boot_units::install(&tree.host, None, b"program", By::Hand).unwrap_err();
+    let unit = tree.host.read("/etc/systemd/system/ironrail-boot-pre.service");
+    let starts = unit.map(|text| String::from_utf8(text).unwrap()).unwrap_or_default();
+    match starts.lines().find_map(|line| line.strip_prefix("ExecStart=")) {
+        Some(program) => format!("boot phases: {program}\n"),
+        None => format!("boot phases: {refused}\n"),
     }
-    let refused = boot_units::install(&tree.host, "/usr/local/bin", b"program").unwrap_err();
-    assert!(!Path::new(&tree.directory.path().join("usr/local/bin")).exists());
-    format!("boot phases: {refused}\n")
+}
+
+/// Where an operator that was told nothing takes the kubelet's files to be, and what the device plugin makes of it.
+fn kubelets_files(tree: &Tree) -> String {
+    let mounted = "/var/lib/kubelet";
+    let root = kubelet::root_dir(&tree.host).unwrap_or_default();
+    for directory in [mounted, &root] {
+        tree.host.0.replace(&format!("{directory}/config.yaml"), b"", 0o644).unwrap();
+    }
+    let found = tree.host.metadata(mounted).unwrap();
+    let why = kubelet::elsewhere(&tree.host, (found.device, found.inode));
+    format!("kubelet's files: {}\n", why.unwrap_or(root))
 }
 
 fn check(name: &str, expected: Expect) {
     let tree = tree(name);
     let endpoint = sandboxes::configured(&tree.host).unwrap_or_default();
     let runtime = format!("container runtime: {endpoint}\n");
-    expected.assert_eq(&(levers(&tree.host) + &runtime + &boot_phases(&tree) + &plugins(&tree)));
+    let kubelet = kubelets_files(&tree);
+    let told = [levers(&tree.host), runtime, kubelet, boot_phases(&tree), plugins(&tree)];
+    expected.assert_eq(&told.concat());
+}
+
+#[test]
+fn a_directory_of_plugins_that_is_read_only_is_refused_with_the_value_to_set() {
+    let flatcar = tree("flatcar-3975");
+    let refused = install::install(&flatcar.host, "/usr/libexec/cni", b"program").unwrap_err();
+    expect!["cannot install the CNI plugin sriov: write /usr/libexec/cni/sriov: read-only file system; set SRIOV_CNI_BIN_PATH of the operator's Deployment to the directory in which this host's container runtime looks for plugins and that can be written"].assert_eq(&refused);
 }
 
 #[test]
@@ -130,12 +257,13 @@ fn ubuntu() {
     check(
         "ubuntu-24.04",
         expect![[r#"
-        levers: modprobe.d, kernel argument by update-grub
-        waits: 
-        container runtime: unix:///var/run/containerd/containerd.sock
-        boot phases: by systemd
-        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
-    "#]],
+            levers: modprobe.d, kernel argument by update-grub
+            waits: 
+            container runtime: unix:///var/run/containerd/containerd.sock
+            kubelet's files: /var/lib/kubelet
+            boot phases: /usr/local/bin/ironrail-node boot pre
+            plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+        "#]],
     );
 }
 
@@ -144,12 +272,13 @@ fn red_hat_enterprise_linux() {
     check(
         "rhel-9",
         expect![[r#"
-        levers: modprobe.d, kernel argument by grubby
-        waits: 
-        container runtime: unix:///var/run/crio/crio.sock
-        boot phases: by systemd
-        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
-    "#]],
+            levers: modprobe.d, kernel argument by grubby
+            waits: 
+            container runtime: unix:///var/run/crio/crio.sock
+            kubelet's files: the kubelet of this host has its files in /data/kubelet (--root-dir), and we were given another directory; set KUBELET_ROOT_DIR of the operator's Deployment to /data/kubelet
+            boot phases: /usr/local/bin/ironrail-node boot pre
+            plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+        "#]],
     );
 }
 
@@ -158,12 +287,13 @@ fn red_hat_coreos_has_no_use_for_the_grubby_that_it_brings() {
     check(
         "rhcos-4.16",
         expect![[r#"
-        levers: modprobe.d, kernel argument by rpm-ostree
-        waits: 
-        container runtime: /var/run/crio/crio.sock
-        boot phases: by systemd
-        plugins in /var/lib/cni/bin: ib-sriov 755, rdma 755, sriov 755
-    "#]],
+            levers: modprobe.d, kernel argument by rpm-ostree
+            waits: 
+            container runtime: /var/run/crio/crio.sock
+            kubelet's files: /var/lib/kubelet
+            boot phases: /usr/local/bin/ironrail-node boot pre
+            plugins in /var/lib/cni/bin: ib-sriov 755, rdma 755, sriov 755
+        "#]],
     );
 }
 
@@ -172,12 +302,13 @@ fn flatcar_has_modprobe_options_and_no_tool_for_its_command_line() {
     check(
         "flatcar-3975",
         expect![[r#"
-        levers: modprobe.d
-        waits: 
-        container runtime: unix:///run/containerd/containerd.sock
-        boot phases: by systemd
-        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
-    "#]],
+            levers: modprobe.d
+            waits: 
+            container runtime: unix:///run/containerd/containerd.sock
+            kubelet's files: /var/lib/kubelet
+            boot phases: /opt/bin/ironrail-node boot pre
+            plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+        "#]],
     );
 }
 
@@ -189,7 +320,8 @@ fn sle_micro_has_a_read_only_root_and_a_writable_etc() {
             levers: modprobe.d, kernel argument by transactional-update
             waits: 
             container runtime: unix:///run/k3s/containerd/containerd.sock
-            boot phases: by systemd
+            kubelet's files: /var/lib/kubelet
+            boot phases: /opt/bin/ironrail-node boot pre
             plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
         "#]],
     );
@@ -203,6 +335,7 @@ fn talos_has_no_lever_and_says_what_to_put_into_its_own_configuration() {
             levers: 
             waits: cannot set RDMA mode exclusive: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put `machine: {install: {extraKernelArgs: [ib_core.netns_mode=0]}}` into its machine configuration (where it boots by systemd-boot: `customization: {extraKernelArgs: [ib_core.netns_mode=0]}` into the schematic of its image) and upgrade the node with it
             container runtime: /run/containerd/containerd.sock
+            kubelet's files: /var/lib/kubelet
             boot phases: cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started
             plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
         "#]],
@@ -214,11 +347,12 @@ fn bottlerocket_has_an_etc_in_memory_and_says_what_to_put_into_its_settings() {
     check(
         "bottlerocket-1.20",
         expect![[r#"
-        levers: 
-        waits: cannot set RDMA mode exclusive: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put `settings.boot.kernel-parameters."ib_core.netns_mode" = ["0"]` and `settings.boot.reboot-to-reconcile = true` into its user data, or give it the first with apiclient set and reboot the node
-        container runtime: unix:///run/containerd/containerd.sock
-        boot phases: cannot install the boot phases: /etc/systemd/system of this host is in memory and gone at its next boot; without them the daemon sets mode and VFs after the container runtime has started
-        plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
-    "#]],
+            levers: 
+            waits: cannot set RDMA mode exclusive: this operating system has no modprobe.d that we may write and no tool for the kernel command line; put `settings.boot.kernel-parameters."ib_core.netns_mode" = ["0"]` and `settings.boot.reboot-to-reconcile = true` into its user data, or give it the first with apiclient set and reboot the node
+            container runtime: unix:///run/containerd/containerd.sock
+            kubelet's files: /var/lib/kubelet
+            boot phases: cannot install the boot phases: /etc/systemd/system of this host is in memory and gone at its next boot; without them the daemon sets mode and VFs after the container runtime has started
+            plugins in /opt/cni/bin: ib-sriov 755, rdma 755, sriov 755
+        "#]],
     );
 }

@@ -165,13 +165,6 @@ fn what_cannot_be_deployed_is_in_the_condition() {
             r#""False" "OperatorConfigSyncFailed": "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE is empty; set it in the operator's Deployment""#
         ]],
     );
-    let (api, _) = deployed(json!({ "configurationMode": "systemd" }), settings());
-    check(
-        said(&api),
-        expect![[
-            r#""False" "UnsupportedConfiguration": "configurationMode systemd is not supported by this version; nodes are configured as with configurationMode daemon""#
-        ]],
-    );
     let mut api = Api::default();
     api.put(config());
     api.forbid.insert("DaemonSet".into(), "daemonsets.apps is forbidden".into());

@@ -421,14 +421,24 @@ fn switches_of_the_operator_config_reach_the_daemon_sets_or_are_named_as_without
     of(daemon, "/containers/0/env", r#"*{"name":"A","value":"b"}]"#);
     of(daemon, "/nodeSelector", r#"{"kubernetes.io/os":"linux"}"#);
     of("sriov-device-plugin", "/containers/0/command", r#"*"--log-level=trace","--no-cdi"]"#);
+}
+
+#[test]
+fn configuration_mode_systemd_reaches_the_nodes_which_say_what_became_of_it() {
+    let cluster = Cluster::start(1);
+    let state = |wanted: &str| {
+        cluster.until_is(
+            names::API_VERSION,
+            names::NODE_STATE,
+            SPACE,
+            "worker-0",
+            "/status/bootPhases",
+            wanted,
+        );
+    };
     let systemd = json!({ "spec": { "configurationMode": "systemd" } });
     cluster.merge(names::OPERATOR_CONFIG, SPACE, names::DEFAULT_CONFIG, systemd);
-    cluster.until_is(
-        names::API_VERSION,
-        names::OPERATOR_CONFIG,
-        SPACE,
-        names::DEFAULT_CONFIG,
-        message,
-        "configurationMode systemd is not supported by this version; nodes are configured as with configurationMode daemon",
+    state(
+        "cannot install the boot phases: this host has no systemd (/run/systemd/system is not there); without them the daemon sets mode and VFs after the container runtime has started",
     );
 }

@@ -5,7 +5,7 @@
 //! for nothing. Of the network interfaces it is told those of this computer: the cards have none, which the lab alone can
 //! give them. The daemon's node is made with kubectl.
 
-use crate::tools;
+use crate::{image, tools};
 use anyhow::{Context, bail};
 use std::fs;
 use std::io::Write as _;
@@ -24,15 +24,10 @@ const PROFILE: &str = "release-image";
 const OF_A_CARD: u32 = 64;
 
 pub fn run() -> anyhow::Result<()> {
+    let program = image::build(PROFILE, &["ironrail-node"])?.join("ironrail-node");
     // The whole workspace, so that features are those of every other build; the API server need not be fast.
-    let built = |profile: &str, bin: &str| {
-        let mut build = tools::cargo();
-        build.args(["build", "--quiet", "--workspace", "--profile", profile, "--bin", bin]);
-        tools::run(&mut build)
-    };
-    built(PROFILE, "ironrail-node")?;
-    built("dev", "ironrail")?;
-    let program = tools::target().join(PROFILE).join("ironrail-node");
+    let mut server = tools::cargo();
+    tools::run(server.args(["build", "--quiet", "--workspace", "--bin", "ironrail"]))?;
     let directory = tools::target().join("bench/node");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).context("cannot make a directory for the benchmark")?;
@@ -66,9 +61,9 @@ pub fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// That of CI, or the computer's own.
+/// That of CI (the newest), or the computer's own.
 fn kubectl() -> Option<PathBuf> {
-    let ours = tools::root().join("target/tools/kubectl");
+    let ours = tools::root().join("target/tools/kubectl-1.36/kubectl");
     let works =
         |program: &Path| Command::new(program).args(["version", "--client"]).output().is_ok();
     [ours, PathBuf::from("kubectl")].into_iter().find(|program| works(program))

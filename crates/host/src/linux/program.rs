@@ -27,6 +27,8 @@ fn deadline(program: &Program) -> Duration {
         Program::Grubby | Program::Mstconfig => 120,
         Program::UpdateGrub | Program::Mstfwreset => 600,
         Program::RpmOstree | Program::TransactionalUpdate => 1800,
+        // It is asked for its version.
+        Program::Own { .. } => 10,
         // The kubelet gives a sandbox four minutes in all.
         Program::Ipam { .. } => 120,
     })

@@ -98,13 +98,6 @@ fn judge(seen: &Observed, sets: &[Result<Value, String>]) -> Verdict {
         &seen.config.metadata.namespace,
         &seen.config.metadata.name,
     );
-    if seen.config.spec.configuration_mode == "systemd" {
-        return Verdict::not_ready(
-            "UnsupportedConfiguration",
-            "configurationMode systemd is not supported by this version; nodes are configured \
-             as with configurationMode daemon",
-        );
-    }
     match (broken, problem, &seen.refused) {
         (Some(message), _, _) | (_, _, Some(message)) => {
             Verdict::not_ready("OperatorConfigSyncFailed", message)
