@@ -929,3 +929,24 @@ fn del_without_any_state_still_gives_the_addresses_back() {
     "#]]
     .assert_eq(&told);
 }
+
+#[test]
+fn each_address_of_a_pod_is_announced_to_its_neighbours_once_it_is_there() {
+    let bench = Bench::new();
+    let host = Tampering::listening(&bench.host);
+    let options = json!({
+        "mac": "02:00:00:00:00:07",
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": "fd00:1::/64"}]]},
+    });
+    let reply = bench.call_over(&host, "ADD", "sriov", "a", "net1", &options);
+    assert_eq!(reply.exit, 0, "{}", show(&reply));
+    let told = host.heard().into_iter().filter(|what| {
+        what.starts_with("send ")
+            || ["change an address", "change a route"].contains(&what.as_str())
+    });
+    expect![[r#"
+        change an address
+        change an address
+        send ffffffffffff020000000007080600010800060400010200000000070a0102020000000000000a010202
+        send 33330000000102000000000786dd6000000000203afffd000001000000000000000000000002ff02000000000000000000000000000188005a9120000000fd0000010000000000000000000000020201020000000007"#]].assert_eq(&told.collect::<Vec<_>>().join("\n"));
+}

@@ -28,12 +28,23 @@ pub struct Tampering<'a> {
     at: u32,
     tamper: Tamper,
     state: Mutex<(Cell<u32>, RefCell<Option<String>>)>,
+    asked: Mutex<Vec<String>>,
 }
 
 impl<'a> Tampering<'a> {
     /// Tampers with the primitive of this number, counted from 1; of files, only reads are counted.
     pub fn new(inner: &'a dyn Host, at: u32, tamper: Tamper) -> Self {
-        Self { inner, at, tamper, state: Mutex::default() }
+        Self { inner, at, tamper, state: Mutex::default(), asked: Mutex::default() }
+    }
+
+    /// Nothing is tampered with.
+    pub fn listening(inner: &'a dyn Host) -> Self {
+        Self::new(inner, 0, Tamper::Refuse(Errno::IO))
+    }
+
+    /// All that was asked of the machine, but for reads.
+    pub fn heard(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
     }
 
     /// What was tampered with; None: the call came to its end before.
@@ -57,6 +68,7 @@ impl<'a> Tampering<'a> {
         what: String,
         primitive: impl FnOnce(&dyn Host) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
+        self.asked.lock().unwrap().push(what.clone());
         match self.tamper {
             Tamper::Refuse(errno) if self.is_next(&what) => Err(Refusal::new(what, errno)),
             Tamper::Locks(path) if what == "run a program" && self.is_next(&what) => {
@@ -66,6 +78,10 @@ impl<'a> Tampering<'a> {
             _ => primitive(self.inner),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 macro_rules! refusable {
@@ -112,7 +128,7 @@ refusable! {
     change_address(space: &Namespace, change: &AddressChange) -> (), "change an address";
     routes(space: &Namespace) -> Vec<Route>, "list the routes";
     change_route(space: &Namespace, change: &RouteChange) -> (), "change a route";
-    send_frame(space: &Namespace, link: u32, frame: &[u8]) -> (), "send a frame";
+    send_frame(space: &Namespace, link: u32, frame: &[u8]) -> (), format!("send {}", hex(frame));
     set_sysctl(space: &Namespace, name: &str, value: &str) -> (), format!("set {name}");
     devlink(device: &PciAddress) -> DevlinkDevice, "ask devlink";
     change_devlink(device: &PciAddress, change: &DevlinkChange) -> (), "change by devlink";
