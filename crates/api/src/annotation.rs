@@ -27,6 +27,8 @@ pub const CORDONED_BY_US: &str = "ironrail.dev/cordoned";
 pub const GRANT: &str = "ironrail.dev/grant";
 /// On NodeState (ours): the same for the cluster-wide grant of a control-plane node.
 pub const CONTROL_PLANE_GRANT: &str = "ironrail.dev/control-plane-grant";
+/// On NodeState (ours), while the node is asked to be drained: the pods that have ended there, as `custody::EndedPod`.
+pub const ENDED_PODS: &str = "ironrail.dev/ended-pods";
 /// On NodeState (ours): the boot of the node that needs no taint any more, where a policy asks for `taintUntilReady`.
 pub const VERIFIED_BOOT: &str = "ironrail.dev/verified-boot";
 /// On SriovNetworkPoolConfig (ours): a new value resumes a rollout that is halted or paused, and takes up skipped nodes.

@@ -96,6 +96,17 @@ pub struct Claim {
     pub nodes: Vec<String>,
 }
 
+/// A pod of a node whose containers have ended for good. The operator names it to the daemon of a node that is to be
+/// drained: a kubelet before 1.34 lists its devices in PodResources on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndedPod {
+    pub namespace: String,
+    pub pod: String,
+    /// By the clock of the node, in whole seconds.
+    pub finished_at: Timestamp,
+}
+
 /// A pod that holds a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -64,6 +64,9 @@ pub struct RdmaSubsystem {
     pub mode: Option<RdmaMode>,
     /// `ib_core.netns_mode` on the kernel command line of this boot.
     pub kernel_argument: Option<RdmaMode>,
+    /// The same in a file that the next boot's command line is made of and that is nobody's of ours, with its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_argument_elsewhere: Option<(RdmaMode, String)>,
     /// What `options ib_core netns_mode` in our modprobe.d file says; in the driver container's, where there is one.
     pub modprobe_option: Option<RdmaMode>,
     /// Network namespaces besides the host's; a live switch needs 0 (kernel: `rdma_compatdev_set` answers EBUSY).

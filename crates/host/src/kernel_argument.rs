@@ -22,6 +22,7 @@ const TOOLS: [Tool; 4] =
 
 /// Our drop-in for Debian's and Ubuntu's grub-mkconfig, which reads these files after `/etc/default/grub`.
 const DROP_IN: &str = "/etc/default/grub.d/ironrail.cfg";
+const DROP_INS: &str = "/etc/default/grub.d";
 /// What update-grub writes and the boot loader reads.
 const GRUB_CONFIG: &str = "/boot/grub/grub.cfg";
 /// What SUSE's grub2-mkconfig reads; it has no directory for drop-ins, so a line of ours stands in it, with this mark.
@@ -81,6 +82,37 @@ pub fn tool(host: &dyn Host) -> Option<Tool> {
         return Some(Tool::Grubby);
     }
     (there("/usr/sbin/update-grub") && there("/etc/default/grub")).then_some(Tool::UpdateGrub)
+}
+
+/// The argument in a file that the tool reads and that we never write: a drop-in of somebody else's. What it says comes
+/// with the next boot whatever is set beside it. The other tools edit the entries themselves, whoever wrote them.
+pub fn elsewhere(host: &dyn Host, tool: Tool) -> Result<Option<(RdmaMode, String)>, Refusal> {
+    if tool != Tool::UpdateGrub {
+        return Ok(None);
+    }
+    for name in optional(host.list(DROP_INS))?.unwrap_or_default() {
+        let path = format!("{DROP_INS}/{name}");
+        if !name.ends_with(".cfg") || path == DROP_IN {
+            continue;
+        }
+        let text = optional(host.read(&path))?.unwrap_or_default();
+        if let Some(mode) = in_grub_file(&String::from_utf8_lossy(&text)) {
+            return Ok(Some((mode, path)));
+        }
+    }
+    Ok(None)
+}
+
+/// The last one counts, as on the command line.
+fn in_grub_file(text: &str) -> Option<RdmaMode> {
+    let lines = text.lines().filter(|line| line.trim_start().starts_with("GRUB_CMDLINE_LINUX"));
+    let words =
+        lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"'=".contains(c)));
+    let words: Vec<&str> = words.collect();
+    let values = words.windows(2).filter(|pair| pair[0] == "ib_core.netns_mode");
+    let last = values.last()?[1];
+    let is_it = |mode: &RdmaMode| parameter(*mode).to_string() == last;
+    [RdmaMode::Shared, RdmaMode::Exclusive].into_iter().find(is_it)
 }
 
 /// Puts the argument of this mode on the next boot's command line, and takes the other one off; with `None` takes both
@@ -304,6 +336,26 @@ mod tests {
             Tool::parse("lilo").unwrap_err().to_string(),
             "there is no tool \"lilo\" for the kernel command line; known are grubby, update-grub, rpm-ostree and transactional-update"
         );
+    }
+
+    #[test]
+    fn an_argument_in_somebody_elses_grub_file_is_found_and_our_own_and_comments_are_not() {
+        let check = |name: &str, text: &str| {
+            let mut machine = machine(Flavour::Ubuntu);
+            machine.files.insert(format!("/etc/default/grub.d/{name}"), text.as_bytes().to_vec());
+            elsewhere(&SimHost::new(machine), Tool::UpdateGrub).unwrap()
+        };
+        let line = "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet ib_core.netns_mode=1\"\n";
+        let site = "/etc/default/grub.d/50-site.cfg".to_owned();
+        assert_eq!(check("50-site.cfg", line), Some((RdmaMode::Shared, site.clone())));
+        let twice = "GRUB_CMDLINE_LINUX='ib_core.netns_mode=1'\nGRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX ib_core.netns_mode=0\"\n";
+        assert_eq!(check("50-site.cfg", twice), Some((RdmaMode::Exclusive, site)));
+        assert_eq!(check("50-site.cfg", &format!("# {line}")), None);
+        assert_eq!(check("50-site.cfg.bak", line), None);
+        assert_eq!(check("ironrail.cfg", line), None);
+        let mut rhel = machine(Flavour::Rhel);
+        rhel.files.insert("/etc/default/grub.d/50-site.cfg".to_owned(), line.as_bytes().to_vec());
+        assert_eq!(elsewhere(&SimHost::new(rhel), Tool::Grubby).unwrap(), None);
     }
 
     #[test]

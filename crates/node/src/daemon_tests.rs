@@ -41,6 +41,8 @@ struct Life {
     /// The kubelet tells the API what is allocatable.
     kubelet_shows: bool,
     lock: Option<Lock>,
+    /// A kubelet before 1.34: pods that the drain ended are listed on, and the operator names them as ended.
+    lists_ended: bool,
     /// The API refuses every write while this is true.
     refuses: bool,
     told: Vec<String>,
@@ -66,6 +68,7 @@ impl Life {
             plugin: true,
             kubelet_shows: true,
             lock: None,
+            lists_ended: false,
             refuses: false,
             told: vec![],
             writes: 0,
@@ -190,7 +193,7 @@ impl Life {
             (annotation::IDLE, _) => annotation::IDLE,
             (_, annotation::IDLE) => annotation::DRAINING,
             (_, annotation::DRAINING) => {
-                self.pods.clear();
+                self.end_pods();
                 annotation::DRAIN_COMPLETE
             }
             _ => return,
@@ -198,6 +201,19 @@ impl Life {
         self.state["metadata"]["annotations"][annotation::CURRENT_STATE] = json!(next);
         self.told.push(format!("operator: {next}"));
         self.deliver();
+    }
+
+    fn end_pods(&mut self) {
+        if !self.lists_ended {
+            return self.pods.clear();
+        }
+        let ended = self.pods.iter().map(|pod| api::custody::EndedPod {
+            namespace: pod.namespace.clone(),
+            pod: pod.pod.clone(),
+            finished_at: self.host.now(),
+        });
+        let ended = serde_json::to_string(&ended.collect::<Vec<_>>()).unwrap();
+        self.state["metadata"]["annotations"][annotation::ENDED_PODS] = ended.into();
     }
 
     fn stop_plugin(&mut self) {
@@ -437,6 +453,38 @@ fn more_vfs_while_a_pod_holds_one_wait_for_the_drain() {
 }
 
 #[test]
+fn pods_that_ended_and_that_an_old_kubelet_lists_on_hold_up_nobody() {
+    let mut life = settled("", 2);
+    life.lists_ended = true;
+    life.pods = vec![holder("0000:03:00.2")];
+    life.wants("", 4);
+    life.settle();
+    life.tell(expect![[r#"
+        wanted: rdma "", 4 vfs
+        status InProgress, rdma shared, 2 vfs, DeviceHeld, WaitingForDrain
+        event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        SriovNetworkNodeState desired-state := Drain_Required
+        Node state := Drain_Required
+        operator: Draining
+        status InProgress, rdma shared, 2 vfs, DeviceHeld, WaitingForDrain
+        operator: DrainComplete
+        plugin: offer 2 [withdrawn withdrawn]
+        kubelet: allocatable {"openshift.io/rdma_vf":"0"}
+        status Succeeded, rdma shared, 4 vfs, fenced with 0 held
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        plugin: offer 4 [ready ready ready ready]
+        kubelet: allocatable {"openshift.io/rdma_vf":"4"}
+        status Succeeded, rdma shared, 4 vfs
+    "#]]);
+    assert_eq!(life.machine_says().1, 4);
+    assert_eq!(life.pods.len(), 1);
+    life.assert_quiet();
+}
+
+#[test]
 fn more_vfs_while_nobody_holds_one_wait_only_for_the_device_plugin() {
     let mut life = settled("", 2);
     life.wants("", 4);
@@ -599,12 +647,8 @@ fn a_reboot_that_never_comes_is_asked_for_three_times_and_the_kubelet_runs_again
         status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 3 pending
         event RebootNode: rebooting for RdmaMode exclusive
         status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 3 pending
-        status Failed, rdma shared, 0 vfs, RebootDidNotHappen, fenced with 0 held, reboot 3 pending, error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
-        SriovNetworkNodeState desired-state := Idle
-        Node state := Idle
-        operator: Idle
-        status Failed, rdma shared, 0 vfs, RebootDidNotHappen, reboot 3 pending, error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status Failed, rdma shared, 0 vfs, RebootDidNotHappen, fenced with 0 held, reboot 3 pending, error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; it stays drained, with what was prepared, until you reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; it stays drained, with what was prepared, until you reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
     "#]]);
     let runs: Vec<String> = life
         .host

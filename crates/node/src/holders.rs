@@ -3,7 +3,7 @@
 //! Too many holders is slow, too few is a pod that loses its device: what is doubtful counts as held.
 
 use crate::proto::v1::{ContainerResources, ListPodResourcesResponse};
-use api::custody::{Claims, Holder};
+use api::custody::{Claims, EndedPod, Holder};
 use api::{PciAddress, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -70,6 +70,31 @@ fn address_in_dra_name(name: &str) -> Option<PciAddress> {
     format!("{domain}:{bus}:{slot}.{function}").parse().ok()
 }
 
+/// What PodResources says, without the pods that the operator names as ended: a kubelet before 1.34 lists them on.
+///
+/// PodResources tells no uid, and a new pod may have the same name. Then the device was given since, or the CNI has it.
+/// A pod ends in a whole second, in which its own claim may lie; a device without a claim was given in an earlier boot.
+/// Of what DRA drivers gave (their names have no slash) nobody claims anything here, and the kubelet forgets it itself.
+pub fn that_run(
+    pods: &[Holder],
+    ended: &[EndedPod],
+    journal: &[Holder],
+    claims: &Claims,
+) -> Vec<Holder> {
+    let given_since = |device: &str, end: Timestamp| {
+        let claim = device.parse().ok().and_then(|pci: PciAddress| claims.claims.get(&pci));
+        claim.is_some_and(|claim| claim.at.as_second() > end.as_second())
+    };
+    let has_ended = |holder: &Holder| {
+        let is_it = |one: &EndedPod| (&one.namespace, &one.pod) == (&holder.namespace, &holder.pod);
+        let device = &holder.device;
+        holder.resource.contains('/')
+            && ended.iter().any(|pod| is_it(pod) && !given_since(device, pod.finished_at))
+            && journal.iter().all(|record| record.device != *device)
+    };
+    pods.iter().filter(|holder| !has_ended(holder)).cloned().collect()
+}
+
 /// Joins the three sources: one holder for each device, the best known first.
 ///
 /// `journal` are those that the CNI has moved and not brought home.
@@ -132,6 +157,36 @@ mod tests {
 
     fn pod() -> Holder {
         Holder { device: DEVICE.to_owned(), pod: "rdma-app".to_owned(), ..Holder::default() }
+    }
+
+    /// The pod that PodResources names ended at second 100; what else is known of its device: is it held?
+    fn check_ended(claimed: Option<i64>, journal: &[Holder], ended: &str, held: bool) {
+        let holder = Holder { resource: "openshift.io/rdma_vf".to_owned(), ..pod() };
+        let ended =
+            EndedPod { namespace: String::new(), pod: ended.to_owned(), finished_at: second(100) };
+        let claims = claimed.map(claims).unwrap_or_default();
+        let runs = that_run(&[holder], &[ended], journal, &claims);
+        assert_eq!(!runs.is_empty(), held, "{claimed:?} {journal:?}");
+    }
+
+    #[test]
+    fn a_pod_that_the_operator_names_as_ended_holds_only_what_was_given_since_or_what_the_cni_has()
+    {
+        check_ended(Some(40), &[], "rdma-app", false);
+        check_ended(Some(100), &[], "rdma-app", false);
+        check_ended(None, &[], "rdma-app", false);
+        check_ended(Some(40), &[], "another-app", true);
+        // A new pod of the same name: given since, or attached.
+        check_ended(Some(101), &[], "rdma-app", true);
+        check_ended(None, &[Holder { uid: "new".to_owned(), ..pod() }], "rdma-app", true);
+        // A DRA driver's device is nobody's claim.
+        let ended = EndedPod {
+            namespace: String::new(),
+            pod: "rdma-app".to_owned(),
+            finished_at: second(100),
+        };
+        let by_dra = Holder { resource: "dra.net".to_owned(), ..pod() };
+        assert!(!that_run(&[by_dra], &[ended], &[], &Claims::default()).is_empty());
     }
 
     /// At these seconds, with PodResources naming the pod or not: is the device held?

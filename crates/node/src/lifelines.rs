@@ -35,7 +35,8 @@ fn from_report(reported: &[InterfaceStatus]) -> Memory {
     let mut memory = Memory::default();
     for seen in reported {
         if !seen.lifelines.is_empty() {
-            let kept = Kept { what: seen.lifelines.clone(), gone_since: None };
+            let what = seen.lifelines.iter().map(memory::as_it_was).collect();
+            let kept = Kept { what, gone_since: None };
             memory.lifelines.insert(seen.pci_address, kept);
         }
         if !seen.roce_lag.is_empty() {

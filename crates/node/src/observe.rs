@@ -455,12 +455,15 @@ fn rdma_subsystem(host: &dyn Host) -> Result<RdmaSubsystem, ObserveError> {
     let file = host.read(rdma_mode::option_file(in_container)).unwrap_or_default();
     // What an administrator wrote into the driver container's file is not ours to judge by, nor to change.
     let modprobe = if ours || !in_container { file } else { Vec::new() };
+    let tool = kernel_argument::tool(host);
+    let elsewhere = tool.map(|tool| kernel_argument::elsewhere(host, tool)).transpose();
     Ok(RdmaSubsystem {
         mode,
+        kernel_argument_elsewhere: elsewhere.map_err(failed("the boot loader's files"))?.flatten(),
         kernel_argument: argument(&String::from_utf8_lossy(&command_line)),
         modprobe_option: modprobe_option(&String::from_utf8_lossy(&modprobe)),
         other_namespaces: others,
-        kernel_argument_tool: kernel_argument::tool(host).map(|tool| tool.name().to_owned()),
+        kernel_argument_tool: tool.map(|tool| tool.name().to_owned()),
         modprobe_writable: rdma_mode::option_writable(host) && (ours || !in_container),
         operating_system: operating_system(host),
         driver_container: in_container,

@@ -3,7 +3,6 @@
 //! No socket, no file and no discovery: what the host has for a device comes in as `Facilities`. The shell around this is
 //! `device_plugin`; the simulation calls these functions directly.
 
-use crate::holders;
 use crate::nearness::Choice;
 use crate::proto::v1beta1::{
     AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse,
@@ -88,13 +87,13 @@ pub fn allocate(
     delivery: Delivery,
     now: Timestamp,
 ) -> Result<(AllocateResponse, Claims), String> {
+    // A claim stands until its device is given anew: it tells the pod that has the device from one that ended before.
     let resource = offer.resources.get(resource_name).ok_or_else(|| {
         format!(
             "{resource_name} is not offered on this node any more; the pod must be created again"
         )
     })?;
     let mut claims = of_this_boot(offer, claims);
-    forget_old(&mut claims, now);
     let mut response = AllocateResponse::default();
     for container in &request.container_requests {
         let mut given = Vec::new();
@@ -115,12 +114,6 @@ pub fn allocate(
         response.container_responses.push(container_response(resource_name, &given, delivery));
     }
     Ok((response, claims))
-}
-
-/// A claim matters only while it is young, or while a pod holds the device, which PodResources then says. What was
-/// given by path is compared at every ADD of the pod, and stands until the device is given anew.
-fn forget_old(claims: &mut Claims, now: Timestamp) {
-    claims.claims.retain(|_, claim| !claim.nodes.is_empty() || holders::is_young(claim.at, now));
 }
 
 fn ready<'a>(

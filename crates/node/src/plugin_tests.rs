@@ -126,19 +126,20 @@ fn a_topology_that_is_excluded_is_not_told() {
 }
 
 #[test]
-fn devices_are_given_by_cdi_name_and_claimed_and_old_claims_are_forgotten() {
+fn devices_are_given_by_cdi_name_and_a_claim_stands_until_its_device_is_given_anew() {
     check_allocate(
         &["0000:3b:00.4", "0000:3b:00.2"],
         Delivery::Cdi,
         expect![[r#"
-        PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:3b:00.2,0000:3b:00.4
-        PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:3b:00.2":{"generic":{"deviceID":"0000:3b:00.2"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_4","uverbs":"/dev/infiniband/uverbs4"}},"0000:3b:00.4":{"generic":{"deviceID":"0000:3b:00.4"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_6","uverbs":"/dev/infiniband/uverbs6"}}}
-        cdi ironrail.dev/vf=0000:3b:00.4
-        cdi ironrail.dev/vf=0000:3b:00.2
-        claim 0000:3b:00.2 at 1970-01-01T00:05:00Z
-        claim 0000:3b:00.4 at 1970-01-01T00:05:00Z
-        acknowledged 6
-    "#]],
+            PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:3b:00.2,0000:3b:00.4
+            PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:3b:00.2":{"generic":{"deviceID":"0000:3b:00.2"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_4","uverbs":"/dev/infiniband/uverbs4"}},"0000:3b:00.4":{"generic":{"deviceID":"0000:3b:00.4"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_6","uverbs":"/dev/infiniband/uverbs6"}}}
+            cdi ironrail.dev/vf=0000:3b:00.4
+            cdi ironrail.dev/vf=0000:3b:00.2
+            claim 0000:3b:00.2 at 1970-01-01T00:05:00Z
+            claim 0000:3b:00.4 at 1970-01-01T00:05:00Z
+            claim 0000:3b:00.5 at 1970-01-01T00:00:00Z
+            acknowledged 6
+        "#]],
     );
 }
 
@@ -148,15 +149,16 @@ fn without_cdi_each_node_is_given_once() {
         &["0000:3b:00.2", "0000:3b:00.4"],
         Delivery::DeviceSpecs,
         expect![[r#"
-        PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:3b:00.2,0000:3b:00.4
-        PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:3b:00.2":{"generic":{"deviceID":"0000:3b:00.2"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_4","uverbs":"/dev/infiniband/uverbs4"}},"0000:3b:00.4":{"generic":{"deviceID":"0000:3b:00.4"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_6","uverbs":"/dev/infiniband/uverbs6"}}}
-        device /dev/infiniband/rdma_cm rw
-        device /dev/infiniband/uverbs4 rw
-        device /dev/infiniband/uverbs6 rw
-        claim 0000:3b:00.2 at 1970-01-01T00:05:00Z
-        claim 0000:3b:00.4 at 1970-01-01T00:05:00Z
-        acknowledged 6
-    "#]],
+            PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:3b:00.2,0000:3b:00.4
+            PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:3b:00.2":{"generic":{"deviceID":"0000:3b:00.2"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_4","uverbs":"/dev/infiniband/uverbs4"}},"0000:3b:00.4":{"generic":{"deviceID":"0000:3b:00.4"},"rdma":{"rdma_cm":"/dev/infiniband/rdma_cm","rdma_dev":"mlx5_6","uverbs":"/dev/infiniband/uverbs6"}}}
+            device /dev/infiniband/rdma_cm rw
+            device /dev/infiniband/uverbs4 rw
+            device /dev/infiniband/uverbs6 rw
+            claim 0000:3b:00.2 at 1970-01-01T00:05:00Z
+            claim 0000:3b:00.4 at 1970-01-01T00:05:00Z
+            claim 0000:3b:00.5 at 1970-01-01T00:00:00Z
+            acknowledged 6
+        "#]],
     );
 }
 
@@ -169,11 +171,12 @@ fn a_device_without_nodes_has_no_cdi_name_where_no_rdma_is_promised() {
         &["0000:af:00.3"],
         Delivery::Cdi,
         expect![[r#"
-        PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:af:00.3
-        PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:af:00.3":{"generic":{"deviceID":"0000:af:00.3"}}}
-        claim 0000:af:00.3 at 1970-01-01T00:05:00Z
-        acknowledged 6
-    "#]],
+            PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE=0000:af:00.3
+            PCIDEVICE_OPENSHIFT_IO_RDMA_EXCLUSIVE_DEVICE_INFO={"0000:af:00.3":{"generic":{"deviceID":"0000:af:00.3"}}}
+            claim 0000:3b:00.5 at 1970-01-01T00:00:00Z
+            claim 0000:af:00.3 at 1970-01-01T00:05:00Z
+            acknowledged 6
+        "#]],
     );
 }
 

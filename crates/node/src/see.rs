@@ -8,7 +8,7 @@ use crate::holders::{self, Confirmed};
 use crate::ledger;
 use crate::lifelines;
 use crate::observe::{self, ObserveError};
-use api::custody::{Holder, Offer};
+use api::custody::{EndedPod, Holder, Offer};
 use api::inventory::Inventory;
 use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::{PciAddress, Timestamp};
@@ -36,6 +36,7 @@ pub struct Seen {
 pub fn see(
     host: &dyn Host,
     pods: &[Holder],
+    ended: &[EndedPod],
     confirmed: &mut Confirmed,
     state: &SriovNetworkNodeState,
     desired: &Desired,
@@ -47,8 +48,10 @@ pub fn see(
     let claims = custody::read_claims(host, &boot_id).good();
     let acknowledgement = Acknowledgement::of(claims.as_ref(), custody::device_plugin_absent(host));
     let claims = claims.unwrap_or_default();
+    let journal = journalled(host)?;
+    let pods = &holders::that_run(pods, ended, &journal, &claims);
     holders::confirm(confirmed, pods, &claims, now);
-    let holders = holders::join(pods, &journalled(host)?, &claims, confirmed, now);
+    let holders = holders::join(pods, &journal, &claims, confirmed, now);
     let mut inventory = observe::observe(host, holders).map_err(in_full)?;
     lifelines::remember(host, &state.status.interfaces, &mut inventory, now);
     let asked = desired.functions.iter().map(|function| (function.pci, function.num_vfs));

@@ -80,6 +80,8 @@ pub struct Pod {
     pub requests: BTreeMap<String, u64>,
     /// `spec.resourceClaims` names any.
     pub has_claims: bool,
+    /// When the last container of a finished pod ended; of one that never had any, when its kubelet first saw it.
+    pub finished_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -204,9 +206,11 @@ impl Pod {
         metadata
             .annotations
             .retain(|key, _| [MIRROR, api::annotation::NETWORKS].contains(&key.as_str()));
+        let phase = text(object, "/status/phase");
         Ok(Self {
+            finished_at: is_terminal(&phase).then(|| ended(object)).flatten(),
             node: text(object, "/spec/nodeName"),
-            phase: text(object, "/status/phase"),
+            phase,
             not_admitted: (text(object, "/status/reason") == NOT_ADMITTED)
                 .then(|| text(object, "/status/message")),
             not_admitted_is_news: false,
@@ -229,8 +233,21 @@ impl Pod {
 
     /// True when its containers have ended for good.
     pub fn is_finished(&self) -> bool {
-        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+        is_terminal(&self.phase)
     }
+}
+
+fn is_terminal(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
+}
+
+/// The latest end that the kubelet reports of a pod's containers, by the clock of its node.
+fn ended(object: &Value) -> Option<Timestamp> {
+    let containers = ["/status/initContainerStatuses", "/status/containerStatuses"];
+    let containers = containers.into_iter().flat_map(|all| list(object, all));
+    let time = |value: Option<&Value>| value?.as_str()?.parse().ok();
+    let ends = containers.filter_map(|one| time(one.pointer("/state/terminated/finishedAt")));
+    ends.max().or_else(|| time(at(object, "/status/startTime")))
 }
 
 /// What one container asks for; a limit without a request is one.

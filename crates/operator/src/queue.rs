@@ -112,6 +112,11 @@ impl Queue {
         self.turns.first().map(|(due, _)| *due)
     }
 
+    /// When the last of all keys is due, as far as is known now.
+    pub fn last_due(&self) -> Option<Timestamp> {
+        self.turns.last().map(|(due, _)| *due)
+    }
+
     /// Takes the key that is due the longest. It has to be given back by `done` or `failed`.
     pub fn take(&mut self, now: Timestamp) -> Option<Key> {
         if self.next_due()? > now {

@@ -121,15 +121,17 @@ fn force_deletes_the_pod_past_its_budget_after_the_deadline_and_says_so_on_pod_a
     check(
         &driver.settle(&mut api),
         expect![[r#"
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: deleting pod default/web-0 past its budget: the node is drained for a reboot]
-        event Pod default/web-0 DrainForced: deleting pod default/web-0 past its disruption budget, as spec.drain.onDeadline: force says: the node is drained for a reboot
-        event Node worker-0 DrainForced: deleting pod default/web-0 past its disruption budget, as spec.drain.onDeadline: force says: the node is drained for a reboot
-        delete Pod default/web-0
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainComplete: every pod that had to go has gone]
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-0]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-0"#]],
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: deleting pod default/web-0 past its budget: the node is drained for a reboot]
+            event Pod default/web-0 DrainForced: deleting pod default/web-0 past its disruption budget, as spec.drain.onDeadline: force says: the node is drained for a reboot
+            event Node worker-0 DrainForced: deleting pod default/web-0 past its disruption budget, as spec.drain.onDeadline: force says: the node is drained for a reboot
+            delete Pod default/web-0
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is drained
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: no pod of DaemonSet sriov-network-config-daemon runs there]
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainDeadline: worker-0 is drained and not done 10m after its turn came: no pod of DaemonSet sriov-network-config-daemon runs there
+            event Node worker-0 DrainDeadline: worker-0 is drained and not done 10m after its turn came: no pod of DaemonSet sriov-network-config-daemon runs there
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is drained and not done 10m after its turn came: no pod of DaemonSet sriov-network-config-daemon runs there | Degraded=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: no pod of DaemonSet sriov-network-config-daemon runs there]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma DrainDeadline: worker-0 is drained and not done 10m after its turn came: no pod of DaemonSet sriov-network-config-daemon runs there"#]],
     );
     assert!(api.get("Pod", "web-0").is_none());
 }
@@ -207,6 +209,9 @@ fn the_pool_is_deleted_while_a_budget_blocks_and_the_cordon_goes_with_it() {
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the pool under whose limit it was begun is gone]
             update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
             event SriovOperatorConfig sriov-network-operator/default Granted: worker-0 may be drained: 1 of 1 allowed
+            apply SriovNetworkNodeState sriov-network-operator/worker-1 status {} [WaitingForTurn=True PoolLimit: worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining; it is number 1 of those that wait without a pool]
+            event SriovNetworkNodeState sriov-network-operator/worker-1 PoolLimit: worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining; it is number 1 of those that wait without a pool
+            event Node worker-1 PoolLimit: worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining; it is number 1 of those that wait without a pool
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:00:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: draining: the node asks for Reboot_Required
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Draining: evicting pod default/web-0: the node is drained for a reboot]
@@ -500,7 +505,12 @@ fn an_external_drainer_does_the_whole_drain_and_we_write_nothing_in_between() {
         check(&driver.settle(&mut api), expect![[""]]);
     }
     ask(&mut api, "worker-0", annotation::IDLE);
-    check(&driver.settle(&mut api), expect![[""]]);
+    check(
+        &driver.settle(&mut api),
+        expect![
+            "apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [WaitingForTurn=False AsExpected: the node waits for no turn]"
+        ],
+    );
     api.annotate(NODE_STATE, "worker-0", annotation::CURRENT_STATE, annotation::IDLE);
     check(&driver.settle(&mut api), expect![[""]]);
     assert!(api.get("Pod", "app").is_some(), "nobody of us evicts");
@@ -728,5 +738,81 @@ fn the_operator_config_is_deleted_while_a_node_is_drained_and_nothing_of_the_dra
         worker-0: annotations {}, node state gone
         worker-1: annotations {}, node state gone
         grants null"#]],
+    );
+}
+
+/// The daemon of worker-0 runs, and says this of what it waits for.
+fn daemon(api: &mut Api, blockers: Value) {
+    let mut pod = pod("daemon-0", "worker-0", "");
+    pod["metadata"]["namespace"] = "sriov-network-operator".into();
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "sriov-network-config-daemon", "uid": "d",
+        "controller": true,
+    }]);
+    api.put(pod);
+    api.edit(NODE_STATE, "worker-0", |state| state["status"]["blockers"] = blockers);
+}
+
+/// The drain of worker-0 is complete, and its deadline over.
+fn drained_and_overdue(policy: &str, prepare: impl FnOnce(&mut Api)) -> (Api, String) {
+    let (mut api, mut driver) = guarded(json!({ "deadline": "10m", "onDeadline": policy }));
+    api.refuse_evictions.clear();
+    prepare(&mut api);
+    driver.wait(5);
+    driver.settle(&mut api);
+    let current = api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE);
+    assert_eq!(current, annotation::DRAIN_COMPLETE);
+    driver.wait(600);
+    let said = driver.settle(&mut api);
+    (api, said)
+}
+
+#[test]
+fn a_drained_node_whose_daemon_is_not_done_at_the_deadline_says_what_it_waits_for() {
+    let held =
+        json!([{ "reason": "DeviceHeld", "message": "pod default/late holds 0000:03:00.2" }]);
+    for policy in ["wait", "force"] {
+        let (api, said) = drained_and_overdue(policy, |api| daemon(api, held.clone()));
+        let late = "worker-0 is drained and not done 10m after its turn came: pod default/late holds 0000:03:00.2";
+        assert!(said.contains(&format!("event Node worker-0 DrainDeadline: {late}")), "{said}");
+        assert!(state(&api).contains(&format!("worker-0 Drained=True DrainDeadline: {late}")));
+        assert!(state(&api).contains(&format!("rdma Degraded=True DrainDeadline: {late}")));
+    }
+    let (_, said) = drained_and_overdue("wait", |_| {});
+    assert!(said.contains("not done 10m after its turn came: no pod of DaemonSet"), "{said}");
+}
+
+#[test]
+fn skip_node_takes_a_drained_node_back_where_its_daemon_only_waits_and_not_in_a_reboot() {
+    let held =
+        json!([{ "reason": "DeviceHeld", "message": "pod default/late holds 0000:03:00.2" }]);
+    let (api, _) = drained_and_overdue("skipNode", |api| daemon(api, held));
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Idle
+        worker-1: DrainComplete cordoned
+        worker-0 Drained=False Undone: the drain is undone: not done after 10m: pod default/late holds 0000:03:00.2; the node is skipped
+        rdma Ready=False DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not done after 10m: pod default/late holds 0000:03:00.2); give the annotation ironrail.dev/resume of pool rdma a new value to go on
+        rdma Degraded=True DrainSkipped: worker-0: not done after 10m: pod default/late holds 0000:03:00.2"#]],
+    );
+    let (api, _) = drained_and_overdue("skipNode", |api| {
+        daemon(api, json!([]));
+        api.edit(NODE_STATE, "worker-0", |state| {
+            state["status"]["bootId"] = "boot-1".into();
+            state["status"]["reboots"] = json!([{
+                "reason": "RdmaMode", "goal": "exclusive", "bootIdBefore": "boot-1", "attempt": 1,
+                "levers": [], "askedAt": "2026-11-22T12:01:00Z", "outcome": { "state": "pending" },
+            }]);
+        });
+    });
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: DrainComplete cordoned
+        worker-1: Idle
+        worker-0 Drained=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: it was asked to reboot
+        rdma Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is drained and not done 10m after its turn came: it was asked to reboot
+        rdma Degraded=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: it was asked to reboot"#]],
     );
 }

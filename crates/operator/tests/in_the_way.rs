@@ -408,3 +408,58 @@ fn a_node_that_is_ready_after_its_boot_and_whose_daemon_is_silent_is_told_after_
     let said = degraded(&api).unwrap();
     expect![[r#""RolloutHalted" "worker-0 is worse: its daemon sriov-network-config-daemon has said nothing of the boot that is Ready since 2026-11-22T12:05:00Z""#]].assert_eq(&format!("{} {}", said["reason"], said["message"]));
 }
+
+/// A kubelet before 1.34 lists the devices of finished pods, and the daemon, which may not read pods, believes it.
+#[test]
+fn pods_that_have_ended_are_named_to_the_daemon_while_its_node_is_drained() {
+    let finished = |name: &str, resource: &str, ends: Value| {
+        let mut pod = pod(name, "worker-0", resource);
+        pod["status"] = json!({ "phase": "Succeeded", "startTime": "2026-11-22T10:00:00Z",
+            "containerStatuses": [{ "state": { "terminated": ends } }] });
+        pod
+    };
+    let (mut api, mut driver, _) = cluster(json!({}), settings(), |api| {
+        let end = json!({ "finishedAt": "2026-11-22T11:00:00Z" });
+        api.put(finished("job-1", "openshift.io/rdma", end.clone()));
+        api.put(finished("job-2", "openshift.io/rdma", json!({})));
+        api.put(finished("web-1", "", end));
+    });
+    let named = |api: &Api| api.annotation(NODE_STATE, "worker-0", annotation::ENDED_PODS);
+    expect![[r#"[{"namespace":"default","pod":"job-1","finishedAt":"2026-11-22T11:00:00Z"},{"namespace":"default","pod":"job-2","finishedAt":"2026-11-22T10:00:00Z"}]"#]]
+        .assert_eq(&named(&api));
+    assert_eq!(api.annotation(NODE_STATE, "worker-0", annotation::CURRENT_STATE), "DrainComplete");
+    // One that has gone is not named on: a pod of its name may come.
+    let key = api.objects.keys().find(|key| key.name == "job-1").cloned();
+    api.remove(&key.unwrap());
+    driver.settle(&mut api);
+    assert!(!named(&api).contains("job-1"), "{}", named(&api));
+    ask(&mut api, "worker-0", annotation::IDLE);
+    driver.settle(&mut api);
+    assert_eq!(named(&api), "");
+}
+
+/// As the kubelet says it, and once for each pod, whatever comes again.
+#[test]
+fn a_pod_that_its_kubelet_did_not_admit_is_counted_once() {
+    let (mut api, mut driver, _) = cluster(json!({}), settings(), |_| {});
+    let counted = |driver: &Driver| {
+        let page = operator::metrics::text(&driver.operator.world, &driver.operator.metrics);
+        let line = page.lines().find(|line| line.starts_with("ironrail_pods_not_admitted_total "));
+        line.map(str::to_owned)
+    };
+    api.put(pod("train-0", "worker-1", "openshift.io/rdma"));
+    driver.settle(&mut api);
+    assert_eq!(counted(&driver).as_deref(), Some("ironrail_pods_not_admitted_total 0"));
+    let refused = |pod: &mut Value| {
+        pod["status"] = json!({
+            "phase": "Failed", "reason": "UnexpectedAdmissionError",
+            "message": "Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma, which is unexpected",
+        });
+    };
+    api.edit("Pod", "train-0", refused);
+    driver.settle(&mut api);
+    assert_eq!(counted(&driver).as_deref(), Some("ironrail_pods_not_admitted_total 1"));
+    api.edit("Pod", "train-0", |pod| pod["metadata"]["labels"] = json!({ "seen": "yes" }));
+    driver.settle(&mut api);
+    assert_eq!(counted(&driver).as_deref(), Some("ironrail_pods_not_admitted_total 1"));
+}

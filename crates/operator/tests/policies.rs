@@ -293,6 +293,56 @@ fn a_policy_that_would_cut_a_node_off_says_so_with_the_way_out() {
     quiet(&mut api, &mut driver);
 }
 
+/// The host's default route goes over VF 1 itself; the number of VFs stays.
+#[test]
+fn a_policy_that_takes_the_vf_from_the_host_by_which_it_lives_says_so() {
+    let (mut api, mut driver) = cluster();
+    api.edit(NODE_STATE, "n1", |state| {
+        let card = &mut state["status"]["interfaces"][0];
+        card["driver"] = "mlx5_core".into();
+        card["mtu"] = 1500.into();
+        card["numVfs"] = 2.into();
+        card["lifelines"] = json!([{ "carries": "DefaultRoute", "over": ["enp3s0f0v1"] }]);
+        let vf = |index: u32| {
+            json!({
+                "pciAddress": format!("0000:03:00.{}", index + 2), "vfID": index,
+                "name": format!("enp3s0f0v{index}"), "driver": "mlx5_core", "mtu": 1500,
+            })
+        };
+        card["Vfs"] = json!([vf(0), vf(1)]);
+    });
+    let spec = |kind: &str, mtu: u32| {
+        json!({
+            "resourceName": "all", "numVfs": 2, "nodeSelector": {}, "deviceType": kind, "mtu": mtu,
+            "nicSelector": { "pfNames": ["enp3s0f0"] },
+        })
+    };
+    api.put(policy("by-name", spec("vfio-pci", 1500)));
+    driver.settle(&mut api);
+    check(
+        said(&api, "by-name"),
+        expect![
+            "False Lifeline: mtu 1500 on enp3s0f0 is refused: the host's own packets over it grow too, and the host has its default route over enp3s0f0v1; on n1; write allowLifeline: true if that may be, or take enp3s0f0 out of nicSelector"
+        ],
+    );
+    api.edit(POLICY, "by-name", |policy| policy["spec"] = spec("netdevice", 1400));
+    driver.settle(&mut api);
+    check(
+        said(&api, "by-name"),
+        expect![
+            "False Lifeline: mtu 1400 on enp3s0f0 is refused: the host's own packets over it grow too, and the host has its default route over enp3s0f0v1; on n1; write allowLifeline: true if that may be, or take enp3s0f0 out of nicSelector"
+        ],
+    );
+    api.edit(POLICY, "by-name", |policy| policy["spec"] = spec("netdevice", 1500));
+    driver.settle(&mut api);
+    check(
+        said(&api, "by-name"),
+        expect![
+            "False Lifeline: mtu 1500 on enp3s0f0 is refused: the host's own packets over it grow too, and the host has its default route over enp3s0f0v1; on n1; write allowLifeline: true if that may be, or take enp3s0f0 out of nicSelector"
+        ],
+    );
+}
+
 #[test]
 fn a_policy_that_takes_vfs_of_a_nodes_lifeline_without_naming_it_is_told_and_ready_all_the_same() {
     let (mut api, mut driver) = cluster();

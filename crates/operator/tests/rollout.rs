@@ -651,3 +651,113 @@ fn what_is_refused_for_the_hosts_sake_halts_no_rollout_and_any_other_error_does(
         expect![[r#"[{"node":"worker-0","because":"the card does not answer"}]"#]],
     );
 }
+
+/// What the node states say of whose turn it is, and the events on Nodes.
+fn turns(api: &Api, said: &str) -> String {
+    let states = api.objects.iter().filter(|(key, _)| key.kind == NODE_STATE);
+    let mut lines = Vec::new();
+    for (key, state) in states {
+        let all = state["status"]["conditions"].as_array().into_iter().flatten();
+        for one in all.filter(|one| one["type"] == "WaitingForTurn") {
+            let text = |field: &str| one[field].as_str().unwrap().to_owned();
+            lines.push(format!(
+                "{} {} {}: {}",
+                key.name,
+                text("status"),
+                text("reason"),
+                text("message")
+            ));
+        }
+    }
+    lines.extend(said.lines().filter(|line| line.starts_with("event Node ")).map(str::to_owned));
+    lines.join("\n")
+}
+
+#[test]
+fn nodes_that_no_pools_status_lists_say_themselves_what_they_wait_for() {
+    let mut api = Api::default();
+    api.put(config());
+    for name in ["a", "b", "c"] {
+        api.put(node(name));
+    }
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    for name in ["a", "b", "c"] {
+        ask(&mut api, name, annotation::REBOOT_REQUIRED);
+    }
+    let said = driver.settle(&mut api);
+    check(
+        turns(&api, &said),
+        expect![[r#"
+        b True PoolLimit: b waits: 1 of 1 allowed nodes (a) is draining; it is number 1 of those that wait without a pool
+        c True PoolLimit: c waits: 1 of 1 allowed nodes (a) is draining; it is number 2 of those that wait without a pool
+        event Node b PoolLimit: b waits: 1 of 1 allowed nodes (a) is draining; it is number 1 of those that wait without a pool
+        event Node c PoolLimit: c waits: 1 of 1 allowed nodes (a) is draining; it is number 2 of those that wait without a pool"#]],
+    );
+    ask(&mut api, "a", annotation::IDLE);
+    let said = driver.settle(&mut api);
+    check(
+        turns(&api, &said),
+        expect![[r#"
+        b False AsExpected: the node waits for no turn
+        c True PoolLimit: c waits: 1 of 1 allowed nodes (b) is draining; it is number 1 of those that wait without a pool"#]],
+    );
+    driver.wait(600);
+    check(driver.settle(&mut api), expect![[""]]);
+    // A node in two pools waits for a person.
+    for name in ["fast", "slow"] {
+        let selector = json!({ "matchLabels": { "kubernetes.io/os": "linux" } });
+        api.put(pool(name, json!({ "nodeSelector": selector, "rdmaMode": "exclusive" })));
+    }
+    let said = driver.settle(&mut api);
+    check(
+        turns(&api, &said),
+        expect![[r#"
+        b False AsExpected: the node waits for no turn
+        c True TwoPools: c waits: it is in 2 pools (fast, slow); change the node selectors so that one is left
+        event Node c TwoPools: c waits: it is in 2 pools (fast, slow); change the node selectors so that one is left"#]],
+    );
+}
+
+/// With `disableDrain` nobody asks the operator before a reboot: it is booked in the node state, and then it comes.
+#[test]
+fn a_node_whose_reboot_is_booked_without_a_drain_is_tainted_before_it_goes_down() {
+    let mut api = Api::default();
+    let mut disabled = config();
+    disabled["spec"]["disableDrain"] = true.into();
+    api.put(disabled);
+    let mut booted = node("worker-0");
+    booted["status"]["nodeInfo"] = json!({ "bootID": "boot-1" });
+    api.put(booted);
+    api.put(json!({
+        "apiVersion": "sriovnetwork.openshift.io/v1", "kind": "SriovNetworkNodePolicy",
+        "metadata": { "name": "train", "namespace": "sriov-network-operator" },
+        "spec": {
+            "resourceName": "rdma", "numVfs": 4, "nodeSelector": {}, "taintUntilReady": true,
+            "nicSelector": { "vendor": "15b3" },
+        },
+    }));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    let taints = |api: &Api| api.get("Node", "worker-0").unwrap()["spec"]["taints"].to_string();
+    let reboot = |api: &mut Api, outcome: &str, attempt: u32| {
+        api.edit(NODE_STATE, "worker-0", |state| {
+            state["status"]["bootId"] = "boot-1".into();
+            state["status"]["reboots"] = json!([{
+                "reason": "RdmaMode", "goal": "exclusive", "bootIdBefore": "boot-1", "levers": [],
+                "attempt": attempt, "askedAt": "2026-11-22T12:01:00Z", "outcome": { "state": outcome },
+            }]);
+        });
+    };
+    // One that is left to a person may be days away.
+    reboot(&mut api, "pending", 0);
+    driver.settle(&mut api);
+    assert_eq!(taints(&api), "null");
+    reboot(&mut api, "pending", 1);
+    driver.settle(&mut api);
+    check(taints(&api), expect![[r#"[{"effect":"NoSchedule","key":"ironrail.dev/not-ready"}]"#]]);
+    // The wish is gone, and no boot comes.
+    reboot(&mut api, "void", 1);
+    driver.settle(&mut api);
+    assert_eq!(taints(&api), "null");
+}

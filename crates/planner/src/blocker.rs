@@ -48,6 +48,12 @@ pub enum Blocker {
         deadline: Duration,
         forced: bool,
     },
+    /// The node was drained, and at the deadline its daemon is not done. `waits_for`: the end of the sentence.
+    DrainedNotDone {
+        node: String,
+        deadline: Duration,
+        waits_for: String,
+    },
     /// OpenShift: the node's machine-config pool is being updated, and drains nodes by itself meanwhile.
     MachineConfigUpdating {
         node: String,
@@ -219,9 +225,11 @@ pub enum Blocker {
         operating_system: String,
     },
     /// An administrator's own argument on the kernel command line wins over everything that we could set.
+    /// `file`: it stands there, for the next boot, and not on the command line of this one.
     KernelArgumentContradicts {
         wanted: RdmaMode,
         found: RdmaMode,
+        file: Option<String>,
     },
     RdmaNotLoaded {
         mode: RdmaMode,
@@ -295,6 +303,11 @@ pub enum Blocker {
 pub enum Obstacle {
     ToolMissing,
     Unreadable(String),
+    /// One of the two above, on a BlueField: so nobody can say whether it is in DPU mode.
+    MayBeDpu {
+        pf: PciAddress,
+        why: Box<Obstacle>,
+    },
     Refused(String),
     /// `disablePlugins: [mellanox]`.
     WritesDisabled,
@@ -306,11 +319,19 @@ impl Obstacle {
         match self {
             Self::ToolMissing => Reason::FirmwareToolMissing,
             Self::Unreadable(_) => Reason::FirmwareUnreadable,
+            Self::MayBeDpu { why, .. } => why.reason(),
             Self::Refused(_) => Reason::FirmwareRefused,
             Self::WritesDisabled => Reason::FirmwareWritesDisabled,
             Self::DpuMode => Reason::DpuMode,
         }
     }
+}
+
+/// How to find out what the host's kernel does not tell.
+pub(crate) fn may_be_dpu(pf: &PciAddress) -> String {
+    format!(
+        "it is a BlueField, which makes no VFs for the host in DPU mode: it is in it where `mstconfig -d {pf} q INTERNAL_CPU_ESWITCH_MANAGER` says ECPF(0)"
+    )
 }
 
 impl fmt::Display for Obstacle {
@@ -320,6 +341,7 @@ impl fmt::Display for Obstacle {
                 "its driver lists no devlink parameters for it and this host has no mstconfig; install mstflint",
             ),
             Self::Unreadable(why) => write!(f, "it cannot be read: {why}"),
+            Self::MayBeDpu { pf, why } => write!(f, "{why}; {}", may_be_dpu(pf)),
             Self::Refused(why) => f.write_str(why),
             Self::WritesDisabled => f.write_str("disablePlugins has mellanox"),
             Self::DpuMode => f.write_str(
@@ -337,7 +359,7 @@ impl Blocker {
             Self::DisruptionBudget { .. } => Reason::DisruptionBudget,
             Self::EvictionRefused { .. } => Reason::EvictionRefused,
             Self::PodTerminating { .. } => Reason::PodTerminating,
-            Self::DrainDeadline { .. } => Reason::DrainDeadline,
+            Self::DrainDeadline { .. } | Self::DrainedNotDone { .. } => Reason::DrainDeadline,
             Self::DrainDisabled { .. } => Reason::DrainDisabled,
             Self::MachineConfigUpdating { .. } => Reason::MachineConfigUpdating,
             Self::MachineConfigUnknown { .. } => Reason::MachineConfigUnknown,
@@ -423,9 +445,11 @@ impl Blocker {
         }
     }
 
-    /// True when a reboot was asked for, of the host or of a person, and the boot has not come yet.
+    /// True when a reboot was asked for, of the host or of a person, and the boot has not come yet. One that was asked for
+    /// often enough is a person's too: what was prepared for it stands, and the node is kept for it.
     pub fn waits_for_a_boot(&self) -> bool {
-        matches!(self, Self::RebootUnderWay { .. } | Self::RebootDisabled { .. })
+        let never_came = matches!(self, Self::RebootDidNotHappen { .. });
+        never_came || matches!(self, Self::RebootUnderWay { .. } | Self::RebootDisabled { .. })
     }
 
     /// As the node state's status carries it.
@@ -472,6 +496,11 @@ impl fmt::Display for Blocker {
             Self::DrainDeadline { node, deadline, forced: false } => write!(
                 f,
                 "{node} is not drained {} after its turn came; free what is in the way, or write skipNode or force into spec.drain.onDeadline of its pool",
+                crate::deadline::in_words(*deadline)
+            ),
+            Self::DrainedNotDone { node, deadline, waits_for } => write!(
+                f,
+                "{node} is drained and not done {} after its turn came: {waits_for}",
                 crate::deadline::in_words(*deadline)
             ),
             Self::DrainDisabled { pod, devices } => write!(
@@ -615,7 +644,12 @@ impl fmt::Display for Blocker {
                 "cannot set RDMA mode {mode}: this operating system has no modprobe.d that we may write and no tool for the kernel command line; {}",
                 own_configuration::for_netns_mode(operating_system, netns_mode(*mode))
             ),
-            Self::KernelArgumentContradicts { wanted, found } => write!(
+            Self::KernelArgumentContradicts { wanted, found, file: Some(file) } => write!(
+                f,
+                "cannot set RDMA mode {wanted}: {file} has ib_core.netns_mode={} for the next boot, which ironrail did not write; remove it and run update-grub",
+                netns_mode(*found)
+            ),
+            Self::KernelArgumentContradicts { wanted, found, file: None } => write!(
                 f,
                 "cannot set RDMA mode {wanted}: the kernel command line has ib_core.netns_mode={}, which ironrail did not set; remove it",
                 netns_mode(*found)
@@ -637,7 +671,7 @@ impl fmt::Display for Blocker {
             ),
             Self::RebootDidNotHappen { reason, goal, attempts } => write!(
                 f,
-                "cannot bring {} {goal}: a reboot was asked for {attempts} times and the node did not boot; reboot it by hand, or {RETRY}",
+                "cannot bring {} {goal}: a reboot was asked for {attempts} times and the node did not boot; it stays drained, with what was prepared, until you reboot it by hand, or {RETRY}",
                 goal_word(*reason)
             ),
             Self::RebootUnderWay { reason, goal } => {

@@ -3,6 +3,7 @@
 //! For devices: the pods that hold one that is in the way, once nobody can be given one any more. For a reboot: all, as
 //! `kubectl drain --ignore-daemonsets` does it. Evicting itself, and what the API answers, is the operator's.
 
+use crate::afterwards::Afterwards;
 use crate::blocker::Blocker;
 use crate::deadline::{DrainPolicy, OnDeadline};
 use crate::order::DrainRequest;
@@ -183,6 +184,16 @@ pub fn deadline(facts: &DrainFacts) -> Option<Blocker> {
     let (node, deadline) = (facts.node.clone(), facts.policy.deadline);
     let loud = facts.overdue && facts.policy.on_deadline != OnDeadline::SkipNode;
     loud.then(|| Blocker::DrainDeadline { node, deadline, forced: forces(facts) })
+}
+
+/// The same of a node that is drained and not done at the deadline. One that its pool may give up is listed there.
+pub fn not_done(facts: &DrainFacts, afterwards: &Afterwards) -> Option<Blocker> {
+    let skips = facts.policy.on_deadline == OnDeadline::SkipNode && afterwards.may_be_given_up();
+    (facts.overdue && !skips).then(|| Blocker::DrainedNotDone {
+        node: facts.node.clone(),
+        deadline: facts.policy.deadline,
+        waits_for: afterwards.waits_for(),
+    })
 }
 
 fn ends_soon(blocker: &Blocker) -> bool {

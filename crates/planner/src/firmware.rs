@@ -4,7 +4,7 @@
 //! what a boot could bring. Every obstacle names parameter, value and the command to type. When is `order`'s.
 
 use crate::action::{Action, RebootCause, RebootReason};
-use crate::blocker::{Blocker, Obstacle};
+use crate::blocker::{self, Blocker, Obstacle};
 use crate::desired::{Desired, DesiredFunction};
 use crate::ledger::{self, Found, Question, Verdict};
 use crate::order::Permission;
@@ -13,6 +13,10 @@ use api::inventory::{FirmwareFacts, FirmwareSource, FirmwareSriov, Inventory, Ph
 use api::nodestate::RebootRecord;
 use api::{PciAddress, Timestamp};
 use std::collections::BTreeSet;
+
+/// The network controllers of BlueField, BlueField-2, BlueField-3 and BlueField-4 (pci.ids, vendor 15b3). The id says
+/// nothing of the mode.
+const BLUEFIELDS: [&str; 4] = ["a2d2", "a2d6", "a2dc", "a2df"];
 
 /// What the firmware of all cards needs.
 #[derive(Debug, Default)]
@@ -104,6 +108,13 @@ impl Card<'_> {
             Verdict::No(Blocker::LeverRefused { why, .. }) => {
                 return Err(self.obstacle(known.source, Obstacle::Refused(why)));
             }
+            // Devlink says nothing of who owns the ports.
+            Verdict::No(Blocker::RebootDidNotHelp { reason, levers, expected, found })
+                if self.is_bluefield() && known.source == FirmwareSource::Devlink =>
+            {
+                let found = format!("{found} ({})", blocker::may_be_dpu(&self.pf.pci));
+                return Err(Blocker::RebootDidNotHelp { reason, levers, expected, found });
+            }
             Verdict::No(blocker) => return Err(blocker),
         };
         let lever = Action::RaiseFirmware {
@@ -133,7 +144,17 @@ impl Card<'_> {
             }
             FirmwareFacts::Unreadable(why) => Obstacle::Unreadable(why.clone()),
         };
+        let obstacle = match obstacle {
+            Obstacle::ToolMissing | Obstacle::Unreadable(_) if self.is_bluefield() => {
+                Obstacle::MayBeDpu { pf: self.pf.pci, why: Box::new(obstacle) }
+            }
+            obstacle => obstacle,
+        };
         Err(self.obstacle(FirmwareSource::Mstconfig, obstacle))
+    }
+
+    fn is_bluefield(&self) -> bool {
+        self.pf.vendor == "15b3" && BLUEFIELDS.contains(&self.pf.device.as_str())
     }
 
     fn obstacle(&self, source: FirmwareSource, obstacle: Obstacle) -> Blocker {

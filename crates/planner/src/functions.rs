@@ -418,14 +418,14 @@ fn has_netdev(pf: &PhysicalFunction) -> bool {
     !pf.name.is_empty()
 }
 
-fn driver_for(device_type: DeviceType) -> VfDriver {
+pub(crate) fn driver_for(device_type: DeviceType) -> VfDriver {
     match device_type {
         DeviceType::Netdevice => VfDriver::Default,
         DeviceType::VfioPci => VfDriver::VfioPci,
     }
 }
 
-fn driver_fits(found: Option<&str>, wanted: VfDriver) -> bool {
+pub(crate) fn driver_fits(found: Option<&str>, wanted: VfDriver) -> bool {
     match (found, wanted) {
         (None, _) => false,
         (Some(found), VfDriver::Default) => !USER_SPACE_DRIVERS.contains(&found),

@@ -4,6 +4,7 @@
 //! `clippy.toml` of this crate keeps it so: a plan can be wrong, but it cannot fail for lack of something outside.
 
 pub mod action;
+pub mod afterwards;
 pub mod audit;
 pub mod blocker;
 pub mod conflicts;

@@ -76,8 +76,8 @@ pub(crate) fn plan(
         return ModePlan { steps, ..ModePlan::default() };
     }
     // Before anything is written: the file that we write is what makes an argument upstream's.
-    if let Some(found) = contradicting_argument(goal, inventory, records) {
-        let blocker = Blocker::KernelArgumentContradicts { wanted: goal.mode(), found };
+    if let Some((found, file)) = contradicting_argument(goal, inventory, records) {
+        let blocker = Blocker::KernelArgumentContradicts { wanted: goal.mode(), found, file };
         return ModePlan { blockers: vec![blocker], ..ModePlan::default() };
     }
     if half_loaded {
@@ -235,18 +235,25 @@ fn tidy(goal: Goal, inventory: &Inventory) -> Vec<Step> {
     vec![node_step(action, Disturbance::Nothing, BTreeSet::new(), because)]
 }
 
-/// An argument on the command line of this boot that names another mode and is not ours to take away.
+/// An argument on the command line of this boot, or in a file that the next one's is made of, that names another mode
+/// and is not ours to take away.
 ///
 /// Ours is what upstream or we set: upstream's `modprobe.d` file was there before us, or the ledger names the lever.
 fn contradicting_argument(
     goal: Goal,
     inventory: &Inventory,
     records: &[RebootRecord],
-) -> Option<RdmaMode> {
+) -> Option<(RdmaMode, Option<String>)> {
     let rdma = &inventory.rdma;
+    if let Some((found, file)) = &rdma.kernel_argument_elsewhere
+        && *found != goal.mode()
+    {
+        return Some((*found, Some(file.clone())));
+    }
     let ours = rdma.managed_before || records.iter().any(pulled_argument);
     let removable = ours && rdma.kernel_argument_tool.is_some();
-    rdma.kernel_argument.filter(|found| *found != goal.mode() && !removable)
+    let found = rdma.kernel_argument.filter(|found| *found != goal.mode() && !removable);
+    found.map(|found| (found, None))
 }
 
 /// The kernel switches only while no other network namespace exists, and it sees more of them than we do; an argument of

@@ -4,6 +4,7 @@
 //! grants should read. The order among waiting nodes is fixed: a node that is disturbed already, then one that is empty
 //! and cordoned by somebody else (taking it costs nothing), then by name.
 
+use crate::afterwards::Afterwards;
 use crate::blocker::{self, Blocker};
 use crate::deadline::{DrainPolicy, OnDeadline, in_words};
 use crate::merge::{self, ModeWish};
@@ -15,6 +16,7 @@ use api::operatorconfig::ControlPlaneGrant;
 use api::pool::{Grant, RolloutStatus, SkippedNode, SriovNetworkPoolConfig, WaitingNode};
 use api::{RdmaMode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// `phase` of a rollout that waits: because nodes came back worse, or for a person after its canaries.
 pub use crate::waves::{HALTED, PAUSED};
@@ -74,6 +76,8 @@ pub struct FleetNode {
     pub control_plane_used: bool,
     /// What is in the way of the node's drain, in words; empty when nothing is.
     pub in_the_way: String,
+    /// What it waits for once it is drained.
+    pub afterwards: Afterwards,
 }
 
 /// How far the operator has come with a node: the node state's `current-state`.
@@ -268,7 +272,8 @@ fn skipped(
     let still = |skipped: &&SkippedNode| {
         let node = fleet.nodes.get(&skipped.node).filter(|node| node.managed);
         node.is_some_and(|node| {
-            node.wants != DrainRequest::Idle && node.current != Progress::DrainComplete
+            let is_done = node.current == Progress::DrainComplete;
+            node.wants != DrainRequest::Idle && (!is_done || node.afterwards.may_be_given_up())
         })
     };
     let old = pool.status.skipped.iter().filter(|_| !resumed).filter(still);
@@ -276,16 +281,26 @@ fn skipped(
     for grant in grants.iter().filter(|grant| policy.end_of(grant) <= now) {
         let Some(node) = fleet.nodes.get(&grant.node) else { continue };
         let known = all.iter().any(|skipped| skipped.node == grant.node);
-        if !known && node.current == Progress::Draining {
-            let late = format!("not drained after {}", in_words(policy.deadline));
-            let because = match node.in_the_way.as_str() {
-                "" => late,
-                message => format!("{late}: {message}"),
-            };
+        if let Some(because) = late(node, policy.deadline).filter(|_| !known) {
             all.push(SkippedNode { node: grant.node.clone(), because, since: now });
         }
     }
     all
+}
+
+/// Why a node is skipped at its deadline, if it may be.
+fn late(node: &FleetNode, deadline: Duration) -> Option<String> {
+    let deadline = in_words(deadline);
+    match node.current {
+        Progress::Draining if node.in_the_way.is_empty() => {
+            Some(format!("not drained after {deadline}"))
+        }
+        Progress::Draining => Some(format!("not drained after {deadline}: {}", node.in_the_way)),
+        Progress::DrainComplete if node.afterwards.may_be_given_up() => {
+            Some(format!("not done after {deadline}: {}", node.afterwards.waits_for()))
+        }
+        Progress::Idle | Progress::DrainComplete => None,
+    }
 }
 
 /// The next deadline of a drain that would be skipped, or of a node that does not come back.
@@ -298,15 +313,14 @@ fn look_again(
     let policy = DrainPolicy::of(pool);
     let times = next.grants.iter().filter_map(|grant| {
         let node = fleet.nodes.get(&grant.node)?;
-        match node.current {
-            Progress::Draining => {
-                (policy.on_deadline == OnDeadline::SkipNode).then(|| policy.end_of(grant))
-            }
-            Progress::Idle | Progress::DrainComplete => {
-                let since = node.not_ready_since.or(node.silent_since);
-                since?.checked_add(waves::BACK_WITHIN).ok()
-            }
-        }
+        let skips = policy.on_deadline == OnDeadline::SkipNode && node.current != Progress::Idle;
+        let end = skips.then(|| policy.end_of(grant)).filter(|end| *end > now);
+        let back = match node.current {
+            Progress::Draining => None,
+            Progress::Idle | Progress::DrainComplete => node.not_ready_since.or(node.silent_since),
+        };
+        let back = back.and_then(|since| since.checked_add(waves::BACK_WITHIN).ok());
+        end.into_iter().chain(back.filter(|at| *at > now)).min()
     });
     times.filter(|at| *at > now).min()
 }

@@ -10,7 +10,7 @@ pub struct Facts {
     pub asked: bool,
     /// The node has it now.
     pub tainted: bool,
-    /// It is being drained for a reboot, or drained.
+    /// It is being drained for a reboot, or drained, or its reboot is booked.
     pub rebooting: bool,
     /// The boot that the Node reports; empty where it reports none.
     pub boot_id: String,

@@ -102,3 +102,49 @@ fn the_fence_stands_before_pods_go_and_pods_of_the_other_port_stay() {
     };
     assert_eq!((stayed("left"), stayed("right")), (2, 0), "{before:?} {after:?}");
 }
+
+/// The kubelet here, as real ones before 1.34, lists the devices of a finished pod in PodResources on.
+#[test]
+fn a_finished_pod_that_its_kubelet_lists_on_holds_up_no_change() {
+    let mut script = Script::start(2, fenced_first).unwrap();
+    create(&mut script, policy("left", "enp3s0f0"));
+    script.rest().unwrap();
+    let mut job = deployment("left")["spec"]["template"].clone();
+    job["apiVersion"] = "v1".into();
+    job["kind"] = "Pod".into();
+    job["metadata"]["name"] = "job".into();
+    job["metadata"]["namespace"] = "default".into();
+    create(&mut script, job);
+    script.rest().unwrap();
+    assert_eq!(running(&script).len(), 1);
+    let ended = json!({ "terminated": { "exitCode": 0, "finishedAt": "2026-01-01T03:00:00Z" } });
+    let status =
+        json!({ "phase": "Succeeded", "containerStatuses": [{ "name": "c", "state": ended }] });
+    let path = "/api/v1/namespaces/default/pods/job/status";
+    let request = Request::new(Method::Patch(PatchType::Merge), path.to_owned());
+    send(&mut script, request.with_body(json!({ "status": status })));
+    script.rest().unwrap();
+    let listed: usize = script
+        .cluster()
+        .nodes
+        .values()
+        .map(|slot| slot.kubelet.devices.listed_as_given().len())
+        .sum();
+    assert_eq!(listed, 1, "the kubelet lists it on");
+    let key = ObjectKey::new(names::API_VERSION, names::POLICY, names::NAMESPACE, "left");
+    let fewer = json!({ "spec": { "numVfs": 3 } });
+    send(&mut script, Request::new(Method::Patch(PatchType::Merge), key.path()).with_body(fewer));
+    script.rest().unwrap();
+    let pf = "0000:03:00.0".parse().unwrap();
+    for (name, slot) in &script.cluster().nodes {
+        let capacity = slot.kubelet.devices.capacity();
+        let healthy = capacity.get("openshift.io/left").map(|(_, healthy)| *healthy);
+        assert_eq!(healthy, Some(3), "{name}: {capacity:?}");
+        assert_eq!(slot.kubelet.host.machine().vfs_of(&pf).len(), 3, "{name}");
+    }
+    for state in script.store().objects(names::API_VERSION, names::NODE_STATE) {
+        let annotations = &state["metadata"]["annotations"];
+        assert_eq!(annotations[annotation::ENDED_PODS], Value::Null);
+        assert_eq!(annotations[annotation::CURRENT_STATE], annotation::IDLE);
+    }
+}

@@ -6,6 +6,7 @@
 use super::admitted::{self, ADMITTED};
 use super::cards::{self, TESTED};
 use super::refusal::refusal;
+use super::waiting::WAITING;
 use super::{
     DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
     key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
@@ -21,6 +22,7 @@ use api::operatorconfig::ControlPlaneGrant;
 use api::pool::{Grant, SriovNetworkPoolConfig};
 use api::wire::{Answer, Event, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
+use planner::afterwards::Afterwards;
 use planner::deadline::DrainPolicy;
 use planner::drain::{Drain, DrainFacts, DrainPod, Eviction};
 use planner::machine_config::Gate;
@@ -78,7 +80,12 @@ struct Observed<'a> {
     resume: Option<Write>,
     /// The drain must be undone, because of what it says.
     abandoned: Option<String>,
+    /// Its pool has given the node up at the deadline.
+    skipped: bool,
     facts: DrainFacts,
+    /// When the drain is overdue; None without a grant.
+    deadline: Option<Timestamp>,
+    afterwards: Afterwards,
     /// The node's taints with ours, where ours is to be there before a reboot and is not yet.
     taints: Option<Value>,
     /// Of the pods that the node's kubelet did not admit.
@@ -146,8 +153,11 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         control_plane,
         gate,
         resume,
+        skipped: pool.is_some_and(|pool| pool.status.skipped.iter().any(|one| one.node == name)),
         abandoned,
         facts,
+        deadline: grant.map(|grant| policy.end_of(grant)),
+        afterwards: super::afterwards::of(world, node, state),
         taints,
         said: beside_the_drain(world, name, state),
         refused,
@@ -248,9 +258,14 @@ fn drain_pod(pod: &Pod, now: Timestamp) -> DrainPod {
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     let Some(mut seen) = observe(world, name, now) else { return without_state(world, name) };
-    let writes = say(&seen, &seen.said, now);
+    let writes = say(seen.state, &seen.said, now);
     if !writes.is_empty() {
         return Outcome { writes, look_again: Some(now) };
+    }
+    // Whoever drains the node: its daemon waits for holders in any case.
+    let asked = [seen.drain.request, seen.drain.mirror].iter().any(|r| *r != DrainRequest::Idle);
+    if let Some(write) = super::ended::write(world, name, seen.state, asked) {
+        return Outcome { writes: vec![write], look_again: Some(now) };
     }
     if has_external_drainer(seen.state) {
         return Outcome::default();
@@ -277,13 +292,23 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
             finish(&seen, "node is uncordoned and idle again", now)
         }
         (false, Progress::Idle) => start(&seen, now),
-        (false, Progress::Draining) if seen.abandoned.is_some() => {
+        (false, current) if is_given_up(&seen, current) => {
             let why = seen.abandoned.as_deref().unwrap_or_default();
             finish(&seen, &format!("the drain is undone: {why}"), now)
         }
         (false, Progress::Draining) if !matches!(seen.gate, Paused::Enough) => hold(seen, now),
         (false, Progress::Draining) => commit(&seen, &planner::drain::plan(&seen.facts), now),
         (false, Progress::DrainComplete) => complete(&seen, now),
+    }
+}
+
+/// A drain under way that is to be undone. Once it is complete the node is its daemon's: only where that waits or is
+/// silent, and the pool does not, it is taken back.
+fn is_given_up(seen: &Observed, current: Progress) -> bool {
+    match current {
+        Progress::Idle => false,
+        Progress::Draining => seen.abandoned.is_some(),
+        Progress::DrainComplete => seen.skipped && seen.afterwards.may_be_given_up(),
     }
 }
 
@@ -465,8 +490,19 @@ fn complete(seen: &Observed, now: Timestamp) -> Outcome {
         return commit(seen, &plan, now);
     }
     let done = Drain { stay: plan.stay, ..Drain::default() };
-    let writes = condition(seen, &judge(seen, &done), &[], now);
-    Outcome { writes, look_again: None }
+    let late = planner::drain::not_done(&seen.facts, &seen.afterwards);
+    let verdict = match &late {
+        Some(late) => not_done(late),
+        None => judge(seen, &done),
+    };
+    let writes = condition(seen, &verdict, &[], now);
+    Outcome { writes, look_again: seen.deadline.filter(|deadline| now < *deadline) }
+}
+
+/// Every pod has gone, and what comes after takes too long.
+fn not_done(late: &Blocker) -> Verdict {
+    let (reason, message) = (late.reason().as_str(), late.to_string());
+    Verdict { kind: DRAINED, status: Status::True, reason, message }
 }
 
 fn commit(seen: &Observed, plan: &Drain, now: Timestamp) -> Outcome {
@@ -613,7 +649,7 @@ fn condition(
     blockers: &[Blocker],
     now: Timestamp,
 ) -> Vec<Write> {
-    let mut writes = say(seen, std::slice::from_ref(verdict), now);
+    let mut writes = say(seen.state, std::slice::from_ref(verdict), now);
     let before = seen.state.status.conditions.iter().find(|one| one.kind == verdict.kind);
     let turned = before.is_none_or(|one| {
         (one.status.as_str(), one.reason.as_str()) != (verdict.status.as_str(), verdict.reason)
@@ -629,11 +665,15 @@ fn condition(
 
 /// Our conditions, by server-side apply, all of them at once: one that is left out is taken away. The other conditions
 /// of the node state are the daemon's.
-fn say(seen: &Observed, verdicts: &[Verdict], now: Timestamp) -> Vec<Write> {
-    let metadata = &seen.state.metadata;
-    const OURS: [&str; 3] = [DRAINED, ADMITTED, TESTED];
+pub(crate) fn say(
+    state: &SriovNetworkNodeState,
+    verdicts: &[Verdict],
+    now: Timestamp,
+) -> Vec<Write> {
+    let metadata = &state.metadata;
+    const OURS: [&str; 4] = [DRAINED, ADMITTED, TESTED, WAITING];
     let ours = |condition: &&Condition| OURS.contains(&condition.kind.as_str());
-    let old: Vec<Condition> = seen.state.status.conditions.iter().filter(ours).cloned().collect();
+    let old: Vec<Condition> = state.status.conditions.iter().filter(ours).cloned().collect();
     let mut new = old.clone();
     for verdict in verdicts {
         conditions::set(&mut new, verdict, metadata.generation, now);

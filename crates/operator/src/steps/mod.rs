@@ -3,9 +3,11 @@
 //! Here stand the few lines that several controllers share.
 
 pub mod admitted;
+mod afterwards;
 mod cards;
 pub mod devices;
 pub mod drain;
+mod ended;
 pub(crate) mod machine_config;
 pub mod misplaced;
 pub mod networks;
@@ -17,6 +19,7 @@ mod pool_verdict;
 pub mod pools;
 mod refusal;
 mod taint;
+mod waiting;
 
 use crate::objects::Node;
 use crate::world::World;

@@ -74,6 +74,9 @@ fn fleet_node(
     seen.failing = failing(state);
     seen.stale = state.status.observed_generation != state.metadata.generation;
     seen.in_the_way = in_the_way(state);
+    if current == Progress::DrainComplete {
+        seen.afterwards = super::afterwards::of(world, node, state);
+    }
     seen.silent_since = grant.and_then(|grant| silent_since(node, state, grant));
     seen.control_plane_used = super::control_plane_grant_of(world, name)
         .is_some_and(|grant| super::is_used_for_control_plane(state, grant));
@@ -230,16 +233,22 @@ fn commit(
 }
 
 fn commit_without_pool(world: &World, rollout: &rollout::Rollout, now: Timestamp) -> Outcome {
+    let mut writes = grants_without_pool(world, rollout, now);
+    writes.extend(super::waiting::writes(world, rollout, now));
+    Outcome { writes, look_again: None }
+}
+
+fn grants_without_pool(world: &World, rollout: &rollout::Rollout, now: Timestamp) -> Vec<Write> {
     let next = &rollout.without_pool;
     // Without the config there is no place to write a grant, and nothing is deployed that would ask for one.
-    let Some(config) = &world.config else { return Outcome::default() };
+    let Some(config) = &world.config else { return Vec::new() };
     let metadata = &config.metadata;
     if world.problem(names::OPERATOR_CONFIG, &metadata.namespace, &metadata.name).is_some() {
-        return Outcome::default();
+        return Vec::new();
     }
     let (old, control_plane) = (&config.status, &rollout.control_plane);
     if old.grants == next.grants && old.control_plane == *control_plane {
-        return Outcome::default();
+        return Vec::new();
     }
     let mut status = config.status.clone();
     status.grants.clone_from(&next.grants);
@@ -253,7 +262,7 @@ fn commit_without_pool(world: &World, rollout: &rollout::Rollout, now: Timestamp
     );
     let mut writes = vec![status_of_config(config, &status)];
     writes.extend(events(&key, &metadata.uid, next, now));
-    Outcome { writes, look_again: None }
+    writes
 }
 
 /// Grants that came and went; a nanosecond apart, since an event is named by reason and time.

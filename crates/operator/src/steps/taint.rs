@@ -2,6 +2,7 @@
 //!
 //! When it is there is `planner::taint`'s choice. Taints of others stay as they are.
 
+use super::afterwards::is_asked_for;
 use super::{drain_state, is_at_goal, is_managed, key_of_state, patch_if_unchanged};
 use crate::kinds;
 use crate::objects::Node;
@@ -51,7 +52,9 @@ fn facts(
     let rebooting = state.is_some_and(|state| {
         let drain = drain_state(node, state);
         let asks = [drain.request, drain.mirror].contains(&DrainRequest::Reboot);
-        asks && drain.current != Progress::Idle
+        // With `disableDrain` nobody asks: the reboot is booked here, and then it comes.
+        let booked = |record| is_asked_for(record, &node.boot_id);
+        (asks && drain.current != Progress::Idle) || state.status.reboots.iter().any(booked)
     });
     let booked = state.and_then(|s| s.metadata.annotations.get(annotation::VERIFIED_BOOT));
     let verified =

@@ -7,6 +7,7 @@ use super::carried;
 use super::drivers::{Change, Link, effect};
 use crate::blocker::on_nodes;
 use crate::desired::{Desired, DesiredFunction};
+use crate::functions::{driver_fits, driver_for};
 use crate::merge;
 use crate::policy::{NicSelector, Policy};
 use crate::reason::{Problem, Reason};
@@ -132,8 +133,10 @@ fn refusal(wanted: &DesiredFunction, found: &InterfaceStatus) -> Option<Refusal>
         roce_lag: Some(found.roce_lag.as_str()).filter(|bond| !bond.is_empty()),
         used_vf: used_vf.map(|name| format!("a VF ({name})")),
     };
+    let of_vf = link.used_vf.as_ref().and(used_vf).and_then(|name| of_vf(wanted, found, name));
     let (change, effect) = changes(wanted, found)
         .into_iter()
+        .chain(of_vf)
         .find_map(|(words, change)| Some((words, effect(change, &link)?)))?;
     let carries = carried(&found.lifelines);
     Some(Refusal { interface: found.name.clone(), change, effect, carries })
@@ -161,4 +164,23 @@ fn changes(wanted: &DesiredFunction, found: &InterfaceStatus) -> Vec<(String, Ch
         _ => {}
     }
     changes
+}
+
+/// What is wanted of the VF that the host uses and takes it from the host: another driver, or another MTU.
+fn of_vf(
+    wanted: &DesiredFunction,
+    found: &InterfaceStatus,
+    name: &str,
+) -> Option<(String, Change)> {
+    let vf = found.vfs.iter().find(|vf| vf.name == name && !vf.driver.is_empty())?;
+    let index = u32::try_from(vf.vf_id).ok()?;
+    let group = wanted.group_of(index)?;
+    let driver = driver_for(group.device_type);
+    let other_mtu = group.mtu.filter(|mtu| i64::from(*mtu) != vf.mtu);
+    let words = match (driver_fits(Some(&vf.driver), driver), other_mtu) {
+        (false, _) => format!("deviceType {}", group.device_type),
+        (true, Some(mtu)) => format!("mtu {mtu}"),
+        (true, None) => return None,
+    };
+    Some((format!("{words} of VF {index}"), Change::Vf))
 }

@@ -88,7 +88,7 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
         let words: Vec<&str> = part.split_whitespace().collect();
         let rdma = &mut machine.inventory.rdma;
         match words.as_slice() {
-            [card @ ("cx5" | "cx7" | "e810"), "at", pci, name, rest @ ..] => {
+            [card @ ("cx5" | "cx7" | "bluefield2" | "e810"), "at", pci, name, rest @ ..] => {
                 let function = card_function(card, pci, name, rest, machine);
                 machine.inventory.physical_functions.push(function);
             }
@@ -99,6 +99,10 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
             ["kernel", "argument", mode] => {
                 rdma.kernel_argument = Some(mode.parse().unwrap());
                 machine.next_argument = rdma.kernel_argument;
+            }
+            ["grub", "file", path, "has", mode] => {
+                let mode = mode.parse().unwrap();
+                rdma.kernel_argument_elsewhere = Some((mode, (*path).to_owned()));
             }
             ["next", "argument", mode] => machine.next_argument = Some(mode.parse().unwrap()),
             // Of the record before it.
@@ -300,6 +304,7 @@ fn card_function(
     let (vendor, device) = match card {
         "cx5" => ("15b3", "1017"),
         "cx7" => ("15b3", "1021"),
+        "bluefield2" => ("15b3", "a2d6"),
         _ => ("8086", "1592"),
     };
     let name = name.trim_matches(|c| c == '(' || c == ')');

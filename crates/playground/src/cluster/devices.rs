@@ -59,6 +59,9 @@ pub struct Given {
 pub struct DeviceManager {
     resources: BTreeMap<String, Resource>,
     given: Vec<Given>,
+    /// What finished pods had. Nobody has it, and PodResources of a kubelet before 1.34 lists it until the pod is deleted
+    /// or the device given anew (kubelet, `UpdateAllocatedDevices`).
+    ended: Vec<Given>,
 }
 
 impl DeviceManager {
@@ -118,6 +121,7 @@ impl DeviceManager {
                 let ids = self.choose(resource, wanted, plugins)?;
                 let allocation =
                     plugins.allocate(resource, &ids).map_err(|sentence| unexpected(&sentence))?;
+                self.ended.retain(|ended| !ended.ids.iter().any(|id| ids.contains(id)));
                 self.given.push(Given {
                     pod_uid: uid.to_owned(),
                     namespace: objects::namespace(pod).to_owned(),
@@ -203,14 +207,33 @@ impl DeviceManager {
         self.given.iter().filter(move |g| g.pod_uid == uid)
     }
 
-    /// The pod is gone or finished: its devices are free.
+    /// The pod has finished: its devices are free.
+    pub fn finish(&mut self, uid: &str) {
+        let (ended, given) =
+            std::mem::take(&mut self.given).into_iter().partition(|g| g.pod_uid == uid);
+        self.given = given;
+        self.ended.extend::<Vec<Given>>(ended);
+    }
+
+    /// The pod is gone: its devices are free, and nothing is known of it any more.
     pub fn release(&mut self, uid: &str) {
         self.given.retain(|g| g.pod_uid != uid);
+        self.ended.retain(|g| g.pod_uid != uid);
+    }
+
+    /// The kubelet knows these pods.
+    pub fn forget_all_but(&mut self, uids: &[&str]) {
+        self.ended.retain(|g| uids.contains(&g.pod_uid.as_str()));
+    }
+
+    /// What pods have.
+    pub fn given(&self) -> &[Given] {
+        &self.given
     }
 
     /// What the PodResources service lists.
-    pub fn given(&self) -> &[Given] {
-        &self.given
+    pub fn listed_as_given(&self) -> Vec<Given> {
+        self.given.iter().chain(&self.ended).cloned().collect()
     }
 }
 

@@ -168,10 +168,12 @@ impl Kubelet {
         let gone: Vec<String> =
             self.runs.keys().filter(|u| !known.contains(&u.as_str())).cloned().collect();
         for uid in gone {
-            if self.stop(&uid, node_side).is_err() {
-                look_again(&mut outcome, now + Duration::from_secs(2));
+            match self.stop(&uid, node_side) {
+                Ok(()) => self.devices.release(&uid),
+                Err(_) => look_again(&mut outcome, now + Duration::from_secs(2)),
             }
         }
+        self.devices.forget_all_but(&known);
         for pod in pods {
             self.pod(view, pod, node_side, now, &mut outcome);
         }
@@ -196,6 +198,7 @@ impl Kubelet {
                 look_again(outcome, now + Duration::from_secs(2));
                 return;
             }
+            self.devices.release(uid(pod));
             outcome.writes.push(Write::Delete {
                 key: ObjectKey::of(pod),
                 uid: uid(pod).to_owned(),
@@ -204,8 +207,9 @@ impl Kubelet {
             return;
         }
         if objects::is_finished(pod) {
-            if self.stop(uid(pod), node_side).is_err() {
-                look_again(outcome, now + Duration::from_secs(2));
+            match self.stop(uid(pod), node_side) {
+                Ok(()) => self.devices.finish(uid(pod)),
+                Err(_) => look_again(outcome, now + Duration::from_secs(2)),
             }
             return;
         }
@@ -579,7 +583,7 @@ impl Kubelet {
         }
     }
 
-    /// Containers, networks, namespace, devices, in this order; what fails is tried again at the next step.
+    /// Containers, networks, namespace, in this order; then the devices are free. What fails is tried again at the next step.
     fn stop(&mut self, uid: &str, runtime: &mut dyn Runtime) -> Result<(), String> {
         if let Some(mut run) = self.runs.remove(uid) {
             for instance in run.containers.values_mut().filter(|i| i.running) {
@@ -594,7 +598,6 @@ impl Kubelet {
                 let _ = self.host.machine().delete_namespace(&run.network);
             }
         }
-        self.devices.release(uid);
         Ok(())
     }
 

@@ -106,7 +106,7 @@ fn tick(shared: &Shared, cluster: &Mutex<Cluster>, live: &mut Live) -> Duration 
     let (busy, next) = cluster.tick(&mut Locked { shared }, live, now);
     for (name, slot) in &cluster.nodes {
         if let Some(sockets) = live.sockets.get(name) {
-            sockets.publish(slot.kubelet.devices.given(), slot.kubelet.sandboxes());
+            sockets.publish(&slot.kubelet.devices.listed_as_given(), slot.kubelet.sandboxes());
         }
     }
     match (busy, next) {

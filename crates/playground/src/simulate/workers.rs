@@ -124,6 +124,14 @@ impl Worker {
         }
     }
 
+    /// The last look that it has scheduled for one thing; a daemon looks at everything every half a minute.
+    pub fn last_look(&self) -> Option<Timestamp> {
+        match self {
+            Self::Operator(operator) => operator.operator.queue.last_due(),
+            Self::Daemon(_) | Self::Plugin(_) => None,
+        }
+    }
+
     pub fn step(
         &mut self,
         told: &Told,
@@ -341,7 +349,7 @@ pub struct Told {
 impl Told {
     pub fn by(slot: &NodeSlot) -> Self {
         let kubelet = &slot.kubelet;
-        let given = slot.kubelet_runs().then(|| kubelet.devices.given().to_vec());
+        let given = slot.kubelet_runs().then(|| kubelet.devices.listed_as_given());
         Self { given, sandboxes: kubelet.sandboxes() }
     }
 
