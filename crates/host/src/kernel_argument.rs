@@ -109,8 +109,8 @@ fn in_grub_file(text: &str) -> Option<RdmaMode> {
     let words =
         lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"'=".contains(c)));
     let words: Vec<&str> = words.collect();
-    let values = words.windows(2).filter(|pair| pair[0] == "ib_core.netns_mode");
-    let last = values.last()?[1];
+    let mut values = words.windows(2).filter(|pair| pair[0] == "ib_core.netns_mode");
+    let last = values.next_back()?[1];
     let is_it = |mode: &RdmaMode| parameter(*mode).to_string() == last;
     [RdmaMode::Shared, RdmaMode::Exclusive].into_iter().find(is_it)
 }

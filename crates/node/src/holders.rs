@@ -4,7 +4,8 @@
 
 use crate::proto::v1::{ContainerResources, ListPodResourcesResponse};
 use api::custody::{Claims, EndedPod, Holder};
-use api::{PciAddress, Timestamp};
+use api::nodestate::SriovNetworkNodeState;
+use api::{PciAddress, Timestamp, annotation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -68,6 +69,12 @@ fn address_in_dra_name(name: &str) -> Option<PciAddress> {
     let parts: Vec<&str> = name.strip_prefix("pci-").unwrap_or(name).split('-').collect();
     let [domain, bus, slot, function] = parts.as_slice() else { return None };
     format!("{domain}:{bus}:{slot}.{function}").parse().ok()
+}
+
+/// The pods that have ended here, as the operator says while the node is drained. What cannot be read names nobody.
+pub fn named_as_ended(state: &SriovNetworkNodeState) -> Vec<EndedPod> {
+    let text = state.metadata.annotations.get(annotation::ENDED_PODS);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// What PodResources says, without the pods that the operator names as ended: a kubelet before 1.34 lists them on.

@@ -8,7 +8,7 @@ use crate::holders::{self, Confirmed};
 use crate::ledger;
 use crate::lifelines;
 use crate::observe::{self, ObserveError};
-use api::custody::{EndedPod, Holder, Offer};
+use api::custody::{Holder, Offer};
 use api::inventory::Inventory;
 use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::{PciAddress, Timestamp};
@@ -36,7 +36,6 @@ pub struct Seen {
 pub fn see(
     host: &dyn Host,
     pods: &[Holder],
-    ended: &[EndedPod],
     confirmed: &mut Confirmed,
     state: &SriovNetworkNodeState,
     desired: &Desired,
@@ -49,7 +48,7 @@ pub fn see(
     let acknowledgement = Acknowledgement::of(claims.as_ref(), custody::device_plugin_absent(host));
     let claims = claims.unwrap_or_default();
     let journal = journalled(host)?;
-    let pods = &holders::that_run(pods, ended, &journal, &claims);
+    let pods = &holders::that_run(pods, &holders::named_as_ended(state), &journal, &claims);
     holders::confirm(confirmed, pods, &claims, now);
     let holders = holders::join(pods, &journal, &claims, confirmed, now);
     let mut inventory = observe::observe(host, holders).map_err(in_full)?;

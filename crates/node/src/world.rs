@@ -5,7 +5,7 @@
 use crate::cdi::{Known, Runtime};
 use crate::kubelet::Gates;
 use api::annotation;
-use api::custody::{EndedPod, Holder, Offer};
+use api::custody::{Holder, Offer};
 use api::names;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::SriovOperatorConfig;
@@ -159,13 +159,6 @@ impl NodeWorld {
         let annotations = self.node.as_ref().map(|node| &node.annotations);
         let value = annotations.and_then(|all| all.get(annotation::RETRY_REBOOT));
         value.map_or("", String::as_str)
-    }
-
-    /// The pods that have ended here, as the operator says while the node is drained. What cannot be read names nobody.
-    pub fn ended_pods(&self) -> Vec<EndedPod> {
-        let annotations = self.state.as_ref().map(|state| &state.metadata.annotations);
-        let text = annotations.and_then(|all| all.get(annotation::ENDED_PODS));
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
     fn state_annotation(&self, key: &str) -> &str {
