@@ -92,8 +92,9 @@ pub fn follow(
         (Some(Installed { by: By::Hand, .. }), _) => By::Hand,
         (_, true) => By::Mode,
     };
-    let directory = there.as_ref().and_then(|there| there.program.rsplit_once('/'));
-    let directory = directory.map(|(directory, _)| directory);
+    // A person has said where; else the first directory that takes it today.
+    let chosen = there.as_ref().filter(|_| by == By::Hand);
+    let directory = chosen.and_then(|there| there.program.rsplit_once('/')).map(|(path, _)| path);
     has_levers(host)?;
     let binary = program()?;
     let is_current = |there: &Installed| is_current(host, there, by, &binary);

@@ -185,8 +185,8 @@ fn the_mode_brings_the_boot_phases_keeps_them_current_and_takes_them_away() {
         Ok(false), 0 changes; a lever: false
         Ok(true), 9 changes; a lever: true
         Ok(true), 0 changes; a lever: true
-        Ok(true), 8 changes; a lever: true
-        Ok(true), 8 changes; a lever: true
+        Ok(true), 9 changes; a lever: true
+        Ok(true), 9 changes; a lever: true
         Ok(false), 10 changes; a lever: false
         Ok(false), 0 changes; a lever: false
     "#]]

@@ -87,12 +87,12 @@ impl Choice<'_> {
                 }
                 false => (None, served.need(&rail.place), Some(near(rail, &rails, missing))),
             };
-            let by_address = |a: &Rail, b: &Rail| b.free.last().cmp(&a.free.last());
-            let with_some = (0..rails.len()).filter(|at| !rails[*at].free.is_empty());
-            let best = with_some.max_by(|a, b| {
-                let (a, b) = (&rails[*a], &rails[*b]);
-                merit(a).cmp(&merit(b)).then_with(|| by_address(a, b))
-            });
+            let with_some = rails.iter().enumerate().filter(|(_, rail)| !rail.free.is_empty());
+            // Of equals the first by address.
+            let best = with_some
+                .map(|(at, rail)| (merit(rail), Reverse(rail.free.last()), at))
+                .max()
+                .map(|(.., at)| at);
             let Some(best) = best.map(|at| &mut rails[at]) else { break };
             served.by(&best.place);
             best.chosen += 1;
