@@ -9,8 +9,6 @@ use clap::Args;
 use std::fs;
 
 const TARGETS: [&str; 6] = ["cni", "device_plugin", "files", "journal", "netlink", "sysfs"];
-/// Over the node side, with the Kubernetes client.
-const OF_NODE: [&str; 2] = ["device_plugin", "files"];
 /// libFuzzer's view of a program: counters of edges, their addresses, and what is compared with what.
 const COVERAGE: [&str; 6] = [
     "-Cpasses=sancov-module",
@@ -56,9 +54,6 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
     // With a target named, build scripts and macros are compiled without the coverage.
     command.args(["run", "--quiet", "--release", "--manifest-path", "fuzz/Cargo.toml"]);
     command.args(["--target", "x86_64-unknown-linux-gnu", "--bin", target]);
-    if OF_NODE.contains(&target) {
-        command.args(["--features", "node"]);
-    }
     command.arg("--target-dir").arg(&kept).arg("--");
     command.arg(corpus).arg(tools::root().join("fuzz/corpus").join(target));
     command.arg(format!("-max_total_time={seconds}"));

@@ -11,7 +11,7 @@ mod kernel;
 mod machine;
 mod packages;
 
-use crate::tools;
+use crate::{image, tools};
 use anyhow::{Context, bail};
 use packages::Track;
 use std::fmt;
@@ -34,8 +34,19 @@ pub struct Arguments {
     console: bool,
 }
 
-/// One of our programs: kind of target, its name, and where it lies in the machine.
+/// One of our programs: kind of target (`shipped`: as it is in our image), its name, and where it lies in the machine.
 type Source = (&'static str, &'static str, &'static str);
+
+impl Arguments {
+    /// The cases that measure the plugins.
+    pub fn speed() -> Self {
+        let cases = vec!["speed:".to_owned()];
+        Self { cases, machine: Some(Name::Newest), as_built: false, console: false }
+    }
+}
+
+/// What nodes get: static, without a word for debuggers.
+const SHIPPED: &str = "shipped";
 
 /// Which machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -91,8 +102,9 @@ const PLANS: [Plan; 3] = [
         programs: &[
             ("example", "lab-contract", "usr/bin/lab-1-contract"),
             ("example", "lab-custody", "usr/bin/lab-2-custody"),
-            ("bin", "ironrail-cni", "opt/cni/bin/sriov"),
-            ("bin", "ironrail-cni", "opt/cni/bin/rdma"),
+            ("example", "lab-sweep", "usr/sbin/sweep"),
+            ("shipped", "ironrail-cni", "opt/cni/bin/sriov"),
+            ("shipped", "ironrail-cni", "opt/cni/bin/rdma"),
         ],
         tools: &[],
         files: &[],
@@ -107,13 +119,14 @@ const PLANS: [Plan; 3] = [
         programs: &[
             ("example", "lab-rdma", "usr/bin/lab-1-rdma"),
             ("example", "lab-custody", "usr/bin/lab-2-custody-rdma"),
+            ("example", "lab-sweep", "usr/sbin/sweep"),
             ("example", "lab-speed", "usr/bin/lab-2-speed"),
             ("example", "lab-node", "usr/bin/lab-3-node"),
             ("example", "lab-switch", "usr/bin/lab-4-switch"),
             ("example", "lab-containers", "usr/bin/lab-5-containers"),
             ("bin", "ironrail-node", "usr/bin/ironrail-node"),
-            ("bin", "ironrail-cni", "opt/cni/bin/sriov"),
-            ("bin", "ironrail-cni", "opt/cni/bin/rdma"),
+            ("shipped", "ironrail-cni", "opt/cni/bin/sriov"),
+            ("shipped", "ironrail-cni", "opt/cni/bin/rdma"),
         ],
         tools: &[
             ("usr/lib/cni/host-local", "opt/cni/bin/host-local"),
@@ -308,13 +321,21 @@ fn not_seen(counts: &machine::Counts) -> anyhow::Result<Vec<String>> {
 fn build(plans: &[&Plan]) -> anyhow::Result<()> {
     let mut cargo = tools::cargo();
     cargo.args(["build", "--quiet", "--workspace"]);
-    for (kind, name, _) in plans.iter().flat_map(|plan| plan.programs) {
+    let programs = || plans.iter().flat_map(|plan| plan.programs);
+    for (kind, name, _) in programs().filter(|(kind, _, _)| *kind != SHIPPED) {
         cargo.arg(format!("--{kind}")).arg(name);
     }
-    tools::run(&mut cargo)
+    tools::run(&mut cargo)?;
+    if programs().any(|(kind, _, _)| *kind == SHIPPED) {
+        image::build_cni()?;
+    }
+    Ok(())
 }
 
 fn built((kind, name, place): &Source) -> Program {
+    if *kind == SHIPPED {
+        return Program { path: image::cni(), place };
+    }
     let below = if *kind == "example" { "debug/examples" } else { "debug" };
     Program { path: tools::target().join(below).join(name), place }
 }

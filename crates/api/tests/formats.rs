@@ -274,3 +274,15 @@ fn what_is_no_range_or_mode_is_refused_with_a_way_out() {
     let mode = "exclusiv".parse::<RdmaMode>().expect_err("not a mode");
     expect![[r#""exclusiv" is not an RDMA mode; write shared or exclusive"#]].assert_eq(&mode);
 }
+
+/// A newer daemon may know more states; what is not understood is not ready.
+#[test]
+fn a_state_of_an_offered_device_that_is_not_understood_is_refused_by_name() {
+    let read = |text: &str| serde_json::from_str::<OfferState>(text).unwrap_err().to_string();
+    let said = [r#"{"is":"leased"}"#, r#"{"is":"broken"}"#, "{}"].map(read).join("\n");
+    expect![[r#"
+        a device is "leased", which is no state of an offer
+        a device is "broken" and does not say because of what
+        missing field `is` at line 1 column 2"#]]
+    .assert_eq(&said);
+}

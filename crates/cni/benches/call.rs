@@ -15,7 +15,8 @@ mod bench;
 mod timed;
 
 use bench::Bench;
-use serde_json::json;
+use host::sim::{Flavour, Machine};
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use timed::Timed;
 
@@ -30,10 +31,10 @@ struct Cost {
 }
 
 impl Cost {
-    fn of(&mut self, bench: &Bench, verb: &str, plugin: &str) {
+    fn of(&mut self, bench: &Bench, verb: &str, plugin: &str, options: &Value) {
         let host = Timed::new(&bench.host);
         let begun = Instant::now();
-        let reply = bench.call_over(&host, verb, plugin, "a", "net1", &json!({}));
+        let reply = bench.call_over(&host, verb, plugin, "a", "net1", options);
         self.time += begun.elapsed();
         let (below, primitives) = host.below();
         self.below += below;
@@ -48,17 +49,41 @@ impl Cost {
     }
 }
 
+/// A card with InfiniBand, which no other machine of ours has.
+fn infiniband() -> Bench {
+    let clock = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut machine = Machine::new("ib-0", Flavour::Ubuntu, clock);
+    machine.add_lifeline(0x01);
+    machine.add_connectx7(0x3b, 0, true);
+    machine.boot();
+    let bench = Bench::over(machine);
+    bench.make_vfs("0000:3b:00.0");
+    bench
+}
+
 fn main() {
-    let bench = Bench::new();
-    let mut costs: [Cost; 4] = Default::default();
+    let (ethernet, infiniband) = (Bench::new(), infiniband());
+    let chain = json!({});
+    let guid = json!({
+        "deviceID": "0000:3b:00.1", "rdmaIsolation": true,
+        "runtimeConfig": {"infinibandGUID": "02:00:00:00:00:00:00:01"},
+    });
+    let calls = [
+        ("ADD", "sriov", &ethernet, &chain),
+        ("ADD", "rdma", &ethernet, &chain),
+        ("DEL", "rdma", &ethernet, &chain),
+        ("DEL", "sriov", &ethernet, &chain),
+        ("ADD", "ib-sriov", &infiniband, &guid),
+        ("DEL", "ib-sriov", &infiniband, &guid),
+    ];
+    let mut costs: [Cost; 6] = Default::default();
     for _ in 0..ROUNDS {
-        let [sriov, rdma, rdma_back, sriov_back] = &mut costs;
-        sriov.of(&bench, "ADD", "sriov");
-        rdma.of(&bench, "ADD", "rdma");
-        rdma_back.of(&bench, "DEL", "rdma");
-        sriov_back.of(&bench, "DEL", "sriov");
+        for ((verb, plugin, bench, options), cost) in calls.iter().zip(&mut costs) {
+            cost.of(bench, verb, plugin, options);
+        }
     }
     println!("each verb {ROUNDS} times over a simulated machine:");
-    let names = ["sriov ADD", "rdma ADD", "rdma DEL", "sriov DEL"];
-    names.iter().zip(&costs).for_each(|(name, cost)| cost.print(name));
+    for ((verb, plugin, ..), cost) in calls.iter().zip(&costs) {
+        cost.print(&format!("{plugin} {verb}"));
+    }
 }

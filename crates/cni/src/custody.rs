@@ -172,8 +172,8 @@ fn read_offer(call: &Call) -> Result<Offer, String> {
     let bytes = call.host.read(OFFER).map_err(|refusal| {
         format!("the node daemon has made no offer yet ({OFFER}: {})", refusal.reason())
     })?;
-    let offer: Offer = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("the offer in {OFFER} cannot be read ({error})"))?;
+    let offer: Offer =
+        parse(&bytes).map_err(|error| format!("the offer in {OFFER} cannot be read ({error})"))?;
     if offer.version > VERSION {
         return Err(format!(
             "the offer in {OFFER} has version {} and this plugin knows {VERSION}",
@@ -186,6 +186,11 @@ fn read_offer(call: &Call) -> Result<Offer, String> {
     Ok(offer)
 }
 
+/// Every reader goes by way of `Value`, so that there is one of serde's in the program and not two.
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_value(serde_json::from_slice(bytes)?)
+}
+
 /// The device nodes that the device plugin gave by path for a device in this boot; none where it gave a CDI name.
 pub fn given_by_path(call: &Call, device: &str) -> Result<Vec<String>, Failure> {
     let bytes = match call.host.read(CLAIMS) {
@@ -196,8 +201,7 @@ pub fn given_by_path(call: &Call, device: &str) -> Result<Vec<String>, Failure> 
     let unreadable = |why: String| {
         Failure::new(failure::IO, format!("the device plugin's {CLAIMS} cannot be read: {why}"))
     };
-    let claims: Claims =
-        serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+    let claims: Claims = parse(&bytes).map_err(|error| unreadable(error.to_string()))?;
     if claims.version > VERSION {
         let version = claims.version;
         return Err(unreadable(format!(
@@ -271,15 +275,8 @@ fn put_right(call: &Call, device: &str, path: &str) -> Result<(), Failure> {
     let Ok(pci) = device.parse::<PciAddress>() else { return Ok(()) };
     let Some(mut cached) = legacy::sriov_of(call, device)? else { return as_new(call, &pci) };
     cached.record.owner = Owner { namespace: path.to_owned(), ..Owner::default() };
-    if let Some(vf) = &mut cached.record.vf {
-        let link = home::interface_at_home(call.host, &pci)?;
-        let address = link.map(|link| show_address(&link.address)).unwrap_or_default();
-        // After a reboot the VF is another with another address, and upstream's memory is of the one before.
-        if cached.mac.is_empty() || address != cached.mac {
-            vf.before.mac = None;
-            vf.link.iter_mut().for_each(|link| link.address.clear());
-        }
-    }
+    let link = home::interface_at_home(call.host, &pci)?;
+    cached.forget_address_unless(&link.map(|link| show_address(&link.address)).unwrap_or_default());
     bring_home(call, &cached.record)?;
     Ok(call.host.remove(&cached.file)?)
 }

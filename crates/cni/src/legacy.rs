@@ -6,37 +6,20 @@
 use crate::failure::{self, Failure};
 use crate::fields::Fields;
 use crate::frame::Call;
-use api::files::ALLOCATIONS;
-use api::journal::{
-    LinkBefore, LinkState, Owner, Rate, RdmaCustody, Record, VERSION, VfCustody, VfProfile, VlanTag,
-};
+use api::journal::{LinkBefore, LinkState, Owner, RdmaCustody, Record};
+use api::journal::{VERSION, VfCustody, VfProfile};
+use host::old_plugins::{self, OldPluginError};
+pub use host::old_plugins::{Cached, allocation_file, lock_file};
 use host::seam::Errno;
 use host::vf_profile;
 use serde_json::{Map, Value};
 
-const SRIOV: &str = "/var/lib/cni/sriov";
 const IB_SRIOV: &str = "/var/lib/cni/ib-sriov";
 const RDMA: &str = "/var/lib/cni/rdma";
 
-/// Upstream's lock of one VF.
-pub fn lock_file(device: &str) -> String {
-    format!("{ALLOCATIONS}/vf_lock/{device}.lock")
-}
-
-/// Upstream's note of the namespace that a VF was given to.
-pub fn allocation_file(device: &str) -> String {
-    format!("{ALLOCATIONS}/{device}")
-}
-
 /// The namespace in the allocation file, where there is one.
 pub fn allocated_to(call: &Call, device: &str) -> Result<Option<String>, Failure> {
-    let bytes = match call.host.read(&allocation_file(device)) {
-        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
-        // What cannot be read may name a pod that lives.
-        bytes => bytes.map_err(io)?,
-    };
-    let path = String::from_utf8_lossy(&bytes).trim().to_owned();
-    Ok(Some(path).filter(|path| !path.is_empty()))
+    old_plugins::allocated_to(call.host, device).map_err(io)
 }
 
 fn io(refusal: host::Refusal) -> Failure {
@@ -48,35 +31,26 @@ pub fn allocate(call: &Call, device: &str) -> Result<(), Failure> {
     call.host.replace(&allocation_file(device), call.namespace.as_bytes(), 0o600).map_err(io)
 }
 
-/// What upstream's plugin left about the attachment of this call: its file, and the device as a record.
-pub struct Cached {
-    pub file: String,
-    pub record: Record,
-    /// The MAC that the pod had asked for; empty where it asked for none.
-    pub mac: String,
-}
-
 /// From the cache of upstream's `sriov`.
 pub fn sriov(call: &Call) -> Result<Option<Cached>, Failure> {
-    sriov_in(call, format!("{SRIOV}/{}-{}", call.container, call.interface))
+    sriov_in(call, &format!("{}-{}", call.container, call.interface))
 }
 
 /// What upstream's `sriov` remembers of a device that a dead pod had, whichever pod that was.
 pub fn sriov_of(call: &Call, device: &str) -> Result<Option<Cached>, Failure> {
-    let names = match call.host.list(SRIOV) {
-        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
-        names => names.map_err(io)?,
-    };
-    for file in names.iter().map(|name| format!("{SRIOV}/{name}")) {
-        let of_the_device = call.host.read(&file).is_ok_and(|bytes| {
-            let cache: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            cache["deviceID"] == device
-        });
-        if of_the_device {
-            return sriov_in(call, file);
+    for name in old_plugins::names(call.host).map_err(io)? {
+        let cache = cache(call, &format!("{}/{name}", old_plugins::SRIOV));
+        if cache.is_some_and(|cache| cache["deviceID"] == device) {
+            return sriov_in(call, &name);
         }
     }
     Ok(None)
+}
+
+/// A file of the old plugins; none for a directory, or for what nobody can say the network of.
+fn cache(call: &Call, file: &str) -> Option<Value> {
+    let bytes = call.host.read(file).ok()?;
+    Some(serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
 /// What upstream's `sriov` and `ib-sriov` remember of attachments of this call's network that are not in the list.
@@ -87,61 +61,33 @@ pub fn stale(
     let valid: Vec<String> =
         valid.iter().map(|(container, interface)| format!("{container}-{interface}")).collect();
     let mut found = Vec::new();
-    for directory in [SRIOV, IB_SRIOV] {
+    for directory in [old_plugins::SRIOV, IB_SRIOV] {
         let names = match call.host.list(directory) {
             Err(refusal) if refusal.errno == Errno::NOENT => continue,
             names => names.map_err(io)?,
         };
         for name in names.iter().filter(|name| !valid.contains(name)) {
             let file = format!("{directory}/{name}");
-            // A directory, or what nobody can say the network of.
-            let Ok(bytes) = call.host.read(&file) else { continue };
-            let cache: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            if cache["name"] == call.network {
-                let read = if directory == SRIOV { sriov_in } else { ib_sriov_in };
-                found.push(read(call, file));
+            if cache(call, &file).is_some_and(|cache| cache["name"] == call.network) {
+                found.push(match directory {
+                    IB_SRIOV => ib_sriov_in(call, file),
+                    _ => sriov_in(call, name),
+                });
             }
         }
     }
     Ok(found)
 }
 
-fn sriov_in(call: &Call, file: String) -> Result<Option<Cached>, Failure> {
-    let Some(cache) = read(call, &file)? else { return Ok(None) };
-    let fields = Fields::new(&cache);
-    let original = fields.nested("OrigVfState")?;
-    let vlan_asked = fields.number("vlan")?.is_some();
-    let rate_asked =
-        fields.number("min_tx_rate")?.is_some() || fields.number("max_tx_rate")?.is_some();
-    let asked = |name: &str| fields.text(name).map(|text| !text.is_empty());
-    let before = VfProfile {
-        // Upstream restores the MAC always, and everything else only if the configuration changed it.
-        mac: Some(original.text("AdminMAC")?.to_lowercase()).filter(|mac| !mac.is_empty()),
-        vlan: if vlan_asked { Some(vlan(&original)?) } else { None },
-        rate: if rate_asked {
-            let number = |name: &str| small(&original, name);
-            Some(Rate { min: number("MinTxRate")?, max: number("MaxTxRate")? })
-        } else {
-            None
-        },
-        spoof_check: asked("spoofchk")?.then_some(original.flag("SpoofChk")?),
-        trust: asked("trust")?.then_some(original.flag("Trust")?),
-        link_state: asked("link_state")?.then_some(match original.number("LinkState")? {
-            Some(1) => LinkState::Enable,
-            Some(2) => LinkState::Disable,
-            _ => LinkState::Auto,
-        }),
-        guid: None,
-    };
-    let name = original.text("HostIFName")?;
-    let link = (!name.is_empty()).then_some(LinkBefore {
-        name: name.to_owned(),
-        address: original.text("EffectiveMAC")?.to_lowercase(),
-        mtu: small(&original, "MTU")?,
-        up: false,
-        alt_names: None,
-    });
-    record(call, file, &fields, before, link)
+fn sriov_in(call: &Call, name: &str) -> Result<Option<Cached>, Failure> {
+    let boot_id = crate::custody::boot_id(call)?;
+    match old_plugins::sriov(call.host, name, owner(call), boot_id) {
+        Err(error @ OldPluginError::Garbled { .. }) => {
+            call.log.warning(error.to_string());
+            Ok(None)
+        }
+        found => found.map_err(|error| Failure::new(failure::IO, error.to_string())),
+    }
 }
 
 /// From the cache of upstream's `ib-sriov`.
@@ -220,21 +166,25 @@ fn record(
     Ok(Some(Cached { file, record, mac: fields.text("mac")?.to_lowercase() }))
 }
 
-fn blank(call: &Call, device: &str) -> Result<Record, Failure> {
+fn owner(call: &Call) -> Owner {
     let file = call.host.metadata(call.namespace).ok();
+    Owner {
+        container: call.container.to_owned(),
+        interface: call.interface.to_owned(),
+        network: call.network.to_owned(),
+        namespace: call.namespace.to_owned(),
+        namespace_device: file.map_or(0, |file| file.device),
+        namespace_inode: file.map_or(0, |file| file.inode),
+        ..Owner::default()
+    }
+}
+
+fn blank(call: &Call, device: &str) -> Result<Record, Failure> {
     Ok(Record {
         version: VERSION,
         boot_id: crate::custody::boot_id(call)?,
         device: device.to_owned(),
-        owner: Owner {
-            container: call.container.to_owned(),
-            interface: call.interface.to_owned(),
-            network: call.network.to_owned(),
-            namespace: call.namespace.to_owned(),
-            namespace_device: file.map_or(0, |file| file.device),
-            namespace_inode: file.map_or(0, |file| file.inode),
-            ..Owner::default()
-        },
+        owner: owner(call),
         since: call.host.now(),
         vf: None,
         rdma: None,
@@ -256,14 +206,6 @@ fn read(call: &Call, file: &str) -> Result<Option<Map<String, Value>>, Failure> 
             Ok(None)
         }
     }
-}
-
-fn vlan(original: &Fields) -> Result<VlanTag, Failure> {
-    let too_big = || Failure::new(failure::DECODE, "the cached VLAN is not one");
-    let id = u16::try_from(small(original, "Vlan")?).map_err(|_| too_big())?;
-    let qos = u8::try_from(small(original, "VlanQoS")?).map_err(|_| too_big())?;
-    let protocol = if small(original, "VlanProto")? == 0x88a8 { 0x88a8 } else { 0x8100 };
-    Ok(VlanTag { id, qos, protocol })
 }
 
 fn small(fields: &Fields, name: &str) -> Result<u32, Failure> {

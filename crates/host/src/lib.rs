@@ -21,6 +21,7 @@ pub mod link;
 pub mod linux;
 pub mod mounts;
 pub mod netlink;
+pub mod old_plugins;
 #[cfg(test)]
 mod properties;
 pub mod rdma_device;

@@ -14,17 +14,20 @@ pub mod custody;
 pub mod daemon;
 pub mod device_plugin;
 mod directory;
+#[cfg(feature = "cluster")]
 pub mod drive;
 mod failures;
 pub mod fence;
 pub mod give;
 pub mod gpus;
 pub mod holders;
+#[cfg(feature = "cluster")]
 mod http;
 pub mod install;
 pub mod kubelet;
 pub mod lanes;
 pub mod ledger;
+#[cfg(feature = "cluster")]
 mod leftovers;
 mod lifelines;
 mod live_switch;
@@ -33,6 +36,7 @@ pub mod observe;
 pub mod offer;
 pub mod plugin;
 pub mod pod_resources;
+#[cfg(feature = "cluster")]
 pub mod process;
 pub mod programs;
 pub mod proto;

@@ -8,37 +8,69 @@ use crate::seam::Refusal;
 use crate::unfinished::{self, Unfinished};
 use api::{PciAddress, Timestamp};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Deadlines {
     pub(super) patience: Duration,
-    late: Arc<Mutex<Late>>,
+    shared: Arc<Shared>,
 }
 
-/// What is past its deadline, by a number that is used once.
+/// What the threads share with those who asked.
 #[derive(Debug, Default)]
-struct Late {
+struct Shared {
+    begun: Mutex<Begun>,
+    ended: Condvar,
+}
+
+/// What has begun and not ended, by a number that is used once; some of it is past its deadline.
+#[derive(Debug, Default)]
+struct Begun {
     next: u64,
-    by_number: BTreeMap<u64, Unfinished>,
+    running: BTreeSet<u64>,
+    late: BTreeMap<u64, Unfinished>,
+}
+
+/// One question or change: it has ended when this is dropped, also by a panic.
+struct Running {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Running {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let mut begun = held(&shared.begun);
+        begun.next += 1;
+        let number = begun.next;
+        begun.running.insert(number);
+        Self { shared: Arc::clone(shared), number }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut begun = held(&self.shared.begun);
+        begun.running.remove(&self.number);
+        begun.late.remove(&self.number);
+        self.shared.ended.notify_all();
+    }
 }
 
 impl Deadlines {
     pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, late: Arc::default() }
+        Self { patience, shared: Arc::default() }
     }
 
     /// What is past its deadline, oldest first.
     pub(super) fn unfinished(&self) -> Vec<Unfinished> {
-        held(&self.late).by_number.values().cloned().collect()
+        held(&self.shared.begun).late.values().cloned().collect()
     }
 
     /// What is unfinished on the card, or for None on anything that is no card.
     pub(super) fn on(&self, card: Option<PciAddress>) -> Option<Unfinished> {
-        held(&self.late).by_number.values().find(|late| late.card == card).cloned()
+        held(&self.shared.begun).late.values().find(|late| late.card == card).cloned()
     }
 
     /// Runs a question or a change of a card, or of no card. `now` is when it was begun.
@@ -49,58 +81,54 @@ impl Deadlines {
         now: Timestamp,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let answer = Arc::new(Mutex::new(None));
+        let place = Arc::clone(&answer);
+        self.run(card, tried, now, Box::new(move || *held(&place) = Some(work())))?;
+        // No answer: the thread panicked.
+        let outcome = held(&answer).take().unwrap_or_else(|| Err(Errno::IO.into()));
+        outcome.map_err(|failure| failure.tried(tried.to_owned()))
+    }
+
+    /// The same without the answer's type, so that the thread is in the program once and not for each question.
+    fn run(
+        &self,
+        card: Option<PciAddress>,
+        tried: &str,
+        now: Timestamp,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), Refusal> {
         if let Some(by) = self.on(card) {
             return Err(unfinished::barred(tried, &by));
         }
-        let (sender, answer) = mpsc::sync_channel(1);
-        let late = Arc::clone(&self.late);
-        let number = next(&self.late);
+        let running = Running::begin(&self.shared);
+        let number = running.number;
         let spawned = std::thread::Builder::new().name("change".to_owned()).spawn(move || {
-            let outcome = work();
-            // Answer and register under one lock: whoever gives up waiting sees either the answer or the change unfinished.
-            let mut late = held(&late);
-            let _ = sender.send(outcome);
-            late.by_number.remove(&number);
+            work();
+            drop(running);
         });
         if spawned.is_err() {
             return Err(Refusal::new(format!("{tried} on a thread of its own"), Errno::AGAIN));
         }
         let begun = Unfinished { card, tried: tried.to_owned(), since: now };
-        match self.answer(&answer, number, begun) {
-            Some(outcome) => outcome.map_err(|failure| failure.tried(tried.to_owned())),
-            None => Err(unfinished::late(tried, self.patience.as_secs())),
+        match self.ends(number, begun) {
+            true => Ok(()),
+            false => Err(unfinished::late(tried, self.patience.as_secs())),
         }
     }
 
-    /// None: it is late, and written down.
-    fn answer<T>(
-        &self,
-        answer: &Receiver<Result<T, Failure>>,
-        number: u64,
-        begun: Unfinished,
-    ) -> Option<Result<T, Failure>> {
-        if let Ok(outcome) = answer.recv_timeout(self.patience) {
-            return Some(outcome);
+    /// False: it is late, and written down. Under one lock: it has either ended or is written down, and never both.
+    fn ends(&self, number: u64, unfinished: Unfinished) -> bool {
+        let Shared { begun, ended } = &*self.shared;
+        let runs = |begun: &mut Begun| begun.running.contains(&number);
+        let waited = ended.wait_timeout_while(held(begun), self.patience, runs);
+        let (mut begun, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            begun.late.insert(number, unfinished);
         }
-        let mut late = held(&self.late);
-        match answer.try_recv() {
-            Ok(outcome) => Some(outcome),
-            // The thread panicked: it will not come back.
-            Err(TryRecvError::Disconnected) => Some(Err(Errno::IO.into())),
-            Err(TryRecvError::Empty) => {
-                late.by_number.insert(number, begun);
-                None
-            }
-        }
+        !waited.timed_out()
     }
 }
 
-fn next(late: &Mutex<Late>) -> u64 {
-    let mut late = held(late);
-    late.next += 1;
-    late.next
-}
-
-fn held(late: &Mutex<Late>) -> MutexGuard<'_, Late> {
-    late.lock().unwrap_or_else(PoisonError::into_inner)
+fn held<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -47,14 +47,28 @@ impl Spaces {
         space: &Namespace,
         work: impl FnOnce() -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
+        let mut answer = Err(Errno::IO.into());
+        self.run(root, space, Box::new(|| answer = work()))?;
+        answer
+    }
+
+    /// The same without the answer's type, so that the thread is in the program once.
+    fn run(
+        &self,
+        root: &Root,
+        space: &Namespace,
+        work: Box<dyn FnOnce() + Send + '_>,
+    ) -> Result<(), Failure> {
         let namespace = self.open(root, space)?;
         if is_ours(&namespace)? {
-            return work();
+            work();
+            return Ok(());
         }
         let entered = std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-                work()
+                work();
+                Ok(())
             });
             thread.join()
         });
