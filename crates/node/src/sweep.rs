@@ -3,14 +3,16 @@
 //! It is our garbage collection, since Multus passes GC to the cluster network only. It acts on positive evidence alone,
 //! seen twice and a minute apart: the journal names a sandbox, the container runtime does not know it, the kubelet lists
 //! no such pod with that device, and the device is in no other namespace than the journal's. Whoever cannot be asked is a
-//! reason to touch nothing. What it means to be home is `host::home`'s.
+//! reason to touch nothing. What it means to be home is `host::home`'s. What upstream's plugin `sriov` wrote down counts as
+//! its journal.
 
 use api::custody::Holder;
 use api::files::RDMA_LOCK;
 use api::journal::Record;
 use api::nodestate::SweepStatus;
 use api::{PciAddress, Timestamp};
-use host::{Host, Namespace, device_lock, home, journal};
+use host::old_plugins::{self, Cached};
+use host::{Host, Namespace, device_lock, home, journal, vf_profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -40,12 +42,28 @@ pub struct Finding {
 /// The memory of the sweeper. A daemon that forgets it waits a minute more, and that is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sweeper {
-    suspects: BTreeMap<String, (Record, Timestamp)>,
+    suspects: BTreeMap<String, (Note, Timestamp)>,
     looked: Option<Timestamp>,
     said: BTreeSet<String>,
     pub counts: SweepStatus,
     /// The counts have taken up what the node state said when we began.
     counts_on: bool,
+}
+
+/// A device that somebody was given, and who wrote it down: we, or upstream's plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Note {
+    Ours(Record),
+    Upstreams(Cached),
+}
+
+impl Note {
+    fn record(&self) -> &Record {
+        match self {
+            Self::Ours(record) => record,
+            Self::Upstreams(cached) => &cached.record,
+        }
+    }
 }
 
 /// Why a record is not an orphan's, or cannot be told to be one.
@@ -61,7 +79,9 @@ impl Sweeper {
     pub fn is_due(&self, host: &dyn Host, now: Timestamp) -> bool {
         // A clock that was set back must not put the sweep off.
         let early = |looked: Timestamp| now.duration_since(looked).unsigned_abs() < EVERY;
-        !self.looked.is_some_and(early) && !journal::is_empty(host).unwrap_or(false)
+        let nothing = journal::is_empty(host).unwrap_or(false)
+            && old_plugins::names(host).is_ok_and(|names| names.is_empty());
+        !self.looked.is_some_and(early) && !nothing
     }
 
     /// Looks at every record once, and brings home what is an orphan's for the second time.
@@ -75,26 +95,26 @@ impl Sweeper {
                 return self.blind("the kubelet's PodResources does not answer".to_owned());
             }
         };
-        let records = match journal::list(host) {
-            Ok(records) => records,
-            Err(error) => return self.blind(error.to_string()),
+        let notes = match notes(host) {
+            Ok(notes) => notes,
+            Err(why) => return self.blind(why),
         };
         self.counts.blind = false;
         let mut suspects = BTreeMap::new();
         let mut doubts: BTreeSet<String> = leftovers.err().into_iter().collect();
         let mut findings = Vec::new();
-        for record in records {
-            let verdict = match &record {
-                Ok(record) => judge(host, record, sandboxes, pods),
-                Err(error) => Verdict::Doubtful(error.to_string()),
+        for note in notes {
+            let verdict = match &note {
+                Ok(note) => judge(host, note.record(), sandboxes, pods),
+                Err(why) => Verdict::Doubtful(why.clone()),
             };
-            match (verdict, record) {
-                (Verdict::Orphan, Ok(record)) => {
-                    let since = self.since(&record, now);
+            match (verdict, note) {
+                (Verdict::Orphan, Ok(note)) => {
+                    let since = self.since(&note, now);
                     if is_proved(since, now) {
-                        findings.extend(self.bring_home(host, &record));
+                        findings.extend(self.bring_home(host, &note));
                     }
-                    suspects.insert(record.device.clone(), (record, since));
+                    suspects.insert(note.record().device.clone(), (note, since));
                 }
                 (Verdict::Doubtful(why), _) => drop(doubts.insert(why)),
                 (Verdict::Orphan | Verdict::InUse, _) => {}
@@ -118,9 +138,9 @@ impl Sweeper {
     }
 
     /// Since when the same record is an orphan's.
-    fn since(&self, record: &Record, now: Timestamp) -> Timestamp {
-        let known = self.suspects.get(&record.device);
-        known.filter(|(before, _)| before == record).map_or(now, |(_, since)| *since)
+    fn since(&self, note: &Note, now: Timestamp) -> Timestamp {
+        let known = self.suspects.get(&note.record().device);
+        known.filter(|(before, _)| before == note).map_or(now, |(_, since)| *since)
     }
 
     /// Nobody can be asked: whatever was seen once is to be seen twice anew.
@@ -142,25 +162,26 @@ impl Sweeper {
         self.said = sentences;
     }
 
-    fn bring_home(&mut self, host: &dyn Host, record: &Record) -> Option<Finding> {
+    fn bring_home(&mut self, host: &dyn Host, note: &Note) -> Option<Finding> {
+        let record = note.record();
         let finding = |is_home, sentence: String| Finding {
             device: record.device.clone(),
             is_home,
             sentence,
         };
-        match home_under_lock(host, record) {
+        match home_under_lock(host, note) {
             Ok(None) => None,
             Ok(Some(notes)) => {
                 self.counts.swept += 1;
                 let owner = &record.owner;
                 let notes = notes.iter().map(|note| format!("; {note}")).collect::<String>();
+                let pod = match note {
+                    Note::Ours(_) => format!("pod {}/{}", owner.pod_namespace, owner.pod_name),
+                    Note::Upstreams(_) => "a pod of the old plugin".to_owned(),
+                };
                 let sentence = format!(
-                    "brought {} home: sandbox {} of pod {}/{}, which had it as {}, is gone{notes}",
-                    record.device,
-                    owner.container,
-                    owner.pod_namespace,
-                    owner.pod_name,
-                    owner.interface
+                    "brought {} home: sandbox {} of {pod}, which had it as {}, is gone{notes}",
+                    record.device, owner.container, owner.interface
                 );
                 Some(finding(true, sentence))
             }
@@ -231,9 +252,46 @@ fn tidy(host: &dyn Host) -> Result<(), String> {
     Ok(())
 }
 
+/// What is written about devices that were given away. Of a device that two attachments are named for, one died without DEL
+/// and the other has it: whichever lives is not swept, so neither is.
+fn notes(host: &dyn Host) -> Result<Vec<Result<Note, String>>, String> {
+    let ours = journal::list(host).map_err(|error| error.to_string())?;
+    let ours: Vec<_> = ours
+        .into_iter()
+        .map(|record| record.map(Note::Ours).map_err(|error| error.to_string()))
+        .collect();
+    let names = old_plugins::names(host).map_err(|refusal| format!("cannot {refusal}"))?;
+    let boot = boot_id(host)?;
+    let upstreams = names.iter().filter_map(|name| {
+        let cached = old_plugins::sriov_of_anybody(host, name, boot.clone()).transpose()?;
+        Some(cached.map(Note::Upstreams).map_err(|error| error.to_string()))
+    });
+    let mut notes: Vec<_> = ours.into_iter().chain(upstreams.collect::<Vec<_>>()).collect();
+    let device =
+        |note: &Result<Note, String>| note.as_ref().ok().map(|n| n.record().device.clone());
+    let all: Vec<String> = notes.iter().filter_map(device).collect();
+    notes.retain(|note| match note {
+        Ok(Note::Upstreams(cached)) => {
+            all.iter().filter(|device| **device == cached.record.device).count() == 1
+        }
+        Ok(Note::Ours(_)) | Err(_) => true,
+    });
+    Ok(notes)
+}
+
+fn boot_id(host: &dyn Host) -> Result<String, String> {
+    crate::observe::boot_id(host).map_err(|error| format!("{error}: {}", error.source))
+}
+
 /// None: somebody is at work on the device, or it is another attachment's by now.
-fn home_under_lock(host: &dyn Host, record: &Record) -> Result<Option<home::Notes>, String> {
+fn home_under_lock(host: &dyn Host, note: &Note) -> Result<Option<home::Notes>, String> {
+    let record = note.record();
     let device = &record.device;
+    let mut locks = vec![RDMA_LOCK.to_owned()];
+    if let Note::Upstreams(_) = note {
+        // The old plugin may still be at work.
+        locks.insert(0, old_plugins::lock_file(device));
+    }
     let _lock = match device.parse::<PciAddress>() {
         Ok(pci) => match device_lock::take(host, &pci, PATIENCE) {
             Ok(lock) => Some(lock),
@@ -242,24 +300,43 @@ fn home_under_lock(host: &dyn Host, record: &Record) -> Result<Option<home::Note
         },
         Err(_) => None,
     };
-    let _moves = match host.lock(RDMA_LOCK, PATIENCE) {
-        Ok(lock) => lock,
-        Err(refusal) if refusal.errno == host::seam::Errno::TIMEDOUT => return Ok(None),
-        Err(refusal) => return Err(format!("cannot bring {device} home: {refusal}")),
-    };
-    let now = journal::read(host, device).map_err(|error| error.to_string())?;
-    if now.as_ref() != Some(record) {
+    let mut held = Vec::new();
+    for lock in locks {
+        match host.lock(&lock, PATIENCE) {
+            Ok(lock) => held.push(lock),
+            Err(refusal) if refusal.errno == host::seam::Errno::TIMEDOUT => return Ok(None),
+            Err(refusal) => return Err(format!("cannot bring {device} home: {refusal}")),
+        }
+    }
+    if !notes(host)?.iter().any(|now| now.as_ref() == Ok(note)) {
         return Ok(None);
     }
-    let boot =
-        crate::observe::boot_id(host).map_err(|error| format!("{error}: {}", error.source))?;
-    let notes = match record.boot_id == boot {
-        true => home::bring_home(host, record).map_err(|error| error.to_string())?,
+    let record = match note {
+        Note::Ours(record) => record.clone(),
+        Note::Upstreams(cached) => as_left(host, cached)?,
+    };
+    let notes = match record.boot_id == boot_id(host)? {
+        true => home::bring_home(host, &record).map_err(|error| error.to_string())?,
         // The VFs were made anew since.
         false => vec!["it was given away before a reboot".to_owned()],
     };
+    if let Note::Upstreams(cached) = note {
+        host.remove(&cached.file).map_err(|refusal| format!("cannot {refusal}"))?;
+    }
     journal::forget(host, device).map_err(|error| error.to_string())?;
     Ok(Some(notes))
+}
+
+/// Upstream's memory of a VF, as far as it is about the VF that is there now.
+fn as_left(host: &dyn Host, cached: &Cached) -> Result<Record, String> {
+    let mut cached = cached.clone();
+    if let Ok(pci) = cached.record.device.parse::<PciAddress>() {
+        let link = home::interface_at_home(host, &pci).map_err(|refusal| refusal.to_string())?;
+        if let Some(link) = link {
+            cached.forget_address_unless(&vf_profile::show_address(&link.address));
+        }
+    }
+    Ok(cached.record)
 }
 
 #[cfg(test)]

@@ -366,3 +366,86 @@ fn a_new_daemon_counts_on_from_what_the_node_state_says_and_a_quiet_one_says_not
     next.counts.blind = true;
     assert!(next.status(said).unwrap().blind);
 }
+
+/// The same pod as upstream's plugin leaves it: its memory in place of our journal, and its namespace gone.
+fn node_of_the_old_plugin() -> SimHost {
+    let host = node();
+    let record = journal::read(&host, VF).unwrap().unwrap();
+    host.remove(&journal::path(VF)).unwrap();
+    let (before, link) = record.vf.map(|vf| (vf.before, vf.link.unwrap())).unwrap();
+    let cache = serde_json::json!({
+        "cniVersion": "1.0.0", "name": "blue", "type": "sriov", "deviceID": VF, "VFID": 0,
+        "MAC": "02:00:00:00:00:01",
+        "OrigVfState": {
+            "HostIFName": link.name, "AdminMAC": before.mac, "EffectiveMAC": link.address, "MTU": link.mtu,
+        },
+    });
+    let file = format!("{}/sandbox-a-net1", old_plugins::SRIOV);
+    host.replace(&file, cache.to_string().as_bytes(), 0o600).unwrap();
+    host.machine().delete_namespace(POD).unwrap();
+    host
+}
+
+#[test]
+fn what_the_old_plugin_gave_to_a_pod_that_is_gone_comes_home_the_second_time() {
+    let host = node_of_the_old_plugin();
+    assert!(Sweeper::default().is_due(&host, at(0)), "there is something to ask about");
+    check(
+        &host,
+        &[(0, nobody()), (59, nobody()), (60, nobody())],
+        expect![[r#"
+        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of a pod of the old plugin, which had it as net1, is gone
+        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+        SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+    "#]],
+    );
+    let left = old_plugins::names(&host).unwrap();
+    assert!(left.is_empty() && !Sweeper::default().is_due(&host, at(120)), "{left:?}");
+}
+
+#[test]
+fn what_the_old_plugin_gave_to_a_sandbox_that_the_runtime_knows_is_left_alone() {
+    let host = node_of_the_old_plugin();
+    check(
+        &host,
+        &[(0, knows_the_sandbox()), (61, knows_the_sandbox())],
+        expect![[r#"
+        at home: Some("net1 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+        SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+    "#]],
+    );
+}
+
+/// A pod died without DEL, and the VF is another pod's by now.
+#[test]
+fn a_device_of_which_two_memories_speak_is_left_alone() {
+    let host = node_of_the_old_plugin();
+    let file = |sandbox: &str| format!("{}/{sandbox}-net1", old_plugins::SRIOV);
+    let memory = host.read(&file("sandbox-a")).unwrap();
+    host.replace(&file("sandbox-b"), &memory, 0o600).unwrap();
+    check(
+        &host,
+        &[(0, nobody()), (61, nobody())],
+        expect![[r#"
+        at home: Some("net1 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+        SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+    "#]],
+    );
+}
+
+#[test]
+fn a_garbled_memory_of_the_old_plugin_is_named_and_left_alone() {
+    let host = node_of_the_old_plugin();
+    let file = format!("{}/sandbox-a-net1", old_plugins::SRIOV);
+    host.replace(&file, b"{", 0o600).unwrap();
+    check(
+        &host,
+        &[(0, nobody()), (61, nobody())],
+        expect![[r#"
+        0 s: the state file /var/lib/cni/sriov/sandbox-a-net1 of the old plugin is unreadable: EOF while parsing an object at line 1 column 1
+        61 s: the state file /var/lib/cni/sriov/sandbox-a-net1 of the old plugin is unreadable: EOF while parsing an object at line 1 column 1
+        at home: Some("net1 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+        SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+    "#]],
+    );
+}
