@@ -200,9 +200,8 @@ impl Work<'_> {
     fn see(&self, pods: &[Holder], confirmed: &mut Confirmed) -> Result<Seen, String> {
         let (state, desired) = (self.state, &self.desired);
         let ended = self.world.ended_pods();
-        let allocatable = self.allocatable;
-        let mut seen =
-            see(self.host, pods, &ended, confirmed, state, desired, allocatable, self.now)?;
+        let (pods, allocatable) = ((pods, ended.as_slice()), self.allocatable);
+        let mut seen = see(self.host, pods, confirmed, state, desired, allocatable, self.now)?;
         if self.mode_reload {
             let asked = desired.rdma_mode.or(seen.inventory.initial_rdma_mode);
             reload::look(self.host, asked, &mut seen.inventory);

@@ -32,11 +32,11 @@ pub struct Seen {
     pub on_host: Vec<RebootRecord>,
 }
 
-/// Looks once. PodResources (`pods`) was read before: what was given since is a young claim.
+/// Looks once. PodResources was read before, and what was given since is a young claim; `ended` are pods of it that the
+/// operator says have ended.
 pub fn see(
     host: &dyn Host,
-    pods: &[Holder],
-    ended: &[EndedPod],
+    (pods, ended): (&[Holder], &[EndedPod]),
     confirmed: &mut Confirmed,
     state: &SriovNetworkNodeState,
     desired: &Desired,
