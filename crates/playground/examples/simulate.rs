@@ -267,6 +267,13 @@ impl Arguments {
         let program = std::env::current_exe().ok()?;
         let mut command = Command::new(program);
         command.args(["--hash", "--of", &seeds.join(","), "--only", &only.join(",")]);
+        if let Some(mutation) = &self.mutation {
+            command.args(["--mutation", &mutation.to_string()]);
+        }
+        if let Some(keep) = &self.keep {
+            let keep: Vec<String> = keep.iter().map(u32::to_string).collect();
+            command.args(["--keep", &keep.join(",")]);
+        }
         let output = match command.stderr(Stdio::inherit()).output() {
             Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
             Err(error) => return Some(format!("cannot start a second process: {error}")),

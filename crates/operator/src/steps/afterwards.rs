@@ -18,7 +18,7 @@ pub(crate) fn of(world: &World, node: &Node, state: &SriovNetworkNodeState) -> A
         said.push(status.last_sync_error.clone());
     }
     let pods = world.pods_on(&node.metadata.name);
-    let of_daemon = pods.filter(|pod| {
+    let mut of_daemon = pods.filter(|pod| {
         pod.metadata.namespace == world.settings.namespace
             && pod.controller() == Some(("DaemonSet", names::DAEMON))
     });
@@ -29,7 +29,7 @@ pub(crate) fn of(world: &World, node: &Node, state: &SriovNetworkNodeState) -> A
         boot_is_news: known(&node.boot_id)
             && known(&status.boot_id)
             && node.boot_id != status.boot_id,
-        daemon_runs: of_daemon.into_iter().any(|pod| pod.phase == "Running"),
+        daemon_runs: of_daemon.any(|pod| pod.phase == "Running"),
         said,
     }
 }

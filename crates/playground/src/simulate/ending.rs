@@ -8,6 +8,7 @@ use crate::cluster::power::NodeSlot;
 use crate::store::Store;
 use api::wire::ObjectKey;
 use api::{annotation, names};
+use planner::Reason;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +28,9 @@ impl End<'_> {
         if self.is_stranded() {
             return Ok(());
         }
-        let lasts = self.struck.iter().any(|fault| fault.lasts()) || self.keeps_the_operator();
+        let lasts = self.struck.iter().any(|fault| fault.lasts())
+            || self.keeps_the_operator()
+            || self.story.extras.lasts(self.story.goal, self.store);
         for (name, slot) in &self.cluster.nodes {
             if self.lost.contains(name) {
                 continue;
@@ -71,7 +74,7 @@ impl End<'_> {
     /// True where a drain waits because the operator runs there and has no other place, says so, and an administrator
     /// keeps another node: only he can help.
     fn keeps_the_operator(&self) -> bool {
-        let said = planner::Reason::NoPlaceForOperator.as_str();
+        let said = Reason::NoPlaceForOperator.as_str();
         let says = |state: &Arc<Value>| {
             let mut conditions = items(state, "/status/conditions").iter();
             conditions.any(|c| c["type"] == "Drained" && c["reason"] == said)
@@ -127,18 +130,36 @@ impl End<'_> {
         taint.then(|| format!("node {name} is left with a taint of ours"))
     }
 
-    /// What the API says of why the node is not there yet.
+    /// What the API says of why the node is not there yet: what no time ends, or a turn that does not come since another
+    /// node, or its pool, is stopped by such a thing. That it is at work, or waits for a drain, explains nothing.
     fn reasons(&self, name: &str, state: &Value) -> Vec<String> {
-        let blockers = items(state, "/status/blockers").iter().map(|b| text(b, "/message"));
-        let mut reasons: Vec<String> = blockers.map(str::to_owned).collect();
-        reasons.extend(Some(text(state, "/status/lastSyncError").to_owned()));
-        let pools = self.store.objects(names::API_VERSION, names::POOL);
-        for pool in pools {
+        let mut reasons = ends(state);
+        let others_are_stopped = || {
+            let states = self.store.objects(names::API_VERSION, names::NODE_STATE);
+            !self.lost.is_empty()
+                || self.story.cordoned.is_some()
+                || self.story.extras.lasts(self.story.goal, self.store)
+                || states
+                    .filter(|other| objects::name(other) != name)
+                    .any(|other| !ends(other).is_empty())
+        };
+        if reasons.is_empty() && others_are_stopped() {
+            reasons = self.turn_that_does_not_come(name, state);
+        }
+        reasons
+    }
+
+    /// As its pool lists it, or, of a node that no pool lists, its own state.
+    fn turn_that_does_not_come(&self, name: &str, state: &Value) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for pool in self.store.objects(names::API_VERSION, names::POOL) {
             let waiting = items(pool, "/status/waiting").iter();
             let own = waiting.filter(|entry| text(entry, "/node") == name);
             reasons.extend(own.map(|entry| text(entry, "/because").to_owned()));
         }
-        reasons.retain(|reason| !reason.is_empty());
+        let own = items(state, "/status/conditions").iter();
+        let waits = own.filter(|c| c["type"] == "WaitingForTurn" && c["status"] == "True");
+        reasons.extend(waits.map(|condition| text(condition, "/message").to_owned()));
         reasons
     }
 
@@ -160,4 +181,44 @@ impl End<'_> {
 fn is_kept(node: &Arc<Value>) -> bool {
     node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
         && !texts(node, "/metadata/annotations").contains_key(annotation::CORDONED_BY_US)
+}
+
+/// Reasons of a node's blockers that stand until a person, or the world, changes.
+const ENDS: [Reason; 16] = [
+    Reason::RebootDidNotHelp,
+    Reason::RebootDidNotHappen,
+    Reason::TooManyReboots,
+    Reason::RebootDisabled,
+    Reason::KernelArgumentContradicts,
+    Reason::NoLever,
+    Reason::RdmaNotLoaded,
+    Reason::FirmwareToolMissing,
+    Reason::FirmwareUnreadable,
+    Reason::FirmwareRefused,
+    Reason::FirmwareWritesDisabled,
+    Reason::DpuMode,
+    Reason::SriovDisabled,
+    Reason::VfLimit,
+    Reason::Lifeline,
+    Reason::LedgerNotWritten,
+];
+
+/// Reasons of the condition `Drained` that do.
+const DRAIN_ENDS: [Reason; 5] = [
+    Reason::DisruptionBudget,
+    Reason::DrainDeadline,
+    Reason::NoPlaceForOperator,
+    Reason::ControlPlaneBusy,
+    Reason::EvictionRefused,
+];
+
+/// What of a node state no time ends, in its words.
+fn ends(state: &Value) -> Vec<String> {
+    let is_one = |all: &[Reason], reason: &str| all.iter().any(|one| one.as_str() == reason);
+    let blockers = items(state, "/status/blockers").iter();
+    let blockers = blockers.filter(|blocker| is_one(&ENDS, text(blocker, "/reason")));
+    let drained = items(state, "/status/conditions").iter().filter(|condition| {
+        condition["type"] == "Drained" && is_one(&DRAIN_ENDS, text(condition, "/reason"))
+    });
+    blockers.chain(drained).map(|said| text(said, "/message").to_owned()).collect()
 }

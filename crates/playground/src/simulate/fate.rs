@@ -4,6 +4,7 @@ use super::faults::Fault;
 use super::run::Simulation;
 use super::story::Act;
 use crate::store::User;
+use api::files;
 use host::sim::{Fault as Kernel, FunctionKind};
 use std::time::Duration;
 
@@ -59,6 +60,17 @@ impl Simulation {
                 let until = self.now + Duration::from_secs(self.fate.u64(20..120));
                 let was_up = self.cut(&node, until);
                 self.faults.fired(Fault::PowerCut, was_up);
+            }
+            Act::LoseDisk(node) => {
+                let until = self.now + Duration::from_secs(self.fate.u64(20..120));
+                let was_up = self.cut(&node, until);
+                let kept = self.cluster.nodes.get(&node).is_some_and(|slot| {
+                    let files = &mut slot.kubelet.host.machine().files;
+                    let before = files.contains_key(files::REBOOTS);
+                    files.retain(|path, _| !path.starts_with(files::STATE));
+                    before
+                });
+                self.faults.fired(Fault::LostDisk, was_up && kept);
             }
             Act::StaysDown(node) => {
                 let forever = self.now + Duration::from_secs(365 * 24 * 3600);

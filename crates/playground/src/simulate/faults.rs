@@ -33,6 +33,8 @@ pub enum Fault {
     TwoLeaders,
     /// A machine loses its power, and has it back.
     PowerCut,
+    /// A machine loses its power, and comes back with a disk on which nothing of ours is kept.
+    LostDisk,
     /// A machine loses its power, and nobody comes to switch it on.
     StaysDown,
     /// The clock of a node jumps, and is put right later.
@@ -56,7 +58,7 @@ pub enum Fault {
 }
 
 /// Every fault with its name.
-const NAMES: [(Fault, &str); 22] = [
+const NAMES: [(Fault, &str); 23] = [
     (Fault::CrashAtPrimitive, "crash at a primitive"),
     (Fault::CrashBetweenWrites, "crash between writes"),
     (Fault::CrashInCni, "crash in the CNI"),
@@ -69,6 +71,7 @@ const NAMES: [(Fault, &str); 22] = [
     (Fault::Outage, "API outage"),
     (Fault::TwoLeaders, "two leaders"),
     (Fault::PowerCut, "power cut"),
+    (Fault::LostDisk, "lost disk"),
     (Fault::StaysDown, "node stays down"),
     (Fault::ClockJump, "clock jump"),
     (Fault::SlowKernel, "slow kernel"),

@@ -1,5 +1,6 @@
 //! What must hold after every step, whatever the world does to us.
 
+use super::extras::{has_control_plane_role, is_disturbed};
 use super::steps::INTRUDER;
 use super::story::Story;
 use crate::cluster::cluster::Cluster;
@@ -124,6 +125,9 @@ impl Invariants {
         for entry in audit.iter().filter(is_state).filter(|entry| entry.who.starts_with(OURS)) {
             self.written_state(&entry.key.name, store, two_leaders);
         }
+        if story.extras.control_plane > 1 && audit.iter().any(|entry| is_state(&entry)) {
+            one_control_plane_node(store)?;
+        }
         audit.into_iter().try_for_each(|entry| self.ours(entry))?;
         for node in touched {
             let Some(slot) = cluster.nodes.get(node) else { continue };
@@ -230,7 +234,8 @@ impl Invariants {
     /// No node is rebooted twice for one key while nobody has set another goal, nor more often than its goal was set.
     fn reboots(&mut self, name: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
         let firmware = u32::from(story.small_card.as_deref() == Some(name));
-        let asked = self.goals.min(story.mode_changes) + firmware;
+        let retried = u32::from(story.extras.retried.as_deref() == Some(name));
+        let asked = self.goals.min(story.mode_changes) + firmware + retried;
         if self.reboots.get(name).copied().unwrap_or_default() < slot.reboots {
             // The machine is down: its disk is as the boot will find it.
             let machine = slot.kubelet.host.machine();
@@ -240,7 +245,8 @@ impl Invariants {
             for record in pending_records(records.as_array()).filter(of_this_boot) {
                 let key = format!("{} {}", text(record, "/reason"), text(record, "/goal"));
                 let before = self.keys.insert((name.to_owned(), key.clone()), self.goals);
-                if before == Some(self.goals) {
+                // A person's leave makes it another one.
+                if before == Some(self.goals) && retried == 0 {
                     return Err(format!("node {name} was rebooted twice for {key}"));
                 }
             }
@@ -357,6 +363,21 @@ impl Invariants {
     }
 }
 
+/// Nodes with a control-plane role are disturbed one at a time, whatever pools say.
+fn one_control_plane_node(store: &Store) -> Result<(), String> {
+    let nodes = store.objects("v1", "Node").filter(|node| has_control_plane_role(node));
+    let disturbed = nodes.filter(|node| {
+        let name = objects::name(node);
+        let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
+        store.object(&key).is_some_and(|state| is_disturbed(state))
+    });
+    let disturbed: Vec<&str> = disturbed.map(|node| objects::name(node)).collect();
+    match disturbed.len() > 1 {
+        true => Err(format!("control-plane nodes are disturbed at once: {}", disturbed.join(", "))),
+        false => Ok(()),
+    }
+}
+
 /// The reboots that a ledger has as pending: what, which attempt, in which boot.
 fn pending(records: Option<&Vec<Value>>) -> impl Iterator<Item = String> {
     pending_records(records).map(|record| {
@@ -391,10 +412,13 @@ fn fingerprint(machine: &Machine, id: &str) -> Option<String> {
     let function = machine.functions.get(&pci)?;
     let link = machine.links.values().find(|link| link.parent == Some(pci));
     let mtu = link.map(|link| link.mtu);
+    let mac = link.map(|link| &link.address);
+    let rdma = machine.rdma.devices.iter().find(|(_, device)| device.parent == pci);
+    let rdma = rdma.map(|(name, _)| name);
     let driver = function.driver.as_deref().unwrap_or("no driver");
     let host::sim::FunctionKind::Virtual(part) = &function.kind else { return None };
     Some(format!(
-        "{driver}, MTU {mtu:?}, probed {} times, mode {:?}",
+        "{driver}, MTU {mtu:?}, MAC {mac:?}, RDMA device {rdma:?}, probed {} times, mode {:?}",
         part.probes, machine.rdma.mode
     ))
 }

@@ -5,6 +5,7 @@
 
 mod containers;
 mod ending;
+mod extras;
 mod fate;
 mod faults;
 mod features;

@@ -55,7 +55,7 @@ impl Options {
 }
 
 /// How one seed ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Verdict {
     pub seed: u64,
     pub nodes: usize,
@@ -78,6 +78,7 @@ pub struct Verdict {
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
 /// A world that wrote nothing for this long is at rest.
 const REST: Duration = Duration::from_secs(150);
+const REST_OF_THE_DOWN: Duration = Duration::from_secs(400);
 /// 2026-01-01, any fixed time does.
 const START: i64 = 1_767_225_600;
 
@@ -122,6 +123,8 @@ pub struct Simulation {
     cluster_due: Option<Timestamp>,
     pub(super) steps_due: BTreeMap<String, Timestamp>,
     last_write: Timestamp,
+    /// The last look that was scheduled when the world came to rest, and after which write that was.
+    last_look: Option<(Timestamp, Timestamp)>,
     revision: u64,
     pub(super) outage_until: Timestamp,
     /// Somebody was refused in this outage.
@@ -130,6 +133,10 @@ pub struct Simulation {
     pub(super) subscribers: BTreeMap<(String, String), BTreeSet<(String, usize)>>,
     /// Processes to which something was not told, or not in time.
     pub(super) unheard: BTreeMap<String, Fault>,
+    /// Processes that were told the same twice, and have taken no step since.
+    pub(super) told_twice: BTreeSet<String>,
+    /// The last write was refused by the store, since somebody else had written.
+    pub(super) contended: bool,
     /// Seconds by which the clock of a node is wrong.
     pub(super) skew: BTreeMap<String, i64>,
     /// Machines that stay down.
@@ -183,11 +190,14 @@ impl Simulation {
             cluster_due: None,
             steps_due: BTreeMap::new(),
             last_write: start,
+            last_look: None,
             revision: 0,
             outage_until: start,
             outage_felt: true,
             subscribers: BTreeMap::new(),
             unheard: BTreeMap::new(),
+            told_twice: BTreeSet::new(),
+            contended: false,
             skew: BTreeMap::new(),
             lost: BTreeSet::new(),
             sandboxes: BTreeMap::new(),
@@ -202,7 +212,7 @@ impl Simulation {
         self.wake_cluster(self.now);
         while let Some((at, event)) = self.queue.next() {
             let over = self.story.is_over(self.start, self.now) && self.now > self.outage_until;
-            if over && at > self.last_write + REST {
+            if over && at > self.last_write + self.rest() && self.nothing_is_scheduled(at) {
                 break;
             }
             self.now = self.now.max(at);
@@ -233,6 +243,28 @@ impl Simulation {
             true => Ok(()),
             false => self.at_rest().map_err(|why| self.at(why)),
         }
+    }
+
+    /// While a machine is down its pods are given up after five minutes, the operator's too.
+    fn rest(&self) -> Duration {
+        match self.cluster.nodes.values().all(|slot| slot.is_up()) {
+            true => REST,
+            false => REST_OF_THE_DOWN,
+        }
+    }
+
+    /// Every look that somebody had scheduled when the world came to rest has been taken, and brought nothing: a deadline
+    /// is minutes away, and what is tried again every few seconds has been tried since.
+    fn nothing_is_scheduled(&mut self, at: Timestamp) -> bool {
+        let (write, look) = match self.last_look {
+            Some((write, look)) if write == self.last_write => (write, look),
+            _ => {
+                let looks = self.containers.workers.values().filter_map(Worker::last_look);
+                (self.last_write, looks.max().unwrap_or(self.now))
+            }
+        };
+        self.last_look = Some((write, look));
+        at > look
     }
 
     /// Planning again at the goal is empty, on every node.

@@ -51,9 +51,35 @@ fn attempt(
     *left -= 1;
     let options = Options { faults, keep, ..best.0.clone() };
     let verdict = run(&options);
-    let fails = verdict.problem.is_some();
+    // Another failure is another story.
+    let fails = kind_of(&verdict) == kind_of(&best.1) && verdict.problem.is_some();
     if fails {
         *best = (options, verdict);
     }
     fails
+}
+
+/// What failed, without when, where and with what names: the words alone, up to what the world says to it.
+fn kind_of(verdict: &Verdict) -> Option<String> {
+    let problem = verdict.problem.as_ref()?;
+    let (_, what) = problem.split_once(" s: ").unwrap_or(("", problem));
+    let words = what.split("; what it says").next().unwrap_or_default().split_whitespace();
+    let words = words.filter(|word| word.chars().all(|c| c.is_ascii_alphabetic() || c == ','));
+    Some(words.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_failure_elsewhere_is_the_same_and_another_one_is_not() {
+        let kind = |problem: &str| {
+            let verdict = Verdict { problem: Some(problem.to_owned()), ..Verdict::default() };
+            kind_of(&verdict)
+        };
+        let first = kind("at 12 s: node worker-0 is left cordoned; what it says: []");
+        assert_eq!(first, kind("at 900 s: node worker-7 is left cordoned; what it says: [\"x\"]"));
+        assert_ne!(first, kind("at 12 s: node worker-0 offers 2 VFs and not 4"));
+    }
 }

@@ -6,8 +6,8 @@ use super::mutation::Mutation;
 use super::run::Simulation;
 use super::workers::{Taken, Told, Worker};
 use crate::store::User;
-use api::wire::{Answer, Write};
-use api::{Timestamp, files};
+use api::wire::{Answer, ObjectKey, Write};
+use api::{Timestamp, annotation, files, names};
 use host::Host;
 use host::sim::Machine;
 use serde_json::{Value, json};
@@ -70,6 +70,18 @@ impl Simulation {
         }
     }
 
+    /// The node asks, is drained or changed: the time in which clocks are read.
+    fn has_a_turn(&self, node: &str) -> bool {
+        let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, node);
+        let state = self.store.object(&key);
+        let asks = |key: &str| {
+            let annotations = state.and_then(|state| state.pointer("/metadata/annotations"));
+            let value = annotations.and_then(|all| all.get(key)).and_then(Value::as_str);
+            value.is_some_and(|value| value != annotation::IDLE)
+        };
+        asks(annotation::DESIRED_STATE) || asks(annotation::CURRENT_STATE)
+    }
+
     fn reboot_is_asked(&self, node: Option<&str>) -> bool {
         let slot = node.and_then(|node| self.cluster.nodes.get(node));
         slot.is_some_and(|slot| slot.kubelet.host.machine().reboot_requested.is_some())
@@ -105,8 +117,12 @@ impl Simulation {
             self.containers.lists.entry(node).or_default().extend(lists);
             self.wake_cluster(self.now + Duration::from_millis(10));
         }
-        if node.is_some_and(|node| self.skew.contains_key(node)) && !taken.writes.is_empty() {
+        let told = taken.writes.iter().any(|write| !matches!(write, Write::Event(_)));
+        if told && node.is_some_and(|node| self.skew.contains_key(node) && self.has_a_turn(node)) {
             self.faults.mattered(Fault::ClockJump);
+        }
+        if self.told_twice.remove(process) && told {
+            self.faults.mattered(Fault::DoubledWatch);
         }
         let Some(user) = self.containers.workers.get(process).map(|worker| worker.user()) else {
             return;
@@ -129,7 +145,9 @@ impl Simulation {
             }
             self.trace
                 .line(self.now, &format!("{name} writes {}: {}", describe(write), short(&answer)));
-            if process == SECOND_OPERATOR {
+            // One of the two was in the other's way.
+            let second = self.containers.workers.contains_key(SECOND_OPERATOR);
+            if second && node.is_none() && std::mem::take(&mut self.contended) {
                 self.faults.mattered(Fault::TwoLeaders);
             }
             let goes_on = taken.goes_on(write, &answer);
@@ -214,6 +232,7 @@ impl Simulation {
             );
         }
         let answer = Answer::of(self.store.handle(self.now, user, &write.request(manager)));
+        self.contended = matches!(answer, Answer::Conflict(_));
         if self.strikes(Fault::LostAnswer, 300) {
             self.faults.fired(Fault::LostAnswer, matters);
             return Answer::Unreachable("connection reset by peer".to_owned());

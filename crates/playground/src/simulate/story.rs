@@ -1,9 +1,10 @@
 //! What the user and fate do in one run: drawn from the seed before it begins, so that the same seed tells the same story.
 
+use super::extras::Extras;
 use super::faults::Fault;
 use super::lifelines::Lives;
 use api::wire::{Method, ObjectKey, PatchType, Request};
-use api::{RdmaMode, Timestamp, names};
+use api::{RdmaMode, Timestamp, annotation, names};
 use fastrand::Rng;
 use host::sim::{Fault as Kernel, Flavour, FunctionKind, Machine};
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ pub enum Act {
     Send(Request),
     Outage(Duration),
     PowerCut(String),
+    /// The machine comes back with nothing of what we kept on it.
+    LoseDisk(String),
     StaysDown(String),
     KubeletRestart(String),
     /// The next CNI plugin on the node dies.
@@ -72,6 +75,7 @@ pub struct Story {
     pub reloads: bool,
     /// The node that lives by the card that policies select.
     pub lives: Option<Lives>,
+    pub extras: Extras,
     /// Seconds at which nodes get work.
     work: Vec<u64>,
 }
@@ -90,6 +94,8 @@ impl Story {
         story.troubles(rng);
         story.lifeline(rng);
         story.gate(rng);
+        let apart = Rng::with_seed(rng.clone().u64(..));
+        story.extras(apart);
         story.acts.sort_by_key(|step| step.after);
         story
     }
@@ -121,6 +127,7 @@ impl Story {
             small_card: None,
             reloads: false,
             lives: None,
+            extras: Extras::default(),
             work: Vec::new(),
         }
     }
@@ -145,6 +152,7 @@ impl Story {
             if self.small_card.as_ref() == Some(name) {
                 give_small_card(&mut machine);
             }
+            self.extras.settle(name, &mut machine);
             if let Some(lives) = self.lives.as_ref().filter(|lives| lives.node == *name) {
                 lives.settle(&mut machine);
             }
@@ -250,6 +258,36 @@ impl Story {
         }
     }
 
+    /// What users ask for beside all this.
+    fn extras(&mut self, mut rng: Rng) {
+        let extras = Extras::draw(&mut rng, &self.nodes);
+        for (field, value) in [("drain", &extras.drain), ("rollout", &extras.rollout)] {
+            let Some(value) = value else { continue };
+            for step in &mut self.acts {
+                set_in_pool(&mut step.what, field, value);
+            }
+        }
+        if let Some(until) = extras.no_reboots_until {
+            for (at, off) in [(1, true), (until, false)] {
+                let spec = json!({ "disableReboot": off });
+                let what = change(names::OPERATOR_CONFIG, names::DEFAULT_CONFIG, spec);
+                self.send(at, format!("disableReboot {off}"), what);
+            }
+        }
+        for node in self.nodes.iter().take(extras.control_plane).cloned().collect::<Vec<_>>() {
+            let patch = json!({ "metadata": { "labels": { api::label::CONTROL_PLANE: "" } } });
+            let key = ObjectKey::new("v1", "Node", "", &node);
+            self.send(0, format!("control plane on {node}"), merge(&key, patch));
+        }
+        if let Some(node) = &extras.retried {
+            let patch =
+                json!({ "metadata": { "annotations": { annotation::RETRY_REBOOT: "once more" } } });
+            let key = ObjectKey::new("v1", "Node", "", node);
+            self.send(rng.u64(600..1500), format!("retry on {node}"), merge(&key, patch));
+        }
+        self.extras = extras;
+    }
+
     /// The VFs on `enp3s0f0` of a node in the end.
     pub fn vfs_of(&self, node: &str) -> Option<u32> {
         match &self.lives {
@@ -272,6 +310,10 @@ impl Story {
         for _ in 0..rng.u32(..3) {
             let node = self.node(rng);
             self.strike(rng.u64(30..1200), Fault::PowerCut, Act::PowerCut(node));
+        }
+        if rng.u32(..8) == 0 {
+            let node = self.node(rng);
+            self.strike(rng.u64(30..1200), Fault::LostDisk, Act::LoseDisk(node));
         }
         if rng.u32(..4) == 0 {
             let node = self.node(rng);
@@ -462,6 +504,15 @@ fn allow_lifeline(what: &mut Act) {
         && body["kind"] == names::POLICY
     {
         body["spec"]["allowLifeline"] = true.into();
+    }
+}
+
+/// Gives the pool, where the user makes it, one field more.
+fn set_in_pool(what: &mut Act, field: &str, value: &Value) {
+    if let Act::Send(Request { body, method: Method::Post, .. }) = what
+        && body["kind"] == names::POOL
+    {
+        body["spec"][field] = value.clone();
     }
 }
 

@@ -111,8 +111,9 @@ impl Simulation {
         }
         worker.hear(kind, news, local);
         if again {
-            // Most of all it matters that the same is news only once; a second look is the least that it costs.
-            self.faults.fired(Fault::DoubledWatch, true);
+            // It matters when the next step has something to say.
+            self.faults.fired(Fault::DoubledWatch, false);
+            self.told_twice.insert(process.to_owned());
         }
         self.wake_when_due(process, Duration::ZERO);
     }

@@ -39,7 +39,8 @@ impl Script {
         };
         let fits = |simulation: &Simulation| {
             let story = &simulation.story;
-            let plain = story.small_card.is_none() && story.lives.is_none();
+            let extras = story.extras.argument.is_none();
+            let plain = story.small_card.is_none() && story.lives.is_none() && extras;
             plain && simulation.cluster.nodes.len() == nodes
         };
         // The second: in the first the daemon is always quicker than the operator after a boot, and no taint is seen.

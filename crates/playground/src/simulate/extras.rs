@@ -1,0 +1,85 @@
+//! What users ask for beside the guide's objects: how a drain may end, in which steps nodes go, and odd nodes.
+//!
+//! Drawn from a generator apart, so that a run with none of it is the run that it would be without this file. None of it
+//! is a fault; what may keep a node from its goal for good has to be said all the same.
+
+use crate::cluster::objects::{items, text};
+use crate::store::Store;
+use api::{RdmaMode, annotation, names};
+use fastrand::Rng;
+use host::sim::Machine;
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// `spec.drain` of the pool.
+    pub drain: Option<Value>,
+    /// `spec.rollout` of the pool.
+    pub rollout: Option<Value>,
+    /// `disableReboot`, until these seconds.
+    pub no_reboots_until: Option<u64>,
+    /// The first so many nodes have a control-plane role.
+    pub control_plane: usize,
+    /// The node whose administrator put the shared mode on its kernel command line.
+    pub argument: Option<String>,
+    /// A person has this node's closed reboots tried once more.
+    pub retried: Option<String>,
+}
+
+impl Extras {
+    pub fn draw(rng: &mut Rng, nodes: &[String]) -> Self {
+        let mut one_in = |odds: u32| rng.u32(..odds) == 0;
+        let chosen = [one_in(3), one_in(4), one_in(8), one_in(5), one_in(10), one_in(8)];
+        let mut node = || nodes[rng.usize(..nodes.len())].clone();
+        let (argument, retried) = (node(), node());
+        let policy = ["wait", "skipNode", "force"][rng.usize(..3)];
+        let minutes = rng.u32(2..12);
+        let [drain, rollout, no_reboots, control_plane, has_argument, retries] = chosen;
+        Self {
+            drain: drain
+                .then(|| json!({ "deadline": format!("{minutes}m"), "onDeadline": policy })),
+            rollout: rollout
+                .then(|| json!({ "canary": 1 + minutes % 2, "haltAfterFailures": minutes % 3 })),
+            no_reboots_until: no_reboots.then(|| rng.u64(200..1500)),
+            control_plane: if control_plane { rng.usize(1..=3) } else { 0 },
+            argument: has_argument.then_some(argument),
+            retried: retries.then_some(retried),
+        }
+    }
+
+    /// The administrator's argument is older than we are.
+    pub fn settle(&self, name: &str, machine: &mut Machine) {
+        if self.argument.as_deref() == Some(name) {
+            let word = "ib_core.netns_mode=1".to_owned();
+            machine.kernel_arguments.push(word.clone());
+            machine.next_kernel_arguments.push(word);
+        }
+    }
+
+    /// True where something of it keeps a node from its goal for good, and says so.
+    pub fn lasts(&self, goal: RdmaMode, store: &Store) -> bool {
+        let contradicts = self.argument.is_some() && goal == RdmaMode::Exclusive;
+        contradicts || store.objects(names::API_VERSION, names::POOL).any(|pool| holds(pool))
+    }
+}
+
+/// The pool has given nodes up, or has stopped.
+fn holds(pool: &Value) -> bool {
+    let phase = text(pool, "/status/rollout/phase");
+    !items(pool, "/status/skipped").is_empty()
+        || [planner::rollout::HALTED, planner::rollout::PAUSED].contains(&phase)
+}
+
+/// A node with a control-plane role.
+pub fn has_control_plane_role(node: &Value) -> bool {
+    node.pointer("/metadata/labels")
+        .and_then(|labels| labels.get(api::label::CONTROL_PLANE))
+        .is_some()
+}
+
+/// Its operator has begun to drain it, and is not done with it.
+pub fn is_disturbed(state: &Value) -> bool {
+    let current =
+        state.pointer("/metadata/annotations").and_then(|all| all.get(annotation::CURRENT_STATE));
+    current.and_then(Value::as_str).is_some_and(|current| current != annotation::IDLE)
+}
