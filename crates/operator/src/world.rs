@@ -341,7 +341,10 @@ impl World {
                 let mut state: SriovNetworkNodeState = self.custom(key, object)?;
                 // The VFs are most of a node state, and only the node itself plans with them.
                 for interface in &mut state.status.interfaces {
-                    interface.vfs = Vec::new();
+                    // But one that the host itself uses, which no policy may take away.
+                    let over = interface.lifelines.iter().filter_map(|one| one.over.first());
+                    let used: Vec<String> = over.cloned().collect();
+                    interface.vfs.retain(|vf| used.contains(&vf.name));
                 }
                 self.node_states.insert(name, state);
             }

@@ -755,7 +755,7 @@ fn a_node_whose_reboot_is_booked_without_a_drain_is_tainted_before_it_goes_down(
     assert_eq!(taints(&api), "null");
     reboot(&mut api, "pending", 1);
     driver.settle(&mut api);
-    check(taints(&api), expect![[r#"[{"effect":"NoSchedule","key":"ironrail.dev/not-ready"}]"#]]);
+    check(taints(&api), expect![[r#"[{"key":"ironrail.dev/not-ready","effect":"NoSchedule"}]"#]]);
     // The wish is gone, and no boot comes.
     reboot(&mut api, "void", 1);
     driver.settle(&mut api);
