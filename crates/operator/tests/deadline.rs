@@ -348,11 +348,20 @@ fn the_operators_own_pod_moves_before_the_rest_of_its_node() {
 
 #[test]
 fn the_last_node_that_could_take_the_operator_is_not_cordoned_while_it_moves() {
+    check_last_place(false);
+    // Drained without a cordon of ours: seed 870 of the simulation.
+    check_last_place(true);
+}
+
+fn check_last_place(cordoned_by_another: bool) {
     let (mut api, _) = guarded(json!({}));
     api.refuse_evictions.clear();
     let mut own = pod("operator-1", "worker-0", "");
     own["metadata"]["namespace"] = "sriov-network-operator".into();
     api.put(own);
+    let mut node = api.get("Node", "worker-0").expect("the node is there").clone();
+    node["spec"]["unschedulable"] = cordoned_by_another.into();
+    api.put(node);
     let mut pool = api.get("SriovNetworkPoolConfig", "rdma").expect("the pool is there").clone();
     pool["spec"]["maxUnavailable"] = "100%".into();
     api.put(pool);

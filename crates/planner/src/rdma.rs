@@ -284,8 +284,13 @@ fn live_switch(goal: Goal, found: RdmaMode, inventory: &Inventory) -> ModePlan {
         let because = format!("{}, and no other network namespace exists", goal.because(found));
         node_step(action, Disturbance::PfHolders, devices.clone(), because)
     };
-    let mut steps: Vec<Step> = modprobe_lever(goal, inventory).map(step).into_iter().collect();
-    steps.push(step(Action::SwitchRdmaMode { mode: goal.mode() }));
+    let lever = match goal {
+        Goal::Asked(_) => modprobe_lever(goal, inventory),
+        // Our file tells that the mode is ours to undo, so it goes after the mode (`tidy`).
+        Goal::Restored(_) => None,
+    };
+    let switch = Action::SwitchRdmaMode { mode: goal.mode() };
+    let steps = lever.into_iter().chain([switch]).map(step).collect();
     ModePlan { steps, coming: Some(goal.mode()), ..ModePlan::default() }
 }
 

@@ -187,8 +187,12 @@ fn operator_moves(world: &World, to: &str) -> bool {
     let place = crate::objects::Place::new(&settings.namespace, &settings.pod_name);
     // Outside of a cluster it has no pod, and no name for one.
     let Some(pod) = world.pods.get(&place) else { return !settings.pod_name.is_empty() };
-    let node = world.nodes.get(&pod.node).map(|node| &node.metadata);
-    let drained = node.is_some_and(|m| m.annotations.contains_key(annotation::CORDONED_BY_US));
+    // A node that somebody else had cordoned is drained without a cordon of ours.
+    let drained = world.nodes.get(&pod.node).is_some_and(|node| {
+        let state = world.node_states.get(&pod.node);
+        node.metadata.annotations.contains_key(annotation::CORDONED_BY_US)
+            || state.is_some_and(|state| drain_state(node, state).current != Progress::Idle)
+    });
     pod.node != to && (drained || pod.metadata.deletion_timestamp.is_some())
 }
 

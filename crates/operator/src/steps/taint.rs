@@ -52,9 +52,10 @@ fn facts(
     let rebooting = state.is_some_and(|state| {
         let drain = drain_state(node, state);
         let asks = [drain.request, drain.mirror].contains(&DrainRequest::Reboot);
-        // With `disableDrain` nobody asks: the reboot is booked here, and then it comes.
-        let booked = |record| is_asked_for(record, &node.boot_id);
-        (asks && drain.current != Progress::Idle) || state.status.reboots.iter().any(booked)
+        // With `disableDrain` nobody asks: the reboot is booked here, and then it comes, unless it is wanted no more.
+        let is_booked = |record| is_asked_for(record, &node.boot_id);
+        let comes = !is_at_goal(state) && state.status.reboots.iter().any(is_booked);
+        (asks && drain.current != Progress::Idle) || comes
     });
     let booked = state.and_then(|s| s.metadata.annotations.get(annotation::VERIFIED_BOOT));
     let verified =
