@@ -3,6 +3,11 @@
 //! `sweep DEVICE`; the sandboxes that the container runtime knows are the names in a directory. A minute lies between two
 //! looks, which nobody waits for here.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it is the outside, with arguments and a directory of its own"
+)]
+
 use api::Timestamp;
 use host::linux::LinuxHost;
 use host::{Host, journal};

@@ -28,9 +28,7 @@ impl End<'_> {
         if self.is_stranded() {
             return Ok(());
         }
-        let lasts = self.struck.iter().any(|fault| fault.lasts())
-            || self.keeps_the_operator()
-            || self.story.extras.lasts(self.story.goal, self.store);
+        let lasts = self.lasts();
         for (name, slot) in &self.cluster.nodes {
             if self.lost.contains(name) {
                 continue;
@@ -60,15 +58,25 @@ impl End<'_> {
         Ok(())
     }
 
-    /// True where administrators keep every node and the operator's pod was lost: the pod says why it is Pending, and
-    /// no cordon of theirs is ours to undo.
+    /// True where something keeps nodes from their goal for good: they wait, and look for it to go.
+    pub fn lasts(&self) -> bool {
+        self.struck.iter().any(|fault| fault.lasts())
+            || self.keeps_the_operator()
+            || self.story.extras.lasts(self.story.goal, self.store)
+    }
+
+    /// True where administrators keep every node that is not down for good, and the operator's pod was lost: the pod says
+    /// why it is Pending, and no cordon of theirs is ours to undo.
     fn is_stranded(&self) -> bool {
         let waits = |pod: &Arc<Value>| {
             objects::namespace(pod) == names::NAMESPACE
                 && text(pod, "/spec/serviceAccountName") == "sriov-network-operator"
                 && objects::condition(pod, "PodScheduled") == "False"
         };
-        self.store.objects("v1", "Node").all(is_kept) && self.store.objects("v1", "Pod").any(waits)
+        let is_no_place =
+            |node: &Arc<Value>| is_kept(node) || self.lost.contains(objects::name(node));
+        self.store.objects("v1", "Node").all(is_no_place)
+            && self.store.objects("v1", "Pod").any(waits)
     }
 
     /// True where a drain waits because the operator runs there and has no other place, says so, and an administrator
@@ -165,7 +173,7 @@ impl End<'_> {
 
     /// An administrator's cordon is not ours to undo; a meddling user may have undone it himself.
     fn cordon_of_others(&self, name: &str) -> Result<(), String> {
-        let meddled = self.struck.contains(&Fault::UserMeddles);
+        let meddled = self.struck.contains(&Fault::UserMeddles) && self.story.meddles_with(name);
         if self.story.cordoned.as_deref() != Some(name) || meddled {
             return Ok(());
         }

@@ -239,7 +239,7 @@ impl Simulation {
             struck: &struck,
         };
         end.check().map_err(|why| self.at(why))?;
-        match struck.iter().any(|fault| fault.lasts()) {
+        match end.lasts() {
             true => Ok(()),
             false => self.at_rest().map_err(|why| self.at(why)),
         }

@@ -414,6 +414,15 @@ impl Story {
         self.strike(at, Fault::UserMeddles, Act::Send(request));
     }
 
+    /// True where a user of this story does something to this Node that he should not.
+    pub fn meddles_with(&self, node: &str) -> bool {
+        let path = ObjectKey::new("v1", "Node", "", node).path();
+        self.acts.iter().any(|step| {
+            let is_there = matches!(&step.what, Act::Send(request) if request.path == path);
+            step.fault == Some(Fault::UserMeddles) && is_there
+        })
+    }
+
     fn node(&self, rng: &mut Rng) -> String {
         self.nodes[rng.usize(..self.nodes.len())].clone()
     }

@@ -183,7 +183,10 @@ impl Daemon {
         let node = &self.step.node;
         match (self.host.changes() == before, taken.writes.first()) {
             (true, None) => Ok(()),
-            (false, _) => Err(format!("the daemon of {node} changes a machine at rest")),
+            (false, _) => {
+                let last = self.host.take_journal().pop().unwrap_or_default();
+                Err(format!("the daemon of {node} changes a machine at rest: {last}"))
+            }
             (true, Some(write)) => {
                 Err(format!("the daemon of {node} writes {} at rest", write.key()))
             }
