@@ -204,12 +204,12 @@ proptest! {
         let permission = machine.permission(turn);
         let again = planner::plan(&desired, &machine.inventory, &permission, machine.now);
         prop_assert_eq!(&again.steps, &vec![]);
-        prop_assert!(again.later.is_empty() || no_drain, "left over: {:?}", again);
+        // The turn for a reboot that was asked for and never came is kept for the person who is asked then.
+        let kept = again.blockers.iter().any(|b| b.reason() == planner::Reason::RebootDidNotHappen);
+        prop_assert!(again.later.is_empty() || no_drain || kept, "left over: {:?}", again);
         // Without drains it asks for what a pod holds, and nobody answers here.
         let asks = again.request != DrainRequest::Idle;
         let answered = no_drain && !machine.inventory.holders.is_empty();
-        // The turn for a reboot that was asked for and never came is kept for the person who is asked then.
-        let kept = again.blockers.iter().any(|b| b.reason() == planner::Reason::RebootDidNotHappen);
         prop_assert!(!asks || answered || kept, "{:?}", again);
         let boots = machine.boots;
         prop_assert!(boots <= 1, "{boots} boots for one goal");

@@ -13,6 +13,7 @@ pub mod misplaced;
 pub mod networks;
 pub mod nodestates;
 pub mod operatorconfig;
+mod own_pod;
 pub mod pods;
 pub mod policies;
 mod pool_verdict;
