@@ -3,11 +3,11 @@
 //! Which pods go is `planner::drain`'s choice, whether the node may be disturbed at all `planner::rollout`'s. The
 //! order of the writes is the promise: nothing is cordoned before the grant was seen stored and Draining was written.
 
-use super::admitted::{self, ADMITTED};
-use super::cards::{self, TESTED};
+use super::admitted;
+use super::cards;
 use super::own_pod::{could_take_operator, operator_moves};
 use super::refusal::refusal;
-use super::waiting::WAITING;
+use super::said::say;
 use super::{
     DrainState, control_plane_grant_of, drain_state, grant_of, is_used, is_used_for_control_plane,
     key_of_state, machine_config, patch_if_unchanged, pool_of_grant,
@@ -17,7 +17,6 @@ use crate::kinds;
 use crate::objects::{Node, Pod};
 use crate::queue::{Key, later};
 use crate::world::World;
-use api::condition::Condition;
 use api::nodestate::SriovNetworkNodeState;
 use api::operatorconfig::ControlPlaneGrant;
 use api::pool::{Grant, SriovNetworkPoolConfig};
@@ -639,32 +638,6 @@ fn condition(
         writes.extend(tell_node_and_pods(seen, verdict, blockers, now));
     }
     writes
-}
-
-/// Our conditions, by server-side apply, all of them at once: one that is left out is taken away. The other conditions
-/// of the node state are the daemon's.
-pub(crate) fn say(
-    state: &SriovNetworkNodeState,
-    verdicts: &[Verdict],
-    now: Timestamp,
-) -> Vec<Write> {
-    let metadata = &state.metadata;
-    const OURS: [&str; 4] = [DRAINED, ADMITTED, TESTED, WAITING];
-    let ours = |condition: &&Condition| OURS.contains(&condition.kind.as_str());
-    let old: Vec<Condition> = state.status.conditions.iter().filter(ours).cloned().collect();
-    let mut new = old.clone();
-    for verdict in verdicts {
-        conditions::set(&mut new, verdict, metadata.generation, now);
-    }
-    if new == old {
-        return Vec::new();
-    }
-    let object = json!({
-        "apiVersion": names::API_VERSION, "kind": names::NODE_STATE,
-        "metadata": { "name": metadata.name, "namespace": metadata.namespace },
-        "status": { "conditions": new },
-    });
-    vec![Write::Apply { object, subresource: "status" }]
 }
 
 /// The same on the node and on the pods that are in the way: whoever owns one of them looks there. A few pods only,

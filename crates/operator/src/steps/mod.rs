@@ -19,6 +19,7 @@ pub mod policies;
 mod pool_verdict;
 pub mod pools;
 mod refusal;
+mod said;
 mod taint;
 mod waiting;
 

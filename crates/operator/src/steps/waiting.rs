@@ -1,8 +1,8 @@
 //! Condition `WaitingForTurn` of the node states whose nodes no pool's status lists: those in no pool, which go one at a
 //! time in the whole cluster, and those in several, which wait for a person.
 
-use super::drain::say;
 use super::key_of_state;
+use super::said::say;
 use crate::conditions::{self, Status, Verdict};
 use crate::kinds;
 use crate::world::World;
