@@ -58,6 +58,12 @@ impl Failure {
     }
 }
 
+impl From<host::fields::WrongField> for Failure {
+    fn from(wrong: host::fields::WrongField) -> Self {
+        Self::new(DECODE, wrong.to_string())
+    }
+}
+
 impl From<host::Refusal> for Failure {
     fn from(refusal: host::Refusal) -> Self {
         Self::internal(format!("cannot {refusal}"))

@@ -3,9 +3,9 @@
 //! Everything that can be refused without looking at the machine is refused here, before a plugin runs.
 
 use crate::failure::{self, Failure};
-use crate::fields::Fields;
 use crate::log::Log;
 use crate::version::Version;
+use host::fields::Fields;
 use host::{Host, Namespace};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

@@ -5,7 +5,6 @@
 
 use crate::custody;
 use crate::failure::{self, Failure};
-use crate::fields::Fields;
 use crate::frame::Call;
 use crate::ipam::{self, Ipam};
 use crate::outcome::{Interface, Outcome};
@@ -13,6 +12,7 @@ use crate::version::Version;
 use crate::{pod, rdma, sriov};
 use api::PciAddress;
 use api::journal::{LinkState, RdmaCustody, Record, VERSION, VfCustody, VfProfile};
+use host::fields::Fields;
 use host::home::{guid_of, rebind};
 use host::seam::{Interest, Link};
 use host::vf_profile::{self, VfIdentity, parse_address};

@@ -4,14 +4,13 @@
 //! the allocation file of `sriov`, so that an old plugin still in use on this node does not take our device.
 
 use crate::failure::{self, Failure};
-use crate::fields::Fields;
 use crate::frame::Call;
 use api::journal::{LinkBefore, LinkState, Owner, RdmaCustody, Record};
-use api::journal::{VERSION, VfCustody, VfProfile};
+use api::journal::{VERSION, VfProfile};
+use host::fields::Fields;
 use host::old_plugins::{self, OldPluginError};
 pub use host::old_plugins::{Cached, allocation_file, lock_file};
 use host::seam::Errno;
-use host::vf_profile;
 use serde_json::{Map, Value};
 
 const IB_SRIOV: &str = "/var/lib/cni/ib-sriov";
@@ -47,7 +46,7 @@ pub fn sriov_of(call: &Call, device: &str) -> Result<Option<Cached>, Failure> {
     Ok(None)
 }
 
-/// A file of the old plugins; none for a directory, or for what nobody can say the network of.
+/// A file of the old plugins; none for a directory. Of what is garbled nobody can say the network.
 fn cache(call: &Call, file: &str) -> Option<Value> {
     let bytes = call.host.read(file).ok()?;
     Some(serde_json::from_slice(&bytes).unwrap_or_default())
@@ -81,13 +80,7 @@ pub fn stale(
 
 fn sriov_in(call: &Call, name: &str) -> Result<Option<Cached>, Failure> {
     let boot_id = crate::custody::boot_id(call)?;
-    match old_plugins::sriov(call.host, name, owner(call), boot_id) {
-        Err(error @ OldPluginError::Garbled { .. }) => {
-            call.log.warning(error.to_string());
-            Ok(None)
-        }
-        found => found.map_err(|error| Failure::new(failure::IO, error.to_string())),
-    }
+    known(call, old_plugins::sriov(call.host, name, owner(call), boot_id))
 }
 
 /// From the cache of upstream's `ib-sriov`.
@@ -151,18 +144,7 @@ fn record(
     link: Option<LinkBefore>,
 ) -> Result<Option<Cached>, Failure> {
     let mut record = blank(call, fields.text("deviceID")?)?;
-    let identity = record.device.parse().ok().and_then(|pci| {
-        // A VF that is gone needs nothing; one that is another now is told apart by its index.
-        vf_profile::identify(call.host, &pci).ok()
-    });
-    let index = small(fields, "VFID")?;
-    record.vf = identity.map(|identity| VfCustody {
-        pf: identity.pf,
-        index,
-        before,
-        wanted: VfProfile::default(),
-        link,
-    });
+    record.vf = old_plugins::custody(call.host, &record.device, fields, before, link)?;
     Ok(Some(Cached { file, record, mac: fields.text("mac")?.to_lowercase() }))
 }
 
@@ -192,25 +174,17 @@ fn blank(call: &Call, device: &str) -> Result<Record, Failure> {
 }
 
 fn read(call: &Call, file: &str) -> Result<Option<Map<String, Value>>, Failure> {
-    let bytes = match call.host.read(file) {
-        Ok(bytes) => bytes,
-        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
-        Err(refusal) => return Err(refusal.into()),
-    };
-    match serde_json::from_slice(&bytes) {
-        Ok(cache) => Ok(Some(cache)),
-        // Upstream writes without fsync, so a crash leaves such files; nothing can be learnt from one.
-        Err(error) => {
-            call.log
-                .warning(format!("the state file {file} of the old plugin is unreadable: {error}"));
-            Ok(None)
-        }
-    }
+    known(call, old_plugins::read(call.host, file))
 }
 
-fn small(fields: &Fields, name: &str) -> Result<u32, Failure> {
-    let number = fields.number(name)?.unwrap_or_default();
-    u32::try_from(number).map_err(|_| {
-        Failure::new(failure::DECODE, format!("{} {number} is out of range", fields.named(name)))
-    })
+/// From what is garbled nothing can be learnt: it is said, and is as if it were not there.
+fn known<T>(call: &Call, found: Result<Option<T>, OldPluginError>) -> Result<Option<T>, Failure> {
+    match found {
+        Err(error @ OldPluginError::Garbled { .. }) => {
+            call.log.warning(error.to_string());
+            Ok(None)
+        }
+        Err(OldPluginError::Refused(refusal)) => Err(refusal.into()),
+        Ok(found) => Ok(found),
+    }
 }

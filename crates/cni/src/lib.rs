@@ -8,7 +8,6 @@ mod arguments;
 mod cdi;
 mod custody;
 pub mod failure;
-mod fields;
 mod frame;
 mod ib_sriov;
 mod ipam;
@@ -102,7 +101,7 @@ fn answer(
         ));
     }
     let configuration = frame::configuration(stdin)?;
-    let fields = fields::Fields::new(&configuration);
+    let fields = host::fields::Fields::new(&configuration);
     let (network, found) = frame::network(verb, &fields)?;
     *version = Some(found);
     let variable = |name: &str| environment.get(name).map_or("", String::as_str);

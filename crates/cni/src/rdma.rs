@@ -341,7 +341,10 @@ fn take_back(call: &Call, mut record: Record) -> Result<(), Failure> {
 
 pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
     call.log.complaint(configure_log(call));
-    let configured = call.log.complaint(call.fields().text("deviceID")).unwrap_or_default();
+    let configured = call
+        .log
+        .complaint(call.fields().text("deviceID").map_err(Failure::from))
+        .unwrap_or_default();
     let configured = named_device(configured).unwrap_or_default();
     if let Some(device) = custody::device_of(call, &configured)? {
         let _locks = custody::lock(call, &device)?;

@@ -10,6 +10,7 @@ pub mod device_lock;
 pub mod driver_bind;
 pub mod eswitch;
 pub mod facilities;
+pub mod fields;
 pub mod firmware;
 pub mod function;
 pub mod home;

@@ -3,6 +3,7 @@
 //!
 //! Its memory becomes a record of our journal; from there on nothing knows where it came from.
 
+use crate::fields::{Fields, WrongField};
 use crate::function;
 use crate::seam::{Host, Refusal};
 use crate::vf_profile;
@@ -10,7 +11,7 @@ use api::files::ALLOCATIONS;
 use api::journal::{LinkBefore, LinkState, Owner, Rate, Record, VERSION, VfCustody};
 use api::journal::{VfProfile, VlanTag};
 use api::{PciAddress, Timestamp};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 /// One file per attachment, called by container and interface; and the directory of the allocations.
@@ -69,12 +70,23 @@ pub fn sriov(
     boot_id: String,
 ) -> Result<Option<Cached>, OldPluginError> {
     let file = format!("{SRIOV}/{name}");
-    let bytes = function::optional(host.read(&file)).map_err(OldPluginError::Refused)?;
-    let Some(bytes) = bytes else { return Ok(None) };
-    match parse(host, &bytes, owner, boot_id) {
+    let Some(cache) = read(host, &file)? else { return Ok(None) };
+    match parse(host, &cache, owner, boot_id) {
         Ok((record, mac)) => Ok(Some(Cached { file, record, mac })),
-        Err(reason) => Err(OldPluginError::Garbled { file, reason }),
+        Err(wrong) => Err(OldPluginError::Garbled { file, reason: wrong.to_string() }),
     }
+}
+
+/// A file that one of the old plugins wrote; None where it is not there.
+pub fn read(host: &dyn Host, file: &str) -> Result<Option<Map<String, Value>>, OldPluginError> {
+    let bytes = function::optional(host.read(file)).map_err(OldPluginError::Refused)?;
+    let parse = |bytes: Vec<u8>| {
+        serde_json::from_slice(&bytes).map_err(|error| OldPluginError::Garbled {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })
+    };
+    bytes.map(parse).transpose()
 }
 
 /// The same where nobody has said whose it is: the file is called `container-interface`, and holds the interface; of the
@@ -101,56 +113,63 @@ pub fn sriov_of_anybody(
 /// Upstream's configuration of the attachment, with what it found before.
 fn parse(
     host: &dyn Host,
-    bytes: &[u8],
+    cache: &Map<String, Value>,
     owner: Owner,
     boot_id: String,
-) -> Result<(Record, String), String> {
-    let cache: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let original = field(&cache, "OrigVfState");
-    let asked = |key: &str| !field(&cache, key).is_null() && field(&cache, key) != "";
-    let number = |key: &str| small(original, key);
+) -> Result<(Record, String), WrongField> {
+    let fields = Fields::new(cache);
+    let original = fields.nested("OrigVfState")?;
+    let has = |name: &str| fields.number(name).map(|number| number.is_some());
+    let asked = |name: &str| fields.text(name).map(|text| !text.is_empty());
     let before = VfProfile {
         // Upstream restores the MAC always, and everything else only if the configuration changed it.
-        mac: Some(text(original, "AdminMAC")?.to_lowercase()).filter(|mac| !mac.is_empty()),
-        vlan: asked("vlan").then(|| vlan(original)).transpose()?,
-        rate: match asked("min_tx_rate") || asked("max_tx_rate") {
-            true => Some(Rate { min: number("MinTxRate")?, max: number("MaxTxRate")? }),
+        mac: Some(original.text("AdminMAC")?.to_lowercase()).filter(|mac| !mac.is_empty()),
+        vlan: has("vlan")?.then(|| vlan(&original)).transpose()?,
+        rate: match has("min_tx_rate")? || has("max_tx_rate")? {
+            true => {
+                Some(Rate { min: original.small("MinTxRate")?, max: original.small("MaxTxRate")? })
+            }
             false => None,
         },
-        spoof_check: asked("spoofchk").then_some(field(original, "SpoofChk") == true),
-        trust: asked("trust").then_some(field(original, "Trust") == true),
-        link_state: asked("link_state").then_some(match number("LinkState")? {
-            1 => LinkState::Enable,
-            2 => LinkState::Disable,
+        spoof_check: asked("spoofchk")?.then_some(original.flag("SpoofChk")?),
+        trust: asked("trust")?.then_some(original.flag("Trust")?),
+        link_state: asked("link_state")?.then_some(match original.number("LinkState")? {
+            Some(1) => LinkState::Enable,
+            Some(2) => LinkState::Disable,
             _ => LinkState::Auto,
         }),
         guid: None,
     };
-    let name = text(original, "HostIFName")?;
-    let mtu = number("MTU")?;
+    let name = original.text("HostIFName")?;
     let link = (!name.is_empty()).then_some(LinkBefore {
         name: name.to_owned(),
-        address: text(original, "EffectiveMAC")?.to_lowercase(),
-        mtu,
+        address: original.text("EffectiveMAC")?.to_lowercase(),
+        mtu: original.small("MTU")?,
         up: false,
         alt_names: None,
     });
-    let device = text(&cache, "deviceID")?.to_owned();
-    // A VF that is gone needs nothing; one that is another now is told apart by its index.
-    let identity = device.parse::<PciAddress>().ok();
-    let identity = identity.and_then(|pci| vf_profile::identify(host, &pci).ok());
-    let index = small(&cache, "VFID")?;
-    let vf = identity.map(|identity| VfCustody {
-        pf: identity.pf,
-        index,
-        before,
-        wanted: VfProfile::default(),
-        link,
-    });
+    let device = fields.text("deviceID")?.to_owned();
+    let vf = custody(host, &device, &fields, before, link)?;
     // Upstream does not say since when.
     let since = Timestamp::UNIX_EPOCH;
     let record = Record { version: VERSION, boot_id, device, owner, since, vf, rdma: None };
-    Ok((record, text(&cache, "mac")?.to_lowercase()))
+    Ok((record, fields.text("mac")?.to_lowercase()))
+}
+
+/// The VF that a memory of `sriov` or `ib-sriov` is about. A VF that is gone needs nothing; one that is another now is told
+/// apart by its index.
+pub fn custody(
+    host: &dyn Host,
+    device: &str,
+    fields: &Fields,
+    before: VfProfile,
+    link: Option<LinkBefore>,
+) -> Result<Option<VfCustody>, WrongField> {
+    let identity = device.parse::<PciAddress>().ok();
+    let identity = identity.and_then(|pci| vf_profile::identify(host, &pci).ok());
+    let index = fields.small("VFID")?;
+    let wanted = VfProfile::default();
+    Ok(identity.map(|identity| VfCustody { pf: identity.pf, index, before, wanted, link }))
 }
 
 impl Cached {
@@ -166,33 +185,7 @@ impl Cached {
     }
 }
 
-fn vlan(original: &Value) -> Result<VlanTag, String> {
-    let id = u16::try_from(small(original, "Vlan")?).map_err(|_| "Vlan is none")?;
-    let qos = u8::try_from(small(original, "VlanQoS")?).map_err(|_| "VlanQoS is none")?;
-    let protocol = if small(original, "VlanProto")? == 0x88a8 { 0x88a8 } else { 0x8100 };
-    Ok(VlanTag { id, qos, protocol })
-}
-
-/// Go reads its keys in any case, and writes `MAC` for what configurations call `mac`; what is null is absent.
-fn field<'a>(object: &'a Value, key: &str) -> &'a Value {
-    let fields = object.as_object().into_iter().flatten();
-    let found = fields.filter(|(name, value)| name.eq_ignore_ascii_case(key) && !value.is_null());
-    found.map(|(_, value)| value).next_back().unwrap_or(&Value::Null)
-}
-
-/// A text; empty when absent.
-fn text<'a>(object: &'a Value, key: &str) -> Result<&'a str, String> {
-    match field(object, key) {
-        Value::Null => Ok(""),
-        found => found.as_str().ok_or_else(|| format!("{key} is no text")),
-    }
-}
-
-/// A number; zero when absent.
-fn small(object: &Value, key: &str) -> Result<u32, String> {
-    let found = field(object, key);
-    let number = if found.is_null() { Some(0) } else { found.as_u64() };
-    number
-        .and_then(|number| u32::try_from(number).ok())
-        .ok_or_else(|| format!("{key} is no number that can be"))
+fn vlan(original: &Fields) -> Result<VlanTag, WrongField> {
+    let protocol = if original.number("VlanProto")? == Some(0x88a8) { 0x88a8 } else { 0x8100 };
+    Ok(VlanTag { id: original.small("Vlan")?, qos: original.small("VlanQoS")?, protocol })
 }

@@ -2,12 +2,12 @@
 
 use crate::arguments;
 use crate::failure::{self, Failure};
-use crate::fields::Fields;
 use crate::frame::Call;
 use crate::ipam::Ipam;
 use crate::log::Level;
 use api::PciAddress;
 use api::journal::{LinkState, Rate, VfProfile, VlanTag};
+use host::fields::Fields;
 use host::vf_profile::show_address;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -206,7 +206,10 @@ pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
 /// Brings the VF of this attachment home, whoever gave it away; one that nobody knows of is home.
 pub fn release(call: &Call) -> Result<(), Failure> {
     // The journal knows better than a configuration that cannot be read.
-    let configured = call.log.complaint(call.fields().text("deviceID")).unwrap_or_default();
+    let configured = call
+        .log
+        .complaint(call.fields().text("deviceID").map_err(Failure::from))
+        .unwrap_or_default();
     let configured = configured.parse::<PciAddress>().map(|pci| pci.to_string());
     if let Some(device) = custody::device_of(call, &configured.unwrap_or_default())? {
         let _locks = custody::lock(call, &device)?;

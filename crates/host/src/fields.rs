@@ -1,9 +1,15 @@
-//! Reading a configuration as Go's decoder does: key names in any case, null means absent, later keys win.
+//! Reading JSON as Go's decoder does: key names in any case, null means absent, later keys win.
 //!
-//! Users' configurations were written against that decoder: `mac` and `MAC` are the same key there.
+//! Users' configurations, and what upstream's plugins wrote down, were written against that decoder: `mac` and `MAC` are the
+//! same key there.
 
-use crate::failure::{self, Failure};
 use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// A value that is none of what its key stands for: the key, what was wanted, and what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct WrongField(String);
 
 /// One JSON object and where it stands, so that a complaint can name the key.
 #[derive(Debug, Clone)]
@@ -31,7 +37,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A text; empty when absent.
-    pub fn text(&self, name: &str) -> Result<&'a str, Failure> {
+    pub fn text(&self, name: &str) -> Result<&'a str, WrongField> {
         match self.value(name) {
             None => Ok(""),
             Some(Value::String(text)) => Ok(text),
@@ -39,7 +45,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn flag(&self, name: &str) -> Result<bool, Failure> {
+    pub fn flag(&self, name: &str) -> Result<bool, WrongField> {
         match self.value(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -47,7 +53,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn number(&self, name: &str) -> Result<Option<i64>, Failure> {
+    pub fn number(&self, name: &str) -> Result<Option<i64>, WrongField> {
         match self.value(name) {
             None => Ok(None),
             Some(value) => {
@@ -56,8 +62,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A number of that type; zero when absent.
+    pub fn small<N: TryFrom<i64>>(&self, name: &str) -> Result<N, WrongField> {
+        let number = self.number(name)?.unwrap_or_default();
+        N::try_from(number)
+            .map_err(|_| WrongField(format!("{} {number} is out of range", self.named(name))))
+    }
+
     /// A nested object; one without keys when absent.
-    pub fn nested(&self, name: &str) -> Result<Fields<'a>, Failure> {
+    pub fn nested(&self, name: &str) -> Result<Fields<'a>, WrongField> {
         let path = self.named(name);
         match self.value(name) {
             None => Ok(Fields { object: None, path }),
@@ -70,14 +83,11 @@ impl<'a> Fields<'a> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    fn wrong(&self, name: &str, wanted: &str, found: &Value) -> Failure {
+    fn wrong(&self, name: &str, wanted: &str, found: &Value) -> WrongField {
         let mut shown = found.to_string();
         if shown.len() > 40 {
             shown = shown.chars().take(40).chain("…".chars()).collect();
         }
-        Failure::new(
-            failure::DECODE,
-            format!("{} must be {wanted}, but is {shown}", self.named(name)),
-        )
+        WrongField(format!("{} must be {wanted}, but is {shown}", self.named(name)))
     }
 }
