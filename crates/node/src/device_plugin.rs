@@ -1,7 +1,7 @@
 //! Shell: one gRPC server for each offered resource on a unix socket beside the kubelet's, and its registration.
 //!
-//! What is listed and what is given is decided in `plugin` and `give`, and what a preference needs is known by `around`. Everything runs inside one future: dropping it
-//! stops servers and registrations, and the lock goes with it.
+//! What is listed and what is given is decided in `plugin` and `give`, and what a preference needs is known by `around`.
+//! Everything runs inside one future: dropping it stops servers and registrations, and the lock goes with it.
 
 use crate::around::Around;
 use crate::directory::Watched;

@@ -311,16 +311,16 @@ fn look_again(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let policy = DrainPolicy::of(pool);
-    let times = next.grants.iter().filter_map(|grant| {
-        let node = fleet.nodes.get(&grant.node)?;
-        let skips = policy.on_deadline == OnDeadline::SkipNode && node.current != Progress::Idle;
-        let end = skips.then(|| policy.end_of(grant)).filter(|end| *end > now);
-        let back = match node.current {
-            Progress::Draining => None,
-            Progress::Idle | Progress::DrainComplete => node.not_ready_since.or(node.silent_since),
+    let times = next.grants.iter().flat_map(|grant| {
+        let node = fleet.nodes.get(&grant.node);
+        let skips = |node: &&FleetNode| {
+            policy.on_deadline == OnDeadline::SkipNode && node.current != Progress::Idle
         };
-        let back = back.and_then(|since| since.checked_add(waves::BACK_WITHIN).ok());
-        end.into_iter().chain(back.filter(|at| *at > now)).min()
+        let end = node.filter(skips).map(|_| policy.end_of(grant));
+        let away = node.filter(|node| node.current != Progress::Draining);
+        let since = away.and_then(|node| node.not_ready_since.or(node.silent_since));
+        let back = since.and_then(|since| since.checked_add(waves::BACK_WITHIN).ok());
+        end.into_iter().chain(back)
     });
     times.filter(|at| *at > now).min()
 }
