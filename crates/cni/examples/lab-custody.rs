@@ -190,18 +190,21 @@ impl Bench {
         Ok(format!("died after each of its {deaths} primitives; each time the VF came home"))
     }
 
-    /// How long ADD and DEL of the plugin that dies take, in microseconds.
+    /// How long ADD and DEL of the plugin that dies take, in microseconds: the second time, when the program's file and the
+    /// kernel's memory are warm as for all that follow.
     fn times(&self) -> Result<BTreeMap<&'static str, u64>, String> {
         let pod = Pod::start("measure");
         let at = self.attachment(0, &pod);
-        let previous = self.before(&at, "ADD")?;
         let mut time = BTreeMap::new();
-        for verb in ["ADD", "DEL"] {
-            let started = Instant::now();
-            at.call_with(verb, &previous)?;
-            time.insert(verb, u64::try_from(started.elapsed().as_micros()).unwrap());
+        for _ in 0..2 {
+            let previous = self.before(&at, "ADD")?;
+            for verb in ["ADD", "DEL"] {
+                let started = Instant::now();
+                at.call_with(verb, &previous)?;
+                time.insert(verb, u64::try_from(started.elapsed().as_micros()).unwrap());
+            }
+            self.must_come_home(&at)?;
         }
-        self.must_come_home(&at)?;
         Ok(time)
     }
 
@@ -224,7 +227,7 @@ impl Bench {
         });
         outcomes.into_iter().collect::<Result<(), String>>()?;
         let killed = killed.into_inner();
-        if killed < count / 4 {
+        if killed < count / 2 {
             return Err(format!("only {killed} of {count} calls ran when they were killed"));
         }
         Ok(format!(
