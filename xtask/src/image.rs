@@ -67,16 +67,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A target is named so that the flags are not those of build scripts too. A static program relocates itself; packed, what it
-/// needs for that is less of it.
-fn statically(cargo: &mut Command, more: &str) {
-    let flags = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
-    cargo.env("RUSTFLAGS", [flags, more].join(" ").trim());
-    cargo.args(["--target", &triple()]);
-}
-
-fn triple() -> String {
-    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+/// Programs, and only they, are linked statically, by a wrapper of the compiler: dependencies are those of every other build.
+fn statically(cargo: &mut Command, link: &str) {
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", tools::root().join("xtask/statically"));
+    cargo.env("LINK", link);
 }
 
 /// Builds programs for an image, and says where they are. The whole workspace, so that features and with them dependencies are
@@ -87,7 +81,7 @@ pub fn build(profile: &str, bins: &[&str]) -> anyhow::Result<PathBuf> {
     statically(&mut cargo, "");
     cargo.args(bins.iter().flat_map(|bin| ["--bin", bin]));
     tools::run(&mut cargo)?;
-    Ok(tools::target().join(triple()).join(if profile == "dev" { "debug" } else { profile }))
+    Ok(tools::target().join(if profile == "dev" { "debug" } else { profile }))
 }
 
 /// The CNI plugin, which is its own smallest. It ends where it panics, so the table for whoever unwinds its stack is of no
@@ -102,7 +96,7 @@ pub fn build_cni() -> anyhow::Result<PathBuf> {
 
 /// Where that is.
 pub fn cni() -> PathBuf {
-    tools::target().join(triple()).join("release-small/ironrail-cni")
+    tools::target().join("release-small/ironrail-cni")
 }
 
 /// Makes the archive of an image in the format of `docker save`: layer, configuration, and a list of both.

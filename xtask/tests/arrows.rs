@@ -3,6 +3,7 @@
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 /// Each crate of ours with those of ours that it may name in its Cargo.toml, in any kind of dependency.
 const ARROWS: [(&str, &[&str]); 9] = [
@@ -115,6 +116,39 @@ fn the_tree_walk_sees_dependencies_of_dependencies() {
     for name in ["host", "rustix", "serde_core"] {
         assert!(tree.contains(name), "{name} is not found below cni");
     }
+}
+
+/// Dependencies with their features, as a build of the whole workspace has them; `edges` are the kinds that count.
+fn features(edges: &str) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "tree",
+        "--workspace",
+        "--locked",
+        "--offline",
+        "--prefix=none",
+        "--format={p} {f}",
+    ]);
+    let output = cargo.args(["--no-dedupe", "--edges", edges]).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .expect("cargo writes text")
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn tests_ask_for_no_feature_that_programs_do_not_so_dependencies_are_compiled_once() {
+    let with_tests = features("normal,build,dev");
+    let twice: Vec<String> = features("normal,build")
+        .into_iter()
+        .filter(|dependency| !dependency.is_empty() && !with_tests.contains(dependency))
+        .collect();
+    assert!(
+        twice.is_empty(),
+        "these have more features in tests; add them in xtask/Cargo.toml: {twice:#?}"
+    );
 }
 
 #[test]
