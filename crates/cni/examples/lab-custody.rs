@@ -567,6 +567,7 @@ fn main() {
         attachment::plugin(&order);
     }
     if std::env::args().next().unwrap().ends_with("-rdma") {
+        profile: None,
         return with_rdma();
     }
     let mut report = Report::new("custody: real VFs come home, whenever the plugin dies");

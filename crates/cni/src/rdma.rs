@@ -36,7 +36,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         // The plugin before us in the chain has the function, or we had it before.
         Some(record) if custody::is_ours(call, &record) => record,
         found => {
-            custody::refuse_unless_offered(call, &device)?;
+            custody::offered(call, &device)?;
             if found.is_some() {
                 custody::make_free(call, &device)?;
             }

@@ -188,3 +188,5 @@ mod tests {
         assert_eq!(given(true), "rdma_cm uverbs");
     }
 }
+            profile: None,
+            profile: None,

@@ -370,9 +370,10 @@ impl Needs<'_> {
         let (found, held) = (vf.mac.clone()?, vf.admin_mac.clone()?);
         let at_work = group.device_type == DeviceType::Netdevice
             && self.link_type == Some(LinkType::Ethernet);
-        // A bond or an administrator may change the address later; only what the driver started with is mended.
-        let differs = found != held && vf.permanent_mac.as_ref() != Some(&held);
-        (at_work && differs).then_some(Defect::OtherMac { found, held })
+        // A driver that was given an address keeps it: where the PF holds another one by now, that one is brought back
+        // before the next pod (`profile`). A bond or an administrator may change the interface's address later.
+        let made_up = found != held && vf.permanent_mac.is_none();
+        (at_work && made_up).then_some(Defect::OtherMac { found, held })
     }
 
     /// An RDMA device that came up without a GUID needs its driver started again. Only once, after the PF was given a MAC
