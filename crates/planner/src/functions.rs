@@ -40,7 +40,22 @@ pub(crate) fn plan(
             Err(blocker) => blockers.push(blocker),
         }
     }
+    steps.extend(vhost(desired, inventory));
     (steps, blockers)
+}
+
+/// The modules of vhost-net, once for the node. The last of its card's steps: where they cannot be loaded, all else is done.
+fn vhost(desired: &Desired, inventory: &Inventory) -> Option<Step> {
+    if inventory.vhost_missing.is_empty() {
+        return None;
+    }
+    let groups =
+        |wanted: &DesiredFunction| wanted.groups.iter().find(|group| group.vhost_net).cloned();
+    let (pf, group) =
+        desired.functions.iter().find_map(|wanted| Some((wanted.pci, groups(wanted)?)))?;
+    let (policy, missing) = (&group.policy, inventory.vhost_missing.join(" and "));
+    let because = format!("policy {policy} asks for vhost-net, and there is no {missing}");
+    Some(quiet(&pf, Action::LoadVhost, &because))
 }
 
 fn missing(wanted: &DesiredFunction) -> Blocker {
