@@ -2,6 +2,7 @@
 //!
 //! Rules in design.md, section 4. Both files live in `/run/ironrail` (tmpfs) and have one writer each.
 
+use crate::journal::VfProfile;
 use crate::pci::PciAddress;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub struct OfferedDevice {
     pub driver: Option<String>,
     /// RDMA device of the VF at the time of the offer.
     pub rdma_device: Option<String>,
+    /// The settings that it has while nobody uses it; none where they are not ours, and in offers of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<VfProfile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,6 +43,8 @@ pub struct Inventory {
     pub static_guids: Option<String>,
     /// Changes past their deadline that the kernel is still at.
     pub unfinished: Vec<Unfinished>,
+    /// Device nodes of vhost-net that are not there: `/dev/vhost-net`, `/dev/net/tun`.
+    pub vhost_missing: Vec<String>,
 }
 
 /// A change that the kernel has not finished by its deadline. It cannot be stopped; nothing else is changed on its card.

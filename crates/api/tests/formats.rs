@@ -36,6 +36,7 @@ fn an_offer_names_each_device_with_its_state() {
         vf: None,
         driver: Some("mlx5_core".to_owned()),
         rdma_device: Some("mlx5_2".to_owned()),
+        profile: None,
     };
     let resource = OfferedResource {
         devices: vec![

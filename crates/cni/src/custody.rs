@@ -8,7 +8,7 @@ use crate::{arguments, legacy};
 use api::PciAddress;
 use api::custody::{Claims, Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::files::{CLAIMS, OFFER, RDMA_LOCK, RUN, VF_LOCKS};
-use api::journal::{LinkState, Owner, Rate, Record, VfProfile, VlanTag};
+use api::journal::{LinkBefore, LinkState, Owner, Rate, Record, VfCustody, VfProfile, VlanTag};
 use host::journal::JournalError;
 use host::seam::Errno;
 use host::seam::{LinkQuery, Lock};
@@ -97,10 +97,11 @@ pub fn is_ours(call: &Call, record: &Record) -> bool {
         == (call.container, call.interface)
 }
 
-/// Refuses a device that the daemon does not offer now: it is about to be changed, or cannot be used.
-pub fn refuse_unless_offered(call: &Call, device: &str) -> Result<(), Failure> {
+/// The device as the daemon offers it; None without a daemon. Refuses one that it does not offer now: it is about to be
+/// changed, or cannot be used.
+pub fn offered(call: &Call, device: &str) -> Result<Option<OfferedDevice>, Failure> {
     if !daemon_is_here(call) {
-        return Ok(());
+        return Ok(None);
     }
     let later = |because: String| {
         Failure::new(failure::TRY_AGAIN_LATER, format!("{device} is not offered: {because}"))
@@ -110,7 +111,10 @@ pub fn refuse_unless_offered(call: &Call, device: &str) -> Result<(), Failure> {
     let mut reason = "no policy of this node asks for it".to_owned();
     for offered in devices().filter(|offered| offered.pci.to_string() == device) {
         match &offered.state {
-            OfferState::Ready => return same_device(call, offered).map_err(later),
+            OfferState::Ready => {
+                same_device(call, offered).map_err(later)?;
+                return Ok(Some(offered.clone()));
+            }
             OfferState::Unverified { because } => {
                 reason = format!("it is not verified since the boot, {because}")
             }
@@ -294,6 +298,71 @@ fn as_new(call: &Call, pci: &PciAddress) -> Result<(), Failure> {
     };
     vf_profile::apply(call.host, &identity, &plain)?;
     Ok(())
+}
+
+/// Brings a free VF to the settings that it is offered with. Whatever differs is of somebody who wrote nothing down, and
+/// would be the next pod's, and after it be taken for the VF's own. Nothing is written here either: a death in the middle
+/// leaves what the next ADD finds.
+pub fn as_offered(call: &Call, pci: &PciAddress, profile: &VfProfile) -> Result<(), Failure> {
+    let identity = vf_profile::identify(call.host, pci)?;
+    let (_, found) = vf_profile::look(call.host, &identity)?;
+    let golden = as_told(profile, &found);
+    let link = home::interface_at_home(call.host, pci)?;
+    let own = link.as_ref().map(|link| show_address(&link.address));
+    let address = own.as_ref().map(|own| profile.mac.clone().unwrap_or_else(|| own.clone()));
+    let mut differences = vf_profile::differences(&golden, &found);
+    if let Some((address, own)) = address.as_ref().zip(own).filter(|(address, own)| *address != own)
+    {
+        differences
+            .push((format!("interface address {address}"), format!("interface address {own}")));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let differences: Vec<String> =
+        differences.iter().map(|(golden, found)| format!("{found} in place of {golden}")).collect();
+    let differences = differences.join(", ");
+    let link = link.zip(address).map(|(link, address)| LinkBefore {
+        name: link.name,
+        address,
+        mtu: link.mtu,
+        up: link.up,
+        alt_names: None,
+    });
+    let vf = VfCustody {
+        pf: identity.pf,
+        index: identity.index,
+        before: golden,
+        wanted: VfProfile::default(),
+        link,
+    };
+    let notes = home::settings_home(call.host, &identity, &vf).map_err(|error| {
+        Failure::internal(format!(
+            "{pci} has {differences}, which no journal knows of, and cannot be brought back to what it is \
+             offered with: {error}"
+        ))
+    })?;
+    call.log.warning(format!(
+        "{pci} had {differences}, which no journal knows of, and was brought back to what it is offered with; \
+         settings for pods belong into their network, and a PF whose VFs others set up is externallyManaged in its policy"
+    ));
+    notes.iter().for_each(|note| call.log.warning(note));
+    Ok(())
+}
+
+/// What there is of a profile: a driver that does not tell a setting has none, and a VF whose PF holds no MAC was given
+/// none.
+fn as_told(profile: &VfProfile, found: &VfProfile) -> VfProfile {
+    let has_mac = found.mac.as_deref().is_some_and(|mac| mac != "00:00:00:00:00:00");
+    VfProfile {
+        mac: profile.mac.clone().filter(|_| has_mac),
+        vlan: profile.vlan.filter(|_| found.vlan.is_some()),
+        rate: profile.rate.filter(|_| found.rate.is_some()),
+        spoof_check: profile.spoof_check.filter(|_| found.spoof_check.is_some()),
+        trust: profile.trust.filter(|_| found.trust.is_some()),
+        link_state: profile.link_state.filter(|_| found.link_state.is_some()),
+        guid: None,
+    }
 }
 
 fn taken(device: &str, container: &str, interface: &str) -> Failure {

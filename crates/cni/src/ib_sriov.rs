@@ -149,7 +149,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     let device = config.device.to_string();
     let owner = custody::owner(call)?;
     let _locks = custody::lock(call, &device)?;
-    custody::refuse_unless_offered(call, &device)?;
+    custody::offered(call, &device)?;
     if custody::record_of(call, &device)?.is_some()
         && let Some(ipam) = addressed
     {

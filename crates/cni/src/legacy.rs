@@ -5,16 +5,10 @@
 
 use crate::failure::{self, Failure};
 use crate::frame::Call;
-use api::journal::{LinkBefore, LinkState, Owner, RdmaCustody, Record};
-use api::journal::{VERSION, VfProfile};
-use host::fields::Fields;
-use host::old_plugins::{self, OldPluginError};
+use api::journal::Owner;
+use host::old_plugins::{self, OldPluginError, Plugin};
 pub use host::old_plugins::{Cached, allocation_file, lock_file};
-use host::seam::Errno;
-use serde_json::{Map, Value};
-
-const IB_SRIOV: &str = "/var/lib/cni/ib-sriov";
-const RDMA: &str = "/var/lib/cni/rdma";
+use serde_json::Value;
 
 /// The namespace in the allocation file, where there is one.
 pub fn allocated_to(call: &Call, device: &str) -> Result<Option<String>, Failure> {
@@ -32,23 +26,34 @@ pub fn allocate(call: &Call, device: &str) -> Result<(), Failure> {
 
 /// From the cache of upstream's `sriov`.
 pub fn sriov(call: &Call) -> Result<Option<Cached>, Failure> {
-    sriov_in(call, &format!("{}-{}", call.container, call.interface))
+    remembered(call, Plugin::Sriov, &format!("{}-{}", call.container, call.interface))
+}
+
+/// From the cache of upstream's `ib-sriov`.
+pub fn ib_sriov(call: &Call) -> Result<Option<Cached>, Failure> {
+    remembered(call, Plugin::IbSriov, &format!("{}-{}", call.container, call.interface))
+}
+
+/// From the state of upstream's `rdma`, whose file is named after the network too.
+pub fn rdma(call: &Call) -> Result<Option<Cached>, Failure> {
+    let name = format!("{}-{}-{}", call.network, call.container, call.interface);
+    remembered(call, Plugin::Rdma, &name)
 }
 
 /// What upstream's `sriov` remembers of a device that a dead pod had, whichever pod that was.
 pub fn sriov_of(call: &Call, device: &str) -> Result<Option<Cached>, Failure> {
-    for name in old_plugins::names(call.host).map_err(io)? {
-        let cache = cache(call, &format!("{}/{name}", old_plugins::SRIOV));
+    for name in old_plugins::names(call.host, Plugin::Sriov).map_err(io)? {
+        let cache = cache(call, Plugin::Sriov, &name);
         if cache.is_some_and(|cache| cache["deviceID"] == device) {
-            return sriov_in(call, &name);
+            return remembered(call, Plugin::Sriov, &name);
         }
     }
     Ok(None)
 }
 
 /// A file of the old plugins; none for a directory. Of what is garbled nobody can say the network.
-fn cache(call: &Call, file: &str) -> Option<Value> {
-    let bytes = call.host.read(file).ok()?;
+fn cache(call: &Call, plugin: Plugin, name: &str) -> Option<Value> {
+    let bytes = call.host.read(&format!("{}/{name}", plugin.directory())).ok()?;
     Some(serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
@@ -60,92 +65,20 @@ pub fn stale(
     let valid: Vec<String> =
         valid.iter().map(|(container, interface)| format!("{container}-{interface}")).collect();
     let mut found = Vec::new();
-    for directory in [old_plugins::SRIOV, IB_SRIOV] {
-        let names = match call.host.list(directory) {
-            Err(refusal) if refusal.errno == Errno::NOENT => continue,
-            names => names.map_err(io)?,
-        };
+    for plugin in [Plugin::Sriov, Plugin::IbSriov] {
+        let names = old_plugins::names(call.host, plugin).map_err(io)?;
         for name in names.iter().filter(|name| !valid.contains(name)) {
-            let file = format!("{directory}/{name}");
-            if cache(call, &file).is_some_and(|cache| cache["name"] == call.network) {
-                found.push(match directory {
-                    IB_SRIOV => ib_sriov_in(call, file),
-                    _ => sriov_in(call, name),
-                });
+            if cache(call, plugin, name).is_some_and(|cache| cache["name"] == call.network) {
+                found.push(remembered(call, plugin, name));
             }
         }
     }
     Ok(found)
 }
 
-fn sriov_in(call: &Call, name: &str) -> Result<Option<Cached>, Failure> {
+fn remembered(call: &Call, plugin: Plugin, name: &str) -> Result<Option<Cached>, Failure> {
     let boot_id = crate::custody::boot_id(call)?;
-    known(call, old_plugins::sriov(call.host, name, owner(call), boot_id))
-}
-
-/// From the cache of upstream's `ib-sriov`.
-pub fn ib_sriov(call: &Call) -> Result<Option<Cached>, Failure> {
-    ib_sriov_in(call, format!("{IB_SRIOV}/{}-{}", call.container, call.interface))
-}
-
-fn ib_sriov_in(call: &Call, file: String) -> Result<Option<Cached>, Failure> {
-    let Some(cache) = read(call, &file)? else { return Ok(None) };
-    let fields = Fields::new(&cache);
-    let before = VfProfile {
-        link_state: (!fields.text("link_state")?.is_empty()).then_some(LinkState::Auto),
-        guid: Some(fields.text("HostIFGUID")?.to_lowercase()).filter(|guid| !guid.is_empty()),
-        ..VfProfile::default()
-    };
-    let name = fields.text("HostIFNames")?;
-    let link =
-        (!name.is_empty()).then(|| LinkBefore { name: name.to_owned(), ..LinkBefore::default() });
-    let mut cached = record(call, file, &fields, before, link)?;
-    if let Some(cached) = &mut cached {
-        if let Some(vf) = &mut cached.record.vf {
-            // Upstream remembers the old GUID only when it has set another.
-            vf.wanted.guid.clone_from(&vf.before.guid);
-        }
-        let state = fields.nested("RdmaNetState")?;
-        cached.record.rdma = rdma_custody(call, state.text("ContainerRdmaDevName")?)?;
-    }
-    Ok(cached)
-}
-
-/// From the state of upstream's `rdma`, whose file is named after the network too.
-pub fn rdma(call: &Call) -> Result<Option<Cached>, Failure> {
-    let file = format!("{RDMA}/{}-{}-{}", call.network, call.container, call.interface);
-    let Some(cache) = read(call, &file)? else { return Ok(None) };
-    let fields = Fields::new(&cache);
-    let rdma = rdma_custody(call, fields.text("containerRdmaDevName")?)?;
-    let record = Record { rdma, ..blank(call, fields.text("deviceID")?)? };
-    Ok(Some(Cached { file, record, mac: String::new() }))
-}
-
-/// The device by the name that it has in the pod; none when the kernel has already given it back.
-fn rdma_custody(call: &Call, name: &str) -> Result<Option<RdmaCustody>, Failure> {
-    let devices = match call.host.rdma_devices(&call.pod()) {
-        // The namespace is gone, also where the runtime names none or a plain file is left of it, or the subsystem is.
-        Err(refusal)
-            if [Errno::NOENT, Errno::INVAL, Errno::PROTONOSUPPORT].contains(&refusal.errno) =>
-        {
-            return Ok(None);
-        }
-        devices => devices?,
-    };
-    let found = devices.into_iter().find(|device| device.name == name);
-    Ok(found.map(|found| RdmaCustody { name: found.name, index: found.index }))
-}
-
-fn record(
-    call: &Call,
-    file: String,
-    fields: &Fields,
-    before: VfProfile,
-    link: Option<LinkBefore>,
-) -> Result<Option<Cached>, Failure> {
-    let mut record = blank(call, fields.text("deviceID")?)?;
-    record.vf = old_plugins::custody(call.host, &record.device, fields, before, link)?;
-    Ok(Some(Cached { file, record, mac: fields.text("mac")?.to_lowercase() }))
+    known(call, old_plugins::remembered(call.host, plugin, name, Some(owner(call)), boot_id))
 }
 
 fn owner(call: &Call) -> Owner {
@@ -159,22 +92,6 @@ fn owner(call: &Call) -> Owner {
         namespace_inode: file.map_or(0, |file| file.inode),
         ..Owner::default()
     }
-}
-
-fn blank(call: &Call, device: &str) -> Result<Record, Failure> {
-    Ok(Record {
-        version: VERSION,
-        boot_id: crate::custody::boot_id(call)?,
-        device: device.to_owned(),
-        owner: owner(call),
-        since: call.host.now(),
-        vf: None,
-        rdma: None,
-    })
-}
-
-fn read(call: &Call, file: &str) -> Result<Option<Map<String, Value>>, Failure> {
-    known(call, old_plugins::read(call.host, file))
 }
 
 /// From what is garbled nothing can be learnt: it is said, and is as if it were not there.

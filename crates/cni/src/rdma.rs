@@ -36,7 +36,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         // The plugin before us in the chain has the function, or we had it before.
         Some(record) if custody::is_ours(call, &record) => record,
         found => {
-            custody::refuse_unless_offered(call, &device)?;
+            custody::offered(call, &device)?;
             if found.is_some() {
                 custody::make_free(call, &device)?;
             }
@@ -54,11 +54,9 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     refuse_after_ipoib(&record)?;
     let _rdma = custody::lock_rdma(call)?;
     if let Some(rdma) = &record.rdma {
-        if let Some(found) = in_pod(call, rdma)? {
-            // ADD again for the same attachment: only what comes after the move may be missing.
-            settle(call, &device, &found, name)?;
-            return previous.json(call.version).map(Some);
-        }
+        // ADD again for the same attachment, after one that may have been killed in the middle of the move: the kernel ends
+        // the move, but starts no thread for a process that dies (kthread_create), so that the device has no management
+        // datagrams (`ib_mad_port_open`), and with them no connection manager, until it is moved once more.
         home::rdma_home(call.host, &record, rdma).map_err(lost)?;
     }
     let found = single_device(call, &device)?;

@@ -10,6 +10,8 @@ mod bench;
 #[allow(dead_code)] // Its cases are run on the other machine.
 #[path = "../tests/contract/cases.rs"]
 mod cases;
+#[path = "lab/churn.rs"]
+mod churn;
 #[path = "lab/levers.rs"]
 mod levers;
 #[allow(dead_code)] // Likewise.
@@ -52,6 +54,9 @@ fn main() {
         });
     }
     live_switch(&host, api::RdmaMode::Exclusive).unwrap();
+    report.case("no look at rdma devices misses one while another one moves", || {
+        churn::run(&host, pf)
+    });
     traffic::run(&host, pf, other, &mut report);
     reload::run(&host, &pods, &mut |name, run| report.case(name, run));
     // What runs after us begins with a machine as after its boot.

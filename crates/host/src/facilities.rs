@@ -1,17 +1,57 @@
 //! What the host has for one device besides its netdev: device nodes and their numbers, resolved now.
 //!
-//! Reads only. A device that is inside a pod, or has no RDMA, simply has less. Who may use it is not known here.
+//! Reads only, but for the modules of vhost-net. A device that is inside a pod, or has no RDMA, simply has less. Who may use it is not known here.
 
 use crate::cdi::{self, DeviceNode};
 use crate::function::text;
-use crate::seam::Host;
+use crate::seam::{Changed, Host, Program};
 use api::PciAddress;
 use api::custody::{OfferedDevice, OfferedResource};
 use std::collections::BTreeMap;
+use thiserror::Error;
 
-/// Of vhost-net, with upstream's keys.
-const VHOST_NODES: [(&str, &str); 2] =
-    [("net-mount", "/dev/vhost-net"), ("tun-mount", "/dev/net/tun")];
+/// Of vhost-net, with upstream's keys, and the module that each comes with.
+const VHOST_NODES: [(&str, &str, &str); 2] =
+    [("net-mount", "/dev/vhost-net", "vhost_net"), ("tun-mount", "/dev/net/tun", "tun")];
+
+/// A module of vhost-net that did not bring its device node.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "cannot load {module}, without which there is no {node}, which needVhostNet is for: {why}; have the node load it \
+     at boot (/etc/modules-load.d), or type: modprobe {module}"
+)]
+pub struct VhostError {
+    pub module: &'static str,
+    pub node: &'static str,
+    pub why: String,
+}
+
+/// The device nodes of vhost-net that are not there.
+pub fn vhost_missing(host: &dyn Host) -> Vec<String> {
+    let missing = VHOST_NODES.iter().filter(|(_, node, _)| host.metadata(node).is_err());
+    missing.map(|(_, node, _)| (*node).to_owned()).collect()
+}
+
+/// Loads the modules of vhost-net whose device nodes are not there.
+pub fn load_vhost(host: &dyn Host) -> Result<Changed, VhostError> {
+    let mut changed = Changed::AlreadyRight;
+    for (_, node, module) in VHOST_NODES {
+        if host.metadata(node).is_ok() {
+            continue;
+        }
+        let refused = |why: String| VhostError { module, node, why };
+        let output = host.run(&Program::Modprobe, &[module], b"");
+        let output = output.map_err(|refusal| refused(refusal.to_string()))?;
+        if output.status != 0 {
+            return Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        }
+        if let Err(refusal) = host.metadata(node) {
+            return Err(refused(format!("it is loaded, and {node} is not there: {refusal}")));
+        }
+        changed = Changed::Yes;
+    }
+    Ok(changed)
+}
 
 /// What a container that is given the device gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +125,7 @@ pub fn of(host: &dyn Host, resource: &OfferedResource, device: &OfferedDevice) -
         facilities.vfio = vfio_nodes(host, device);
     }
     if resource.vhost_net {
-        facilities.vhost = VHOST_NODES.map(|(key, path)| (key, path.to_owned())).into();
+        facilities.vhost = VHOST_NODES.map(|(key, path, _)| (key, path.to_owned())).into();
     }
     facilities.absent = absent(host, &facilities);
     facilities
@@ -133,7 +173,9 @@ fn vfio_nodes(host: &dyn Host, device: &OfferedDevice) -> Vec<DeviceNode> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::{Flavour, Machine, SimHost};
+    use crate::sim::{Fault, Flavour, Machine, SimHost};
+    use crate::testing;
+    use expect_test::expect;
 
     #[test]
     fn what_vfio_and_vhost_net_lack_is_named_until_their_modules_are_there() {
@@ -147,6 +189,7 @@ mod tests {
             vf: None,
             driver: Some("vfio-pci".to_owned()),
             rdma_device: None,
+            profile: None,
         };
         let resource = OfferedResource { vhost_net: true, ..OfferedResource::default() };
         let absent =
@@ -177,6 +220,7 @@ mod tests {
             vf: None,
             driver: Some("mlx5_core".to_owned()),
             rdma_device: None,
+            profile: None,
         };
         let given = |exclude_umad| {
             let resource =
@@ -186,5 +230,26 @@ mod tests {
         };
         assert_eq!(given(false), "issm rdma_cm umad uverbs");
         assert_eq!(given(true), "rdma_cm uverbs");
+    }
+
+    #[test]
+    fn the_modules_of_vhost_net_are_loaded_until_their_nodes_are_there() {
+        let told = testing::run_twice(testing::worker(), |host| load_vhost(host));
+        expect![[r#"
+            Yes
+                run modprobe vhost_net
+            AlreadyRight
+        "#]]
+        .assert_eq(&told);
+    }
+
+    #[test]
+    fn a_module_of_vhost_net_that_the_kernel_refuses_is_named() {
+        let mut machine = testing::worker();
+        machine.faults.insert(Fault::ModuleNotSigned);
+        expect![[r#"
+            cannot load vhost_net, without which there is no /dev/vhost-net, which needVhostNet is for: modprobe: ERROR: could not insert 'vhost_net': Operation not permitted; have the node load it at boot (/etc/modules-load.d), or type: modprobe vhost_net
+                run modprobe vhost_net
+        "#]].assert_eq(&testing::run(machine, |host| load_vhost(host)));
     }
 }

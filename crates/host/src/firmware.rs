@@ -3,8 +3,8 @@
 //! The kernel's interface first (devlink's permanent parameters), else NVIDIA's `mstconfig`. A value that was set is for
 //! the next boot only; whether it came is seen in `sriov_totalvfs` after it. Whether to raise it is the planner's.
 
-use crate::function::{number, optional};
-use crate::seam::{Changed, DevlinkChange, DevlinkDevice, Host, Program, Refusal};
+use crate::function::number;
+use crate::seam::{Changed, DevlinkChange, DevlinkDevice, Host, Program};
 use api::PciAddress;
 use api::inventory::{FirmwareFacts, FirmwareSource, FirmwareSriov, Setting};
 use rustix::io::Errno;
@@ -64,13 +64,6 @@ pub fn in_devlink(devlink: &DevlinkDevice, shown: u32) -> Option<FirmwareSriov> 
         vfs: Setting { current: shown, next: vfs },
         dpu_mode: false,
     })
-}
-
-/// True when the kernel keeps programs from the card's memory (`[integrity]` or `[confidentiality]`).
-pub fn locked_down(host: &dyn Host) -> Result<bool, Refusal> {
-    let text = optional(host.read("/sys/kernel/security/lockdown"))?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Ok(text.contains("[integrity]") || text.contains("[confidentiality]"))
 }
 
 /// Has SR-IOV on and room for at least `vfs` VFs at the next boot.

@@ -262,8 +262,9 @@ pub fn rebind(host: &dyn Host, pci: &PciAddress) -> Result<(), Refusal> {
     host.write(&format!("/sys/bus/pci/drivers/{driver}/bind"), &pci.to_string())
 }
 
-/// Settings on the PF, then the VF's own address, which an untrusted VF may not change on some cards.
-fn settings_home(
+/// Settings on the PF, then the VF's own address, which an untrusted VF may not change on some cards. Its interface, where it
+/// has one, is in the host's namespace.
+pub fn settings_home(
     host: &dyn Host,
     identity: &VfIdentity,
     vf: &VfCustody,

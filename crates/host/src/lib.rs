@@ -20,6 +20,7 @@ pub mod leftovers;
 pub mod lifeline;
 pub mod link;
 pub mod linux;
+pub mod lockdown;
 pub mod mounts;
 pub mod netlink;
 pub mod old_plugins;

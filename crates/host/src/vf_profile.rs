@@ -134,6 +134,11 @@ fn verify(host: &dyn Host, vf: &VfIdentity, wanted: &VfProfile) -> Result<(), Vf
 
 /// The first setting that is not as wanted, in words: wanted, found. What a driver does not tell is believed.
 pub fn difference(wanted: &VfProfile, found: &VfProfile) -> Option<(String, String)> {
+    differences(wanted, found).into_iter().next()
+}
+
+/// All of them.
+pub fn differences(wanted: &VfProfile, found: &VfProfile) -> Vec<(String, String)> {
     // GUIDs are not compared: the kernel shows them only for some drivers, and zeros for the others.
     fn differs<T: PartialEq>(
         wanted: &Option<T>,
@@ -145,18 +150,16 @@ pub fn difference(wanted: &VfProfile, found: &VfProfile) -> Option<(String, Stri
             _ => None,
         }
     }
-    differs(&wanted.vlan, &found.vlan, |vlan| vlan_words(vlan.id, vlan.qos, vlan.protocol))
-        .or_else(|| differs(&wanted.mac, &found.mac, |mac| format!("MAC {mac}")))
-        .or_else(|| differs(&wanted.rate, &found.rate, |rate| rate_words(rate.min, rate.max)))
-        .or_else(|| {
-            differs(&wanted.spoof_check, &found.spoof_check, |on| switch_words("spoofchk", *on))
-        })
-        .or_else(|| differs(&wanted.trust, &found.trust, |on| switch_words("trust", *on)))
-        .or_else(|| {
-            differs(&wanted.link_state, &found.link_state, |state| {
-                format!("link_state {}", link_state_word(to_seam(*state)))
-            })
-        })
+    let link_state = |state: &LinkState| format!("link_state {}", link_state_word(to_seam(*state)));
+    let all = [
+        differs(&wanted.vlan, &found.vlan, |vlan| vlan_words(vlan.id, vlan.qos, vlan.protocol)),
+        differs(&wanted.mac, &found.mac, |mac| format!("MAC {mac}")),
+        differs(&wanted.rate, &found.rate, |rate| rate_words(rate.min, rate.max)),
+        differs(&wanted.spoof_check, &found.spoof_check, |on| switch_words("spoofchk", *on)),
+        differs(&wanted.trust, &found.trust, |on| switch_words("trust", *on)),
+        differs(&wanted.link_state, &found.link_state, link_state),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// The changes from `current` to `wanted`, in the order of upstream but for trust.

@@ -36,6 +36,7 @@ fn device(card: u8, vf: u8) -> OfferedDevice {
         vf: None,
         driver: None,
         rdma_device: None,
+        profile: None,
     }
 }
 

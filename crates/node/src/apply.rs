@@ -2,47 +2,51 @@
 //!
 //! Each VF that a step touches is locked meanwhile, so that the CNI neither attaches nor detaches it under our hands.
 
+use crate::failures::Why;
 use crate::{boot, ledger};
 use api::nodestate::Interface;
 use api::{PciAddress, files};
 use host::kernel_argument::{self, Tool};
+use host::lockdown::Denied;
 use host::{
-    Host, Refusal, autoprobe, device_lock, driver_bind, eswitch, firmware, function, link,
-    rdma_mode, rdma_reload, reboot, vf_count, vf_settings,
+    Host, Refusal, autoprobe, device_lock, driver_bind, eswitch, facilities, firmware, function,
+    link, lockdown, rdma_mode, rdma_reload, reboot, vf_count, vf_settings,
 };
 use planner::action::{RebootCause, VfDriver};
-use planner::{Action, Step};
+use planner::{Action, Blocker, Step};
 use std::fmt::Display;
 use std::time::Duration;
 
 /// How long the CNI may hold a VF; an ADD takes well under a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Does one step. The error is a sentence that names the object.
-pub fn step(host: &dyn Host, step: &Step) -> Result<(), String> {
+/// Does one step.
+pub fn step(host: &dyn Host, step: &Step) -> Result<(), Why> {
     let lock = |pci| device_lock::take(host, pci, PATIENCE);
-    let _locks = step.touches.iter().map(lock).collect::<Result<Vec<_>, _>>().map_err(sentence)?;
-    action(host, &step.action).map_err(|why| with_lockdown(host, why))
+    let locks = step.touches.iter().map(lock).collect::<Result<Vec<_>, _>>();
+    let _locks = locks.map_err(|held| Why::Error(held.to_string()))?;
+    action(host, &step.action).map_err(|failed| match failed {
+        // What may be of lockdown is so where the kernel is locked down.
+        Failed { sentence, is_denied: true } if lockdown::is_on(host) == Ok(true) => {
+            Why::Blocked(Blocker::LockedDown { refusal: sentence })
+        }
+        Failed { sentence, .. } => Why::Error(sentence),
+    })
 }
 
-/// What the kernel and modprobe say where a locked-down kernel may be the reason: EPERM, EKEYREJECTED, ENOKEY.
-const REFUSALS: [&str; 3] =
-    ["operation not permitted", "key was rejected by service", "required key not available"];
+/// What an operation said, and whether it was refused for want of a right.
+struct Failed {
+    sentence: String,
+    is_denied: bool,
+}
 
-/// Such a kernel takes signed modules only, and lets nobody write a card's PCI configuration or reach its memory
-/// (security/security.c, lockdown_reasons); of itself it says no more than EPERM.
-fn with_lockdown(host: &dyn Host, why: String) -> String {
-    let said = why.to_lowercase();
-    let may_be = REFUSALS.iter().any(|refusal| said.contains(refusal));
-    match may_be && firmware::locked_down(host) == Ok(true) {
-        true => format!(
-            "{why}; the kernel is locked down, so it takes signed modules only and lets nobody write a card's PCI configuration or memory: sign the module with a key that this kernel knows, or boot it without lockdown (Secure Boot off)"
-        ),
-        false => why,
+impl From<String> for Failed {
+    fn from(sentence: String) -> Self {
+        Self { sentence, is_denied: false }
     }
 }
 
-fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
+fn action(host: &dyn Host, action: &Action) -> Result<(), Failed> {
     match action {
         Action::SetModprobeOption { mode, in_container } => {
             done(rdma_mode::set_option(host, *mode, *in_container))
@@ -58,8 +62,10 @@ fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
         }
         Action::ArmBootUnit { mode } => done(boot::arm(host, *mode)),
         Action::SwitchRdmaMode { mode } => done(rdma_mode::switch(host, *mode)),
-        Action::ReloadRdma { mode, modules } => done(rdma_reload::reload(host, *mode, modules)),
-        Action::RaiseFirmware { pf, source, vfs } => done(firmware::raise(host, pf, *source, *vfs)),
+        Action::ReloadRdma { mode, modules } => allowed(rdma_reload::reload(host, *mode, modules)),
+        Action::RaiseFirmware { pf, source, vfs } => {
+            allowed(firmware::raise(host, pf, *source, *vfs))
+        }
         // The booking is the whole of it; a person does the rest.
         Action::LeaveReboot { .. } => Ok(()),
         Action::Reboot { causes, .. } => done(reboot::ask(host, &in_words(causes))),
@@ -74,22 +80,30 @@ fn action(host: &dyn Host, action: &Action) -> Result<(), String> {
         Action::SetPfUp { pf } => done(link::set_up(host, pf)),
         Action::SetVfMac { pf, vf, mac } => done(vf_settings::set_mac(host, pf, *vf, mac)),
         Action::SetVfGuid { pf, vf, guid } => done(vf_settings::set_guid(host, pf, *vf, guid)),
-        Action::UnbindVf { pf, vf } => done(driver_bind::unbind(host, &address(host, pf, *vf)?)),
+        Action::UnbindVf { pf, vf } => allowed(driver_bind::unbind(host, &address(host, pf, *vf)?)),
         Action::BindVf { pf, vf, driver } => {
             let pci = address(host, pf, *vf)?;
             match driver {
-                VfDriver::Default => done(driver_bind::bind_default(host, &pci)),
-                VfDriver::VfioPci => done(driver_bind::bind(host, &pci, "vfio-pci")),
+                VfDriver::Default => allowed(driver_bind::bind_default(host, &pci)),
+                VfDriver::VfioPci => allowed(driver_bind::bind(host, &pci, "vfio-pci")),
             }
         }
         Action::SetVfMtu { pf, vf, mtu } => {
             done(link::set_mtu(host, &address(host, pf, *vf)?, *mtu))
         }
+        Action::LoadVhost => allowed(facilities::load_vhost(host)),
     }
 }
 
-fn done<T>(result: Result<T, impl Display>) -> Result<(), String> {
-    result.map(drop).map_err(sentence)
+fn done<T>(result: Result<T, impl Display>) -> Result<(), Failed> {
+    result.map(drop).map_err(|error| Failed::from(error.to_string()))
+}
+
+/// The same of what a locked-down kernel may refuse.
+fn allowed<T>(result: Result<T, impl Display + Denied>) -> Result<(), Failed> {
+    result
+        .map(drop)
+        .map_err(|error| Failed { is_denied: error.is_denied(), sentence: error.to_string() })
 }
 
 fn in_full(refusal: Refusal) -> String {
@@ -110,7 +124,7 @@ fn in_words(causes: &[RebootCause]) -> String {
 }
 
 /// Upstream's PF store, in upstream's form: either operator finds what the other configured.
-fn remember(host: &dyn Host, interface: &Interface) -> Result<(), String> {
+fn remember(host: &dyn Host, interface: &Interface) -> Result<(), Failed> {
     let text = serde_json::to_vec(interface).map_err(sentence)?;
     done(host.replace(&remembered(&interface.pci_address), &text, 0o644))
 }
@@ -122,23 +136,31 @@ fn remembered(pf: &PciAddress) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use expect_test::expect;
     use host::sim::{Fault, Flavour, Machine, SimHost};
 
-    #[test]
-    fn where_the_kernel_is_locked_down_what_it_may_have_refused_for_that_says_so() {
-        let refused = [
-            "cannot load vfio_pci: modprobe: ERROR: could not insert 'vfio_pci': Key was rejected by service",
-            "cannot write to 0000:03:00.0: operation not permitted",
-            "cannot set 9 VFs on 0000:03:00.0: the card allows 8",
-        ];
-        let told = |faults: &[Fault]| {
-            let mut machine =
-                Machine::small_worker("w-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
-            machine.faults.extend(faults.iter().cloned());
-            let host = SimHost::new(machine);
-            refused.map(|why| with_lockdown(&host, why.to_owned()).contains("locked down"))
+    /// A step that loads a module which the kernel refuses, on a kernel that is locked down or not.
+    fn refused(faults: &[Fault]) -> String {
+        let mut machine = Machine::small_worker("w-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH);
+        machine.faults.extend(faults.iter().cloned());
+        let load = Step {
+            action: Action::LoadVhost,
+            disturbs: planner::Disturbance::Nothing,
+            touches: std::collections::BTreeSet::new(),
+            because: String::new(),
+            lane: planner::Lane::Node,
         };
-        assert_eq!(told(&[]), [false; 3]);
-        assert_eq!(told(&[Fault::LockedDown]), [true, true, false]);
+        match step(&SimHost::new(machine), &load) {
+            Ok(()) => "done".to_owned(),
+            Err(Why::Error(error)) => error,
+            Err(Why::Blocked(blocker)) => format!("{} ({})", blocker, blocker.reason()),
+        }
+    }
+
+    #[test]
+    fn what_a_locked_down_kernel_refuses_is_a_blocker_that_says_lockdown() {
+        expect!["done"].assert_eq(&refused(&[]));
+        expect!["cannot load vhost_net, without which there is no /dev/vhost-net, which needVhostNet is for: modprobe: ERROR: could not insert 'vhost_net': Operation not permitted; have the node load it at boot (/etc/modules-load.d), or type: modprobe vhost_net"].assert_eq(&refused(&[Fault::ModuleNotSigned]));
+        expect!["cannot load vhost_net, without which there is no /dev/vhost-net, which needVhostNet is for: modprobe: ERROR: could not insert 'vhost_net': Operation not permitted; have the node load it at boot (/etc/modules-load.d), or type: modprobe vhost_net; the kernel is locked down (/sys/kernel/security/lockdown), so it takes signed modules only and lets nobody write a card's PCI configuration or memory: sign the module with a key that this kernel knows, or boot it without lockdown (Secure Boot off) (Lockdown)"].assert_eq(&refused(&[Fault::ModuleNotSigned, Fault::LockedDown]));
     }
 }

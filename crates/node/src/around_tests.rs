@@ -72,6 +72,7 @@ fn offer() -> Offer {
             vf: None,
             driver: None,
             rdma_device: None,
+            profile: None,
         }
     };
     let devices = vec![device(FAR), device(NEAR)];

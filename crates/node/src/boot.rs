@@ -181,7 +181,7 @@ fn round(host: &dyn Host, steps: &[Step], stopped: &mut BTreeSet<Lane>, outcome:
             Ok(()) => outcome.done.push(step.action.to_string()),
             Err(error) => {
                 stopped.insert(step.lane);
-                outcome.failed.push(error);
+                outcome.failed.push(error.to_string());
             }
         }
         if step.action.needs_fresh_eyes() {
@@ -216,7 +216,8 @@ fn is_for_boot(action: &Action) -> bool {
         | Action::SetVfGuid { .. }
         | Action::UnbindVf { .. }
         | Action::BindVf { .. }
-        | Action::SetVfMtu { .. } => true,
+        | Action::SetVfMtu { .. }
+        | Action::LoadVhost => true,
     }
 }
 

@@ -4,11 +4,12 @@
 //! they differ from its own. Nothing that was there before is changed, and nothing is renamed in from another directory.
 
 use api::files::{ORDER, RUN_SYSTEMD};
-use api::names;
+use api::{Timestamp, names};
 use host::function::optional;
 use host::mounts::{self, Keeps};
 use host::seam::{Errno, Program};
 use host::{Host, Refusal};
+use std::time::Duration;
 
 const DIRECTORY: &str = "/etc/systemd/system";
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
@@ -28,6 +29,33 @@ const RUNTIMES: &str = "containerd.service crio.service kubelet.service k3s.serv
 /// `systemctl` changes the links itself then, and does not ask systemd to: where SELinux is enforced, a policy may keep a
 /// container from that, as privileged as it is (Debian's does), and not from the files.
 const ON_FILES: &str = "--root=/";
+
+/// When the units are to be looked at: once for each start, since this program may be a new one, and for each change of the
+/// mode; and what failed again, with a pause that doubles.
+#[derive(Debug, Clone, Default)]
+pub struct Follow {
+    by_mode: Option<bool>,
+    failed: Option<(Duration, Timestamp)>,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1800);
+
+impl Follow {
+    pub fn is_due(&self, by_mode: bool, now: Timestamp) -> bool {
+        // A clock that was set back must not put it off.
+        let waited = |at: Timestamp| now.duration_since(at).unsigned_abs();
+        self.by_mode != Some(by_mode) || self.failed.is_some_and(|(pause, at)| waited(at) >= pause)
+    }
+
+    /// What came of looking at them.
+    pub fn note(&mut self, by_mode: bool, went_well: bool, now: Timestamp) {
+        let again = self.failed.filter(|_| self.by_mode == Some(by_mode));
+        let pause = again.map_or(FIRST_PAUSE, |(pause, _)| (2 * pause).min(LONGEST_PAUSE));
+        self.failed = (!went_well).then_some((pause, now));
+        self.by_mode = Some(by_mode);
+    }
+}
 
 /// Who had the units installed; only what the mode brought goes again with the mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

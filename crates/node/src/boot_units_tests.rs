@@ -5,7 +5,7 @@ use expect_test::expect;
 use host::sim::{Flavour, Machine, SimHost};
 
 fn machine() -> Machine {
-    let now = api::Timestamp::from_second(1_700_000_000).unwrap();
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
     let mut machine = Machine::small_worker("worker-0", Flavour::Rhel, now);
     machine.boot();
     machine
@@ -228,4 +228,35 @@ fn a_program_that_does_not_run_on_this_host_is_named_and_takes_nobodys_place() {
     assert!(follow(&host, true, || Ok(dynamic.to_vec())).is_err());
     assert_eq!(host.read("/opt/bin/ironrail-node").unwrap(), OURS);
     assert_eq!(is_installed(&host), Ok(true));
+}
+
+/// When the daemon looks at them over an hour, second by second, and each look fails until it says otherwise.
+fn looks(fails: impl Fn(i64) -> bool) -> Vec<i64> {
+    let mut follow = Follow::default();
+    let mut looks = Vec::new();
+    for second in 0..3600 {
+        let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
+        if follow.is_due(true, now) {
+            looks.push(second);
+            follow.note(true, !fails(second), now);
+        }
+    }
+    looks
+}
+
+#[test]
+fn boot_phases_that_could_not_be_installed_are_tried_again_ever_more_rarely() {
+    assert_eq!(looks(|_| false), [0]);
+    assert_eq!(looks(|_| true), [0, 30, 90, 210, 450, 930, 1890]);
+    assert_eq!(looks(|second| second < 100), [0, 30, 90, 210], "it went well at last");
+}
+
+#[test]
+fn boot_phases_are_looked_at_anew_when_the_mode_changes_or_the_clock_is_set_back() {
+    let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+    let mut follow = Follow::default();
+    follow.note(true, true, at(0));
+    assert_eq!([follow.is_due(true, at(1)), follow.is_due(false, at(1))], [false, true]);
+    follow.note(true, false, at(2));
+    assert_eq!([31, 32, -3600].map(|second| follow.is_due(true, at(second))), [false, true, true]);
 }

@@ -5,7 +5,7 @@
 
 use crate::cdi::{self, Cdi};
 use crate::commit::{self, Report};
-use crate::failures::{Failed, Failures};
+use crate::failures::{Failed, Failures, Why};
 use crate::holders::Confirmed;
 use crate::lanes::{self, bars};
 use crate::offer::{self, Against};
@@ -217,7 +217,11 @@ impl Work<'_> {
         let permission = self.permission(&seen);
         let plan = planner::unseen::plan(&self.desired, &seen.inventory, &permission, self.now);
         let Some(plan) = plan else {
-            return Report { inventory: Some(seen.inventory), ..Report::blind(NO_PODS) };
+            let why = match &self.world.elsewhere {
+                Some(elsewhere) => format!("{NO_PODS}; {elsewhere}"),
+                None => NO_PODS.to_owned(),
+            };
+            return Report { inventory: Some(seen.inventory), ..Report::blind(why) };
         };
         let report = match (self.bug(&seen, &permission, &plan), self.booking(&seen, &plan)) {
             (Some(bug), _) => self.report(seen, &plan, &bug),
@@ -248,7 +252,7 @@ impl Work<'_> {
         let findings = audit::plan(&self.desired, &seen.inventory, permission, plan);
         let findings = (!findings.is_empty()).then(|| findings.join("; "))?;
         let error = format!("this plan must not be run, which is a bug: {findings}");
-        Some(Failed::from([(Lane::Node, error)]))
+        Some(Failed::from([(Lane::Node, error.into())]))
     }
 
     /// The ledger with the reboot of this plan in it, if there is one.
@@ -271,7 +275,8 @@ impl Work<'_> {
             Ok(anew) => anew,
             Err(refusal) => {
                 let error = format!("cannot {refusal}; nothing is changed until it can be");
-                return Some(self.report(seen, &plan, &Failed::from([(Lane::Node, error)])));
+                let failed = Failed::from([(Lane::Node, error.into())]);
+                return Some(self.report(seen, &plan, &failed));
             }
         };
         match (runnable.is_empty(), self.booking(&seen, &plan)) {
@@ -388,7 +393,8 @@ impl Work<'_> {
             stopped = true;
             booked =
                 planner::ledger::not_asked(&plan.ledger, &booked, &levers_behind(plan, action));
-            match self.without_the_refused(&booked, plan, action, &error, &seen.inventory.boot_id) {
+            let why = error.to_string();
+            match self.without_the_refused(&booked, plan, action, &why, &seen.inventory.boot_id) {
                 Some(closed) => booked = closed,
                 None => {
                     if let Err(refusal) = ledger::write(self.host, &booked) {
@@ -455,12 +461,20 @@ impl Work<'_> {
             Some(_) => planner::ledger::union(&plan.ledger, &self.state.status.reboots),
             None => plan.ledger.clone(),
         };
+        let mut blockers = plan.blockers.clone();
+        let mut errors = Vec::new();
+        for why in failed.values() {
+            match why {
+                Why::Blocked(blocker) => blockers.push(blocker.clone()),
+                Why::Error(sentence) => errors.push(sentence.clone()),
+            }
+        }
         Report {
             progress: Progress {
                 at_goal: plan.is_done() && failed.is_empty(),
-                blockers: plan.blockers.clone(),
+                blockers,
                 problems: self.desired.problems.clone(),
-                errors: failed.values().cloned().collect(),
+                errors,
             },
             drain,
             cdi,
@@ -504,21 +518,21 @@ fn carry_out<'a>(
     host: &dyn Host,
     plan: &'a Plan,
     booked: &[RebootRecord],
-) -> Result<(), (&'a Action, String)> {
+) -> Result<(), (&'a Action, Why)> {
     let mut steps = plan.steps.iter().filter(|step| step.lane == Lane::Node).peekable();
     if let Some(first) = steps.peek() {
         let prepared = planner::ledger::not_asked(&plan.ledger, booked, &[]);
         let refused = |refusal| {
             format!("{refusal}; nothing is changed for a reboot while the ledger cannot be written")
         };
-        ledger::write(host, &prepared).map_err(refused).map_err(|e| (&first.action, e))?;
+        ledger::write(host, &prepared).map_err(refused).map_err(|e| (&first.action, e.into()))?;
     }
     for step in steps {
         if matches!(step.action, Action::Reboot { .. } | Action::LeaveReboot { .. }) {
             let refused = |refusal| {
                 format!("{refusal}; the node is not rebooted while the ledger cannot be written")
             };
-            ledger::write(host, booked).map_err(refused).map_err(|e| (&step.action, e))?;
+            ledger::write(host, booked).map_err(refused).map_err(|e| (&step.action, e.into()))?;
         }
         apply::step(host, step).map_err(|error| (&step.action, error))?;
         tracing::info!(because = step.because, "{}", step.action);

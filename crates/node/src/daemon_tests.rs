@@ -1056,6 +1056,25 @@ fn a_kubelet_that_does_not_answer_stops_every_change() {
 }
 
 #[test]
+fn a_kubelet_with_its_files_elsewhere_is_told_in_the_node_state() {
+    let mut life = Life::worker();
+    life.wants("", 4);
+    life.world.elsewhere =
+        Some("the kubelet of this host has its files in /data/kubelet".to_owned());
+    let outcome = life.daemon.step(&life.host, &life.world, life.host.now());
+    for write in &outcome.writes {
+        life.write(write);
+    }
+    let told = life.told.join("\n");
+    assert!(
+        told.contains(
+            "nothing is changed; the kubelet of this host has its files in /data/kubelet"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
 fn an_order_that_cannot_be_understood_stops_only_its_own_card() {
     let mut life = Life::worker();
     life.wants("", 4);

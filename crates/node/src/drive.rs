@@ -19,7 +19,8 @@ use host::seam::Interest;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +37,8 @@ pub struct Settings {
     pub daemon: Daemon,
     pub client: kube::Client,
     pub host: Arc<dyn Host>,
-    /// The kubelet's PodResources.
-    pub pod_resources: PathBuf,
+    /// The kubelet's directory, as it was given to us.
+    pub kubelet: PathBuf,
     /// Where the host's root directory is: the container runtime's socket lies below it.
     pub root: PathBuf,
     pub pace: Pace,
@@ -45,8 +46,8 @@ pub struct Settings {
     pub ask: Ask,
     /// Where this program is, for the boot phases.
     pub image: Image,
-    /// Whether the boot phases were last asked for by `configurationMode`; None: nobody has looked at them yet.
-    pub followed: Option<bool>,
+    /// When the boot phases are to be looked at.
+    pub follow: boot_units::Follow,
 }
 
 /// What a watch tells.
@@ -180,12 +181,16 @@ fn take_in(world: &mut NodeWorld, news: News) -> usize {
 
 /// One step on a thread that may block: a VF count alone can take a minute.
 async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<Outcome> {
-    world.pods = match pod_resources::list(&settings.pod_resources).await {
+    world.pods = match pod_resources::list(&settings.kubelet.join(pod_resources::SOCKET)).await {
         Ok(pods) => Some(pods),
         Err(why) => {
             tracing::warn!("{why}");
             None
         }
+    };
+    world.elsewhere = match world.pods {
+        Some(_) => None,
+        None => elsewhere(settings.host.as_ref(), &settings.kubelet),
     };
     let due = settings.daemon.sweep_is_due(settings.host.as_ref(), settings.host.now());
     world.sandboxes = match due {
@@ -207,26 +212,35 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
     Ok(outcome)
 }
 
-/// Once for each start, since this program may be a new one, and for each change of the mode. What fails is said in the
-/// node state, and would fail again.
+/// Has the boot phases as the mode says. What fails is said in the node state, and in the log when it changes.
 fn follow_mode(settings: &mut Settings, world: &mut NodeWorld) {
-    let by_mode = world.config.spec.configuration_mode == SYSTEMD;
-    if settings.followed == Some(by_mode) {
+    let (by_mode, now) = (world.config.spec.configuration_mode == SYSTEMD, settings.host.now());
+    if !settings.follow.is_due(by_mode, now) {
         return;
     }
-    settings.followed = Some(by_mode);
     let program = || {
         let path = boot_units::IN_IMAGE;
         (settings.image)(path).map_err(|error| format!("cannot read {path} of our image: {error}"))
     };
-    world.boot_phases = Some(match boot_units::follow(settings.host.as_ref(), by_mode, program) {
+    let followed = boot_units::follow(settings.host.as_ref(), by_mode, program);
+    settings.follow.note(by_mode, followed.is_ok(), now);
+    let said = match followed {
         Ok(true) => "installed".to_owned(),
         Ok(false) => String::new(),
         Err(why) => {
-            tracing::warn!("{why}");
+            if world.boot_phases.as_ref() != Some(&why) {
+                tracing::warn!("{why}; it is tried again");
+            }
             why
         }
-    });
+    };
+    world.boot_phases = Some(said);
+}
+
+/// Why the directory that was given to us as the kubelet's is not the one that it uses.
+pub fn elsewhere(host: &dyn Host, directory: &Path) -> Option<String> {
+    let ours = std::fs::metadata(directory).ok()?;
+    kubelet::elsewhere(host, (ours.dev(), ours.ino()))
 }
 
 /// Asks the container runtime what it is, and looks at the kubelet's gates, once in a while: either may have been started

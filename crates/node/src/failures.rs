@@ -3,12 +3,37 @@
 //! The changes of a failed attempt are themselves events that wake the daemon; without a pause it would try in a circle.
 
 use api::Timestamp;
-use planner::Lane;
+use planner::{Blocker, Lane};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-/// The sentence of each lane that failed.
-pub type Failed = BTreeMap<Lane, String>;
+/// Why a lane failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// A sentence.
+    Error(String),
+    /// What is in the way, and will be the next time.
+    Blocked(Blocker),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(sentence) => f.write_str(sentence),
+            Self::Blocked(blocker) => blocker.fmt(f),
+        }
+    }
+}
+
+impl From<String> for Why {
+    fn from(sentence: String) -> Self {
+        Self::Error(sentence)
+    }
+}
+
+/// Each lane that failed.
+pub type Failed = BTreeMap<Lane, Why>;
 
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(300);
@@ -23,7 +48,7 @@ pub struct Failures {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Failure {
-    error: String,
+    error: Why,
     pause: Duration,
     until: Timestamp,
 }

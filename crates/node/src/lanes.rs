@@ -4,7 +4,7 @@
 //! runs alone: after all that stands before it in the plan, and before all that stands behind it.
 
 use crate::apply;
-use crate::failures::Failed;
+use crate::failures::{Failed, Why};
 use host::Host;
 use planner::{Lane, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,8 @@ pub enum Order {
 #[derive(Debug, Default)]
 struct Ran<'a> {
     done: Vec<&'a Step>,
-    /// The sentence of the step that failed.
-    failed: Option<String>,
+    /// Of the step that failed.
+    failed: Option<Why>,
     /// The rest relies on a look that nobody has taken yet.
     stale: bool,
 }
@@ -43,7 +43,7 @@ pub fn run<'a>(
         let open = stretch.into_iter().filter(|step| !barred(step));
         for (lane, ran) in side_by_side(host, by_lane(open), order) {
             done.extend(ran.done);
-            failed.extend(ran.failed.map(|error| (lane, error)));
+            failed.extend(ran.failed.map(|why| (lane, why)));
             stale.extend(ran.stale.then_some(lane));
         }
     }

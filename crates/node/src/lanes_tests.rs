@@ -51,7 +51,11 @@ fn ran(host: &dyn Host, steps: &[Step], order: Order) -> String {
     let steps: Vec<&Step> = steps.iter().collect();
     let done = run(host, &steps, order, &mut failed);
     let done: Vec<String> = done.iter().map(|step| step.action.to_string()).collect();
-    format!("done: {}; failed: {:?}", done.join(", "), failed.values().collect::<Vec<_>>())
+    format!(
+        "done: {}; failed: {:?}",
+        done.join(", "),
+        failed.values().map(ToString::to_string).collect::<Vec<_>>()
+    )
 }
 
 #[test]

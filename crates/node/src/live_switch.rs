@@ -21,7 +21,7 @@ pub fn carry_out(
         };
         tracing::warn!(because = step.because, "{error}");
         let switches = matches!(step.action, Action::SwitchRdmaMode { .. });
-        let noted = switches && ledger::write(host, &refused(&error)).is_ok();
+        let noted = switches && ledger::write(host, &refused(&error.to_string())).is_ok();
         if !noted {
             failed.insert(Lane::Node, error);
         }

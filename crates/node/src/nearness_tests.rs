@@ -40,6 +40,7 @@ fn check(gpus: &[&str], spread: bool, taken: &[&str], must: &[&str], size: usize
         vf: None,
         driver: None,
         rdma_device: None,
+        profile: None,
     };
     let devices: Vec<OfferedDevice> = PLACES
         .iter()
@@ -122,6 +123,7 @@ fn five_hundred_devices_are_chosen_from_with_no_more_work_than_there_is() {
         vf: None,
         driver: None,
         rdma_device: None,
+        profile: None,
     };
     let devices = pfs.iter().flat_map(|pf| (0..32).map(move |at| device(pf, at))).collect();
     let resource = OfferedResource { devices, ..OfferedResource::default() };

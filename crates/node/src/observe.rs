@@ -12,7 +12,7 @@ use host::function::{optional, text};
 use host::seam::{Link, LinkQuery, RdmaDevice, VfLink};
 use host::{
     Host, Namespace, Refusal, eswitch, facilities, firmware, home, kernel_argument, lifeline,
-    rdma_mode,
+    lockdown, rdma_mode,
 };
 use rustix::io::Errno;
 use std::cell::RefCell;
@@ -56,8 +56,9 @@ pub fn observe(host: &dyn Host, holders: Vec<Holder>) -> Result<Inventory, Obser
         initial_rdma_mode: ledger::initial_mode(host).map_err(failed("the initial state"))?,
         configured: marks.keys().copied().collect(),
         firmware: BTreeMap::new(),
-        locked_down: firmware::locked_down(host).map_err(failed("kernel lockdown"))?,
+        locked_down: lockdown::is_on(host).map_err(failed("kernel lockdown"))?,
         static_guids: static_guids(host)?,
+        vhost_missing: facilities::vhost_missing(host),
         // Asked last: what was seen before may be from the middle of it.
         unfinished: host.unfinished(),
     })

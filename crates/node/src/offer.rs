@@ -9,7 +9,7 @@ use api::nodestate::{NodeStateStatus, VfStatus};
 use api::{DeviceType, LinkType, PciAddress};
 use planner::desired::{Desired, DesiredFunction, Group};
 use planner::functions::{NO_GUID, NO_MAC};
-use planner::lifeline;
+use planner::{lifeline, profile};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices that must not be given now, each with its reason.
@@ -47,6 +47,7 @@ pub fn offer(
     let mut resources = asked_for(desired, inventory, prefix, &held);
     if let Some(previous) = previous {
         keep_what_may_not_vanish(&mut resources, previous, desired, &listed);
+        keep_profiles(&mut resources, previous, &listed);
     }
     for resource in resources.values_mut() {
         let mode = against.mode.as_ref().filter(|_| resource.rdma);
@@ -114,6 +115,7 @@ pub fn of_the_boot_before(
                 vf: u32::try_from(vf.vf_id).ok(),
                 driver: None,
                 rdma_device: None,
+                profile: None,
             });
             let resource = resources.entry(format!("{prefix}/{}", group.resource)).or_default();
             resource.devices.extend(devices);
@@ -164,7 +166,7 @@ fn asked_for(
             resource.exclude_umad |= group.exclude_umad;
             resource.spread_rails |= group.spread_rails;
             if let Some(function) = function {
-                let given = devices(function, group, held).into_iter();
+                let given = devices(function, wanted, group, held).into_iter();
                 resource
                     .devices
                     .extend(given.map(|device| spared(device, wanted, inventory, held)));
@@ -211,6 +213,7 @@ fn spared(
 
 fn devices(
     function: &PhysicalFunction,
+    wanted: &DesiredFunction,
     group: &Group,
     held: &BTreeSet<&str>,
 ) -> Vec<OfferedDevice> {
@@ -224,6 +227,7 @@ fn devices(
         vf: Some(vf.index),
         driver: vf.driver.clone(),
         rdma_device: vf.rdma_device.clone(),
+        profile: profile::golden(wanted, function, vf),
     })
     .collect()
 }
@@ -253,6 +257,7 @@ fn whole_function(
         vf: None,
         driver: function.driver.clone(),
         rdma_device: function.rdma_device.clone(),
+        profile: None,
     }
 }
 
@@ -341,6 +346,18 @@ fn keep_what_may_not_vanish(
                 .or_insert_with(|| OfferedResource { devices: Vec::new(), ..was.clone() });
             resource.devices.push(OfferedDevice { state, ..device.clone() });
         }
+    }
+}
+
+/// What a pod holds tells less of itself than when it was free.
+fn keep_profiles(resources: &mut Resources, previous: &Offer, held: &BTreeSet<&str>) {
+    let was = |pci: &PciAddress| {
+        let mut devices = previous.resources.values().flat_map(|resource| &resource.devices);
+        devices.find(|device| device.pci == *pci)?.profile.clone()
+    };
+    let devices = resources.values_mut().flat_map(|resource| &mut resource.devices);
+    for device in devices.filter(|device| held.contains(device.pci.to_string().as_str())) {
+        device.profile = was(&device.pci).or(device.profile.take());
     }
 }
 

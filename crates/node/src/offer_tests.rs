@@ -498,3 +498,80 @@ fn what_was_never_ready_in_this_boot_is_judged_whoever_is_listed_with_it() {
         "#]],
     );
 }
+
+/// What the VFs of a card are offered with: the card, then each VF's MAC and spoof check of its profile.
+fn profiles(change: impl FnOnce(&mut PhysicalFunction, &mut Desired)) -> String {
+    let mut inventory = node(vec![vf(0, "mlx5_core"), vf(1, "vfio-pci")]);
+    let function = &mut inventory.physical_functions[0];
+    function.link_type = Some(LinkType::Ethernet);
+    function.vfs[0].permanent_mac = Some("02:00:00:00:00:01".to_owned());
+    let mut desired = wanted(&["rdma 0-0", "vfio 1-1"]);
+    change(function, &mut desired);
+    let offer = offer(None, 0, &desired, &inventory, "openshift.io", &Against::default());
+    let devices = offer.resources.values().flat_map(|resource| &resource.devices);
+    let told = devices.map(|device| match &device.profile {
+        None => format!("{} none\n", device.pci),
+        Some(profile) => {
+            let profile = serde_json::to_string(profile).unwrap();
+            format!("{} {profile}\n", device.pci)
+        }
+    });
+    told.collect()
+}
+
+#[test]
+fn an_offer_has_the_profile_of_each_vf_that_is_ours() {
+    expect![[r#"
+        0000:3b:00.2 {"mac":"02:00:00:00:00:01","vlan":{"id":0,"qos":0,"protocol":33024},"rate":{"min":0,"max":0},"spoofCheck":false,"trust":false,"linkState":"auto"}
+        0000:3b:00.3 {"vlan":{"id":0,"qos":0,"protocol":33024},"rate":{"min":0,"max":0},"spoofCheck":false,"trust":false,"linkState":"auto"}
+    "#]].assert_eq(&profiles(|_, _| {}));
+    expect![[r#"
+        0000:3b:00.2 {"mac":"02:00:00:00:00:01","vlan":{"id":0,"qos":0,"protocol":33024},"rate":{"min":0,"max":0},"spoofCheck":true,"trust":false,"linkState":"auto"}
+        0000:3b:00.3 {"vlan":{"id":0,"qos":0,"protocol":33024},"rate":{"min":0,"max":0},"spoofCheck":true,"trust":false,"linkState":"auto"}
+    "#]].assert_eq(&profiles(|function, _| function.driver = Some("ice".to_owned())));
+    // Whose default nobody has read.
+    expect![[r#"
+        0000:3b:00.2 {"mac":"02:00:00:00:00:01","vlan":{"id":0,"qos":0,"protocol":33024},"rate":{"min":0,"max":0},"trust":false,"linkState":"auto"}
+        0000:3b:00.3 {"vlan":{"id":0,"qos":0,"protocol":33024},"rate":{"min":0,"max":0},"trust":false,"linkState":"auto"}
+    "#]].assert_eq(&profiles(|function, _| function.driver = Some("bnxt_en".to_owned())));
+}
+
+#[test]
+fn vfs_whose_settings_are_not_ours_are_offered_without_a_profile() {
+    let none = "0000:3b:00.2 none\n0000:3b:00.3 none\n";
+    assert_eq!(profiles(|_, desired| desired.functions[0].externally_managed = true), none);
+    assert_eq!(profiles(|function, _| function.eswitch = api::EswitchMode::Switchdev), none);
+    assert_eq!(profiles(|function, _| function.link_type = Some(LinkType::Infiniband)), none);
+}
+
+/// The interface is in the pod, so that nobody sees the MAC of its driver.
+#[test]
+fn a_device_that_a_pod_holds_keeps_the_profile_that_it_was_given_with() {
+    let seen = |mac: Option<&str>, held: bool| {
+        let mut inventory = node(vec![vf(0, "mlx5_core")]);
+        inventory.physical_functions[0].link_type = Some(LinkType::Ethernet);
+        inventory.physical_functions[0].vfs[0].permanent_mac = mac.map(str::to_owned);
+        let device = "0000:3b:00.2".to_owned();
+        let holder = Holder {
+            device,
+            namespace: "ml".to_owned(),
+            pod: "train".to_owned(),
+            ..Holder::default()
+        };
+        inventory.holders.extend(held.then_some(holder));
+        inventory
+    };
+    let free = first(&["rdma 0-0"], &seen(Some("02:00:00:00:00:01"), false));
+    let next = |previous: &Offer, inventory: &Inventory| {
+        offer(
+            Some(previous),
+            previous.sequence,
+            &wanted(&["rdma 0-0"]),
+            inventory,
+            "openshift.io",
+            &Against::default(),
+        )
+    };
+    assert_eq!(next(&free, &seen(None, true)), free, "nothing is told anew");
+    assert_ne!(next(&free, &seen(None, false)), free);
+}

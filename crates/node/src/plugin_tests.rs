@@ -21,6 +21,7 @@ fn offer() -> Offer {
         vf: None,
         driver: Some("mlx5_core".to_owned()),
         rdma_device: None,
+        profile: None,
     };
     let mut devices: Vec<OfferedDevice> = (2..6)
         .map(|function| device("3b", function, Some(0)))

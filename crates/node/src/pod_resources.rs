@@ -9,6 +9,8 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+/// The kubelet's socket below its directory.
+pub const SOCKET: &str = "pod-resources/kubelet.sock";
 /// The kubelet answers from memory; a kubelet that needs longer counts as silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// 16 MiB, as Multus allows: a node with thousands of containers.

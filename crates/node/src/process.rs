@@ -8,13 +8,12 @@ use crate::daemon::Daemon;
 use crate::lanes::Order;
 use crate::plugin::Delivery;
 use crate::wake::Pace;
-use crate::{boot, boot_units, device_plugin, drive, install, kubelet};
+use crate::{boot, boot_units, device_plugin, drive, install, pod_resources};
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use host::Host;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -161,8 +160,7 @@ struct Work {
 impl Work {
     async fn run(self) -> anyhow::Result<()> {
         if matches!(self.command, Command::Daemon { .. } | Command::DevicePlugin { .. })
-            && let Ok(ours) = std::fs::metadata(&self.kubelet)
-            && let Some(why) = kubelet::elsewhere(self.host.as_ref(), (ours.dev(), ours.ino()))
+            && let Some(why) = drive::elsewhere(self.host.as_ref(), &self.kubelet)
         {
             // What follows from it, a silent kubelet, says nothing of the cause.
             tracing::warn!("{why}");
@@ -176,12 +174,12 @@ impl Work {
                     daemon,
                     client: crate::http::client(cluster)?,
                     host: self.host,
-                    pod_resources: self.kubelet.join("pod-resources/kubelet.sock"),
+                    kubelet: self.kubelet,
                     root: self.root,
                     pace: self.pace,
                     ask: crate::cdi::Ask::default(),
                     image: self.image,
-                    followed: None,
+                    follow: boot_units::Follow::default(),
                 })
                 .await
             }
@@ -191,7 +189,7 @@ impl Work {
                 device_plugin::run(device_plugin::Settings {
                     host: self.host,
                     directory: self.kubelet.join("device-plugins"),
-                    pod_resources: self.kubelet.join("pod-resources/kubelet.sock"),
+                    pod_resources: self.kubelet.join(pod_resources::SOCKET),
                     delivery,
                     pace: self.pace,
                 })

@@ -29,14 +29,14 @@ pub fn carry_out(host: &dyn Host, steps: &[&Step], booked: Vec<RebootRecord>, fa
             let error = format!(
                 "{refusal}; the RDMA modules are not reloaded while the ledger cannot be written"
             );
-            failed.insert(Lane::Node, error);
+            failed.insert(Lane::Node, error.into());
             return;
         }
         match apply::step(host, step) {
             Ok(()) => tracing::info!(because = step.because, "{}", step.action),
             Err(error) if reloads => {
                 tracing::warn!(because = step.because, "{error}");
-                let closed = planner::reload::fail(booked, &error);
+                let closed = planner::reload::fail(booked, &error.to_string());
                 if let Err(refusal) = ledger::write(host, &closed) {
                     // Pending, it is closed by the mode that is found: the same rung with fewer words.
                     tracing::warn!("cannot {refusal}");

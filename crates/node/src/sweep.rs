@@ -3,15 +3,15 @@
 //! It is our garbage collection, since Multus passes GC to the cluster network only. It acts on positive evidence alone,
 //! seen twice and a minute apart: the journal names a sandbox, the container runtime does not know it, the kubelet lists
 //! no such pod with that device, and the device is in no other namespace than the journal's. Whoever cannot be asked is a
-//! reason to touch nothing. What it means to be home is `host::home`'s. What upstream's plugin `sriov` wrote down counts as
-//! its journal.
+//! reason to touch nothing. What it means to be home is `host::home`'s. What upstream's plugins wrote down counts as their
+//! journal.
 
 use api::custody::Holder;
 use api::files::RDMA_LOCK;
 use api::journal::Record;
 use api::nodestate::SweepStatus;
 use api::{PciAddress, Timestamp};
-use host::old_plugins::{self, Cached};
+use host::old_plugins::{self, Cached, Plugin};
 use host::{Host, Namespace, device_lock, home, journal, vf_profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -50,19 +50,47 @@ pub struct Sweeper {
     counts_on: bool,
 }
 
-/// A device that somebody was given, and who wrote it down: we, or upstream's plugin.
+/// A device that somebody was given, and who wrote it down: we, or upstream's plugins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Note {
     Ours(Record),
-    Upstreams(Cached),
+    /// The memories of one attachment, in the order of the way home: a chain's `rdma` has its own.
+    Upstreams(Cached, Vec<Cached>),
 }
 
 impl Note {
+    /// The one that speaks for all: of a chain's the interface's, whose file is named after the sandbox alone.
     fn record(&self) -> &Record {
         match self {
             Self::Ours(record) => record,
-            Self::Upstreams(cached) => &cached.record,
+            Self::Upstreams(first, more) => &more.last().unwrap_or(first).record,
         }
+    }
+
+    fn memories(&self) -> Vec<&Cached> {
+        match self {
+            Self::Ours(_) => Vec::new(),
+            Self::Upstreams(first, more) => std::iter::once(first).chain(more).collect(),
+        }
+    }
+
+    fn records(&self) -> Vec<&Record> {
+        match self {
+            Self::Ours(record) => vec![record],
+            Self::Upstreams(..) => {
+                self.memories().into_iter().map(|cached| &cached.record).collect()
+            }
+        }
+    }
+
+    /// True when the runtime knows the sandbox. The name of an old plugin's file joins names by a sign that each may hold:
+    /// any sandbox in it may be the one.
+    fn is_of_any(&self, sandboxes: &BTreeSet<String>) -> bool {
+        let joined = |name: &str| format!("-{name}-");
+        let in_name = |cached: &&Cached| {
+            sandboxes.iter().any(|sandbox| joined(cached.name()).contains(&joined(sandbox)))
+        };
+        sandboxes.contains(&self.record().owner.container) || self.memories().iter().any(in_name)
     }
 }
 
@@ -79,8 +107,9 @@ impl Sweeper {
     pub fn is_due(&self, host: &dyn Host, now: Timestamp) -> bool {
         // A clock that was set back must not put the sweep off.
         let early = |looked: Timestamp| now.duration_since(looked).unsigned_abs() < EVERY;
-        let nothing = journal::is_empty(host).unwrap_or(false)
-            && old_plugins::names(host).is_ok_and(|names| names.is_empty());
+        let forgot = |plugin| old_plugins::names(host, plugin).is_ok_and(|names| names.is_empty());
+        let nothing =
+            journal::is_empty(host).unwrap_or(false) && Plugin::ALL.into_iter().all(forgot);
         !self.looked.is_some_and(early) && !nothing
     }
 
@@ -105,7 +134,7 @@ impl Sweeper {
         let mut findings = Vec::new();
         for note in notes {
             let verdict = match &note {
-                Ok(note) => judge(host, note.record(), sandboxes, pods),
+                Ok(note) => judge(host, note, sandboxes, pods),
                 Err(why) => Verdict::Doubtful(why.clone()),
             };
             match (verdict, note) {
@@ -177,7 +206,7 @@ impl Sweeper {
                 let notes = notes.iter().map(|note| format!("; {note}")).collect::<String>();
                 let pod = match note {
                     Note::Ours(_) => format!("pod {}/{}", owner.pod_namespace, owner.pod_name),
-                    Note::Upstreams(_) => "a pod of the old plugin".to_owned(),
+                    Note::Upstreams(..) => "a pod of the old plugin".to_owned(),
                 };
                 let sentence = format!(
                     "brought {} home: sandbox {} of {pod}, which had it as {}, is gone{notes}",
@@ -198,18 +227,14 @@ fn is_proved(since: Timestamp, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(since)).is_ok_and(|age| age >= TWICE)
 }
 
-fn judge(
-    host: &dyn Host,
-    record: &Record,
-    sandboxes: &BTreeSet<String>,
-    pods: &[Holder],
-) -> Verdict {
+fn judge(host: &dyn Host, note: &Note, sandboxes: &BTreeSet<String>, pods: &[Holder]) -> Verdict {
+    let record = note.record();
     let owner = &record.owner;
     let (device, container) = (&record.device, &owner.container);
     if container.is_empty() {
         return Verdict::Doubtful(format!("the journal of {device} names no sandbox"));
     }
-    if sandboxes.contains(container) {
+    if note.is_of_any(sandboxes) {
         return Verdict::InUse;
     }
     // A record without a pod's name may be anybody's.
@@ -220,9 +245,11 @@ fn judge(
     if pods.iter().filter(|holder| holder.device == *device).any(|holder| is_its(&holder)) {
         return Verdict::InUse;
     }
-    let stranger =
-        home::away(host, record).into_iter().find(|space| !is_owners(host, record, space));
-    match stranger {
+    let strangers = note.records().into_iter().flat_map(|record| {
+        let away = home::away(host, record).into_iter();
+        away.filter(|space| !is_owners(host, record, space)).collect::<Vec<_>>()
+    });
+    match strangers.into_iter().next() {
         Some(Namespace::At(path)) => Verdict::Doubtful(format!(
             "{device} was given to sandbox {container}, which is gone, and is now in the network namespace {path}, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal"
         )),
@@ -260,22 +287,45 @@ fn notes(host: &dyn Host) -> Result<Vec<Result<Note, String>>, String> {
         .into_iter()
         .map(|record| record.map(Note::Ours).map_err(|error| error.to_string()))
         .collect();
-    let names = old_plugins::names(host).map_err(|refusal| format!("cannot {refusal}"))?;
-    let boot = boot_id(host)?;
-    let upstreams = names.iter().filter_map(|name| {
-        let cached = old_plugins::sriov_of_anybody(host, name, boot.clone()).transpose()?;
-        Some(cached.map(Note::Upstreams).map_err(|error| error.to_string()))
-    });
-    let mut notes: Vec<_> = ours.into_iter().chain(upstreams.collect::<Vec<_>>()).collect();
+    let mut notes: Vec<Result<Note, String>> = ours;
+    notes.extend(upstreams(host)?);
     let device =
         |note: &Result<Note, String>| note.as_ref().ok().map(|n| n.record().device.clone());
     let all: Vec<String> = notes.iter().filter_map(device).collect();
     notes.retain(|note| match note {
-        Ok(Note::Upstreams(cached)) => {
-            all.iter().filter(|device| **device == cached.record.device).count() == 1
+        Ok(note @ Note::Upstreams(..)) => {
+            all.iter().filter(|device| **device == note.record().device).count() == 1
         }
         Ok(Note::Ours(_)) | Err(_) => true,
     });
+    Ok(notes)
+}
+
+/// What upstream's plugins remember, each attachment once.
+fn upstreams(host: &dyn Host) -> Result<Vec<Result<Note, String>>, String> {
+    let boot = boot_id(host)?;
+    let mut notes: Vec<Result<Note, String>> = Vec::new();
+    for plugin in Plugin::ALL {
+        let names = old_plugins::names(host, plugin);
+        for name in names.map_err(|refusal| format!("cannot {refusal}"))? {
+            let cached = match old_plugins::remembered(host, plugin, &name, None, boot.clone()) {
+                Ok(Some(cached)) => cached,
+                Ok(None) => continue,
+                Err(error) => {
+                    notes.push(Err(error.to_string()));
+                    continue;
+                }
+            };
+            let beside = notes.iter_mut().find_map(|note| match note {
+                Ok(Note::Upstreams(first, more)) if first.is_beside(&cached) => Some(more),
+                Ok(_) | Err(_) => None,
+            });
+            match beside {
+                Some(more) => more.push(cached),
+                None => notes.push(Ok(Note::Upstreams(cached, Vec::new()))),
+            }
+        }
+    }
     Ok(notes)
 }
 
@@ -288,8 +338,8 @@ fn home_under_lock(host: &dyn Host, note: &Note) -> Result<Option<home::Notes>, 
     let record = note.record();
     let device = &record.device;
     let mut locks = vec![RDMA_LOCK.to_owned()];
-    if let Note::Upstreams(_) = note {
-        // The old plugin may still be at work.
+    if let Note::Upstreams(..) = note {
+        // The old plugins may still be at work.
         locks.insert(0, old_plugins::lock_file(device));
     }
     let _lock = match device.parse::<PciAddress>() {
@@ -311,20 +361,28 @@ fn home_under_lock(host: &dyn Host, note: &Note) -> Result<Option<home::Notes>, 
     if !notes(host)?.iter().any(|now| now.as_ref() == Ok(note)) {
         return Ok(None);
     }
-    let record = match note {
-        Note::Ours(record) => record.clone(),
-        Note::Upstreams(cached) => as_left(host, cached)?,
+    let records: Vec<Record> = match note {
+        Note::Ours(record) => vec![record.clone()],
+        Note::Upstreams(..) => {
+            let memories = note.memories().into_iter();
+            memories.map(|cached| as_left(host, cached)).collect::<Result<_, _>>()?
+        }
     };
-    let notes = match record.boot_id == boot_id(host)? {
-        true => home::bring_home(host, &record).map_err(|error| error.to_string())?,
+    let mut told = home::Notes::new();
+    match record.boot_id == boot_id(host)? {
+        true => {
+            for record in &records {
+                told.extend(home::bring_home(host, record).map_err(|error| error.to_string())?);
+            }
+        }
         // The VFs were made anew since.
-        false => vec!["it was given away before a reboot".to_owned()],
-    };
-    if let Note::Upstreams(cached) = note {
+        false => told.push("it was given away before a reboot".to_owned()),
+    }
+    for cached in note.memories() {
         host.remove(&cached.file).map_err(|refusal| format!("cannot {refusal}"))?;
     }
     journal::forget(host, device).map_err(|error| error.to_string())?;
-    Ok(Some(notes))
+    Ok(Some(told))
 }
 
 /// Upstream's memory of a VF, as far as it is about the VF that is there now.
@@ -333,7 +391,9 @@ fn as_left(host: &dyn Host, cached: &Cached) -> Result<Record, String> {
     if let Ok(pci) = cached.record.device.parse::<PciAddress>() {
         let link = home::interface_at_home(host, &pci).map_err(|refusal| refusal.to_string())?;
         if let Some(link) = link {
-            cached.forget_address_unless(&vf_profile::show_address(&link.address));
+            let guid = home::guid_of(&link.address);
+            let address = guid.unwrap_or_else(|| vf_profile::show_address(&link.address));
+            cached.forget_address_unless(&address);
         }
     }
     Ok(cached.record)

@@ -380,10 +380,24 @@ fn node_of_the_old_plugin() -> SimHost {
             "HostIFName": link.name, "AdminMAC": before.mac, "EffectiveMAC": link.address, "MTU": link.mtu,
         },
     });
-    let file = format!("{}/sandbox-a-net1", old_plugins::SRIOV);
-    host.replace(&file, cache.to_string().as_bytes(), 0o600).unwrap();
+    remember(&host, Plugin::Sriov, "sandbox-a-net1", &cache);
+    // As upstream does inside the pod.
+    let pod = Namespace::At(POD.to_owned());
+    let link = home::interface_in(&host, &pod, &VF.parse().unwrap()).unwrap().unwrap().index;
+    let address = vec![2, 0, 0, 0, 0, 1];
+    host.change_link(&pod, &LinkChange::Address { link, address }).unwrap();
     host.machine().delete_namespace(POD).unwrap();
     host
+}
+
+fn remember(host: &SimHost, plugin: Plugin, name: &str, cache: &serde_json::Value) {
+    let file = format!("{}/{name}", plugin.directory());
+    host.replace(&file, cache.to_string().as_bytes(), 0o600).unwrap();
+}
+
+/// What upstream's plugins remember still.
+fn memories(host: &SimHost) -> Vec<String> {
+    Plugin::ALL.into_iter().flat_map(|plugin| old_plugins::names(host, plugin).unwrap()).collect()
 }
 
 #[test]
@@ -394,12 +408,12 @@ fn what_the_old_plugin_gave_to_a_pod_that_is_gone_comes_home_the_second_time() {
         &host,
         &[(0, nobody()), (59, nobody()), (60, nobody())],
         expect![[r#"
-        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of a pod of the old plugin, which had it as net1, is gone
-        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
-        SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
-    "#]],
+            60 s: brought 0000:03:00.2 home: sandbox sandbox-a of a pod of the old plugin, which had it as net1, is gone
+            at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 1
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
-    let left = old_plugins::names(&host).unwrap();
+    let left = memories(&host);
     assert!(left.is_empty() && !Sweeper::default().is_due(&host, at(120)), "{left:?}");
 }
 
@@ -410,9 +424,9 @@ fn what_the_old_plugin_gave_to_a_sandbox_that_the_runtime_knows_is_left_alone() 
         &host,
         &[(0, knows_the_sandbox()), (61, knows_the_sandbox())],
         expect![[r#"
-        at home: Some("net1 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
-        SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
-    "#]],
+            at home: Some("net1 02:00:00:00:00:01") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+            SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
@@ -420,32 +434,139 @@ fn what_the_old_plugin_gave_to_a_sandbox_that_the_runtime_knows_is_left_alone() 
 #[test]
 fn a_device_of_which_two_memories_speak_is_left_alone() {
     let host = node_of_the_old_plugin();
-    let file = |sandbox: &str| format!("{}/{sandbox}-net1", old_plugins::SRIOV);
+    let file = |sandbox: &str| format!("{}/{sandbox}-net1", Plugin::Sriov.directory());
     let memory = host.read(&file("sandbox-a")).unwrap();
     host.replace(&file("sandbox-b"), &memory, 0o600).unwrap();
     check(
         &host,
         &[(0, nobody()), (61, nobody())],
         expect![[r#"
-        at home: Some("net1 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
-        SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
-    "#]],
+            at home: Some("net1 02:00:00:00:00:01") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+            SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+        "#]],
     );
 }
 
 #[test]
 fn a_garbled_memory_of_the_old_plugin_is_named_and_left_alone() {
     let host = node_of_the_old_plugin();
-    let file = format!("{}/sandbox-a-net1", old_plugins::SRIOV);
+    let file = format!("{}/sandbox-a-net1", Plugin::Sriov.directory());
     host.replace(&file, b"{", 0o600).unwrap();
     check(
         &host,
         &[(0, nobody()), (61, nobody())],
         expect![[r#"
-        0 s: the state file /var/lib/cni/sriov/sandbox-a-net1 of the old plugin is unreadable: EOF while parsing an object at line 1 column 1
-        61 s: the state file /var/lib/cni/sriov/sandbox-a-net1 of the old plugin is unreadable: EOF while parsing an object at line 1 column 1
-        at home: Some("net1 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+            0 s: the state file /var/lib/cni/sriov/sandbox-a-net1 of the old plugin is unreadable: EOF while parsing an object at line 1 column 1
+            61 s: the state file /var/lib/cni/sriov/sandbox-a-net1 of the old plugin is unreadable: EOF while parsing an object at line 1 column 1
+            at home: Some("net1 02:00:00:00:00:01") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+            SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+        "#]],
+    );
+}
+
+/// A chain `sriov`, `rdma` of upstream's: each remembers its part of the attachment.
+#[test]
+fn both_memories_of_a_chain_of_the_old_plugins_are_one_orphans() {
+    let state = serde_json::json!({
+        "version": "1.0", "deviceID": VF, "sandboxRdmaDevName": "mlx5_2", "containerRdmaDevName": "mlx5_2",
+    });
+    let host = node_of_the_old_plugin();
+    remember(&host, Plugin::Rdma, "blue-sandbox-a-net1", &state);
+    check(
+        &host,
+        &[(0, knows_the_sandbox()), (61, knows_the_sandbox())],
+        expect![[r#"
+        at home: Some("net1 02:00:00:00:00:01") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
         SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
     "#]],
     );
+    assert_eq!(memories(&host), ["blue-sandbox-a-net1", "sandbox-a-net1"]);
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of a pod of the old plugin, which had it as net1, is gone
+        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 1
+        SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+    "#]],
+    );
+    assert!(memories(&host).is_empty());
+}
+
+/// Nothing but its own file speaks of the device, which is with a living namespace.
+#[test]
+fn an_rdma_device_that_the_old_plugin_gave_to_a_living_namespace_is_named_and_left_there() {
+    let host = node();
+    host.remove(&journal::path(VF)).unwrap();
+    let state = serde_json::json!({
+        "version": "1.0", "deviceID": VF, "sandboxRdmaDevName": "mlx5_2", "containerRdmaDevName": "mlx5_2",
+    });
+    remember(&host, Plugin::Rdma, "blue-sandbox-net1", &state);
+    check(
+        &host,
+        &[(0, nobody()), (60, nobody())],
+        expect![[r#"
+        0 s: 0000:03:00.2 was given to sandbox sandbox, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
+        60 s: 0000:03:00.2 was given to sandbox sandbox, which is gone, and is now in the network namespace /var/run/netns/cni-a, which is not the one it was given to; look whose that is, and call the plugin's DEL or remove the journal
+        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 1
+        SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
+    "#]],
+    );
+    host.machine().delete_namespace(POD).unwrap();
+    check(
+        &host,
+        &[(120, nobody()), (180, nobody())],
+        expect![[r#"
+        180 s: brought 0000:03:00.2 home: sandbox sandbox of a pod of the old plugin, which had it as net1, is gone
+        at home: Some("net1 c2:28:7c:c7:4f:2d") with admin mac 02:00:00:00:00:01, Some("mlx5_2"); notes on disk: 1
+        SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+    "#]],
+    );
+    assert!(memories(&host).is_empty());
+}
+
+/// A pod of upstream's `ib-sriov` that asked for a GUID, on a card of InfiniBand; its namespace is gone. What the VF is like
+/// after two looks, a minute apart.
+fn infiniband(asked: &str, found: u64) -> String {
+    const VF: &str = "0000:3b:00.1";
+    let mut machine = Machine::new("ib-0", Flavour::Rhel, at(0));
+    machine.add_connectx7(0x3b, 0, true);
+    machine.boot();
+    let host = SimHost::new(machine);
+    host.write("/sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs", "1").unwrap();
+    let pci: PciAddress = VF.parse().unwrap();
+    let guid = |host: &SimHost| {
+        let link = home::interface_at_home(host, &pci).unwrap().unwrap();
+        (link.name, home::guid_of(&link.address).unwrap())
+    };
+    let (name, before) = guid(&host);
+    let pf = "0000:3b:00.0".parse().unwrap();
+    host::vf_settings::set_guid(&host, &pf, 0, &host::vf_settings::show_guid(found)).unwrap();
+    home::rebind(&host, &pci).unwrap();
+    let cache = serde_json::json!({
+        "cniVersion": "1.0.0", "name": "blue", "type": "ib-sriov", "deviceID": VF, "VFID": 0,
+        "HostIFNames": name, "HostIFGUID": before, "args": {"cni": {"guid": asked}},
+    });
+    remember(&host, Plugin::IbSriov, "sandbox-a-ib0", &cache);
+    let mut sweeper = Sweeper::default();
+    let told = look(&mut sweeper, &host, &nobody(), 0) + &look(&mut sweeper, &host, &nobody(), 60);
+    let is_before = guid(&host) == (name, before);
+    format!("{told}as before: {is_before}; memories: {:?}\n", memories(&host))
+}
+
+#[test]
+fn what_the_old_plugin_gave_on_infiniband_has_its_guid_again() {
+    expect![[r#"
+        60 s: brought 0000:3b:00.1 home: sandbox sandbox-a of a pod of the old plugin, which had it as ib0, is gone
+        as before: true; memories: []
+    "#]].assert_eq(&infiniband("02:00:00:00:00:00:00:01", 0x0200_0000_0000_0001));
+}
+
+/// After a reboot the VF is another, and the memory of its GUID is of the one before.
+#[test]
+fn a_guid_that_the_pod_did_not_ask_for_is_not_taken_from_a_vf_of_infiniband() {
+    expect![[r#"
+        60 s: brought 0000:3b:00.1 home: sandbox sandbox-a of a pod of the old plugin, which had it as ib0, is gone
+        as before: false; memories: []
+    "#]].assert_eq(&infiniband("02:00:00:00:00:00:00:01", 0x0200_0000_0000_0002));
 }

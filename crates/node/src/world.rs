@@ -44,6 +44,8 @@ pub struct NodeWorld {
     pub config: SriovOperatorConfig,
     /// What PodResources said directly before this step; None: the kubelet did not answer.
     pub pods: Option<Vec<Holder>>,
+    /// Why a silent kubelet may be another one than ours; None where nothing speaks for that.
+    pub elsewhere: Option<String>,
     /// What the container runtime said directly before this step: the sandboxes that it knows, or why it did not say;
     /// None: it was not asked.
     pub sandboxes: Option<Result<BTreeSet<String>, String>>,

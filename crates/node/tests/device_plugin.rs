@@ -188,6 +188,7 @@ impl Node {
             vf: None,
             driver: Some("mlx5_core".to_owned()),
             rdma_device: None,
+            profile: None,
         };
         let devices = self.vfs.iter().zip(states).map(device).collect();
         let resource = OfferedResource { devices, rdma: true, ..OfferedResource::default() };

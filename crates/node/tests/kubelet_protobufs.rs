@@ -1,6 +1,6 @@
-//! Our gRPC messages against the kubelet's: name, number and type of each field, and the paths of the calls.
+//! Our gRPC messages against the kubelet's and the container runtime's: name, number and type of each field, and the paths of the calls.
 //!
-//! The tables are facts, written down from the kubelet's own files; what we generate code from is `proto/`, in our words.
+//! The tables are facts, written down from Kubernetes' own files; what we generate code from is `proto/`, in our words.
 //! A field number that is wrong would be read as another field, or as none, without any error.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
@@ -76,6 +76,30 @@ const POD_RESOURCES: &str = "
     CDIDevice name 1 string
 ";
 
+/// kubernetes/cri-api, pkg/apis/runtime/v1/api.proto, as of commit 791729b255f0c2d0019d3862ba6ef000c4a30c4d: the messages of
+/// Version, Status and ListPodSandbox. We leave out what we do not read.
+const RUNTIME: &str = "
+    VersionRequest version 1 string
+    VersionResponse version 1 string
+    VersionResponse runtime_name 2 string
+    VersionResponse runtime_version 3 string
+    VersionResponse runtime_api_version 4 string
+    StatusRequest verbose 1 bool
+    StatusResponse status 1 RuntimeStatus
+    StatusResponse info 2 map string string
+    StatusResponse runtime_handlers 3 repeated RuntimeHandler
+    StatusResponse features 4 RuntimeFeatures
+    ListPodSandboxRequest filter 1 PodSandboxFilter
+    ListPodSandboxResponse items 1 repeated PodSandbox
+    PodSandbox id 1 string
+    PodSandbox metadata 2 PodSandboxMetadata
+    PodSandbox state 3 PodSandboxState
+    PodSandbox created_at 4 int64
+    PodSandbox labels 5 map string string
+    PodSandbox annotations 6 map string string
+    PodSandbox runtime_handler 7 string
+";
+
 /// Rust spells names in its own way: `NumaNode`, `device_i_ds`.
 fn spelled(text: &str) -> String {
     text.to_lowercase().replace('_', "")
@@ -115,9 +139,11 @@ fn fields(text: &str) -> Vec<String> {
 }
 
 fn calls(code: &str) -> BTreeSet<&str> {
-    code.split('"')
-        .filter(|text| text.starts_with("/v1") && text.matches('/').count() == 2)
-        .collect()
+    let is_call = |text: &&str| {
+        ["/v1", "/runtime.v1"].iter().any(|package| text.starts_with(package))
+            && text.matches('/').count() == 2
+    };
+    code.split('"').filter(is_call).collect()
 }
 
 #[test]
@@ -146,4 +172,19 @@ fn every_field_that_we_read_of_pod_resources_is_the_kubelets() {
         ours.len()
     );
     assert_eq!(calls(code), ["/v1.PodResourcesLister/List"].into());
+}
+
+#[test]
+fn every_field_that_we_use_of_the_container_runtimes_messages_is_theirs() {
+    let code = include_str!("../src/proto/runtime.v1.rs");
+    let (ours, theirs) = (generated(code), table(RUNTIME));
+    let others: Vec<&String> = ours.difference(&theirs).collect();
+    assert!(
+        others.is_empty() && ours.len() == 6,
+        "{} fields, of which other: {others:?}",
+        ours.len()
+    );
+    let expected = ["ListPodSandbox", "Status", "Version"];
+    let expected = expected.map(|call| format!("/runtime.v1.RuntimeService/{call}"));
+    assert_eq!(calls(code), expected.iter().map(String::as_str).collect());
 }

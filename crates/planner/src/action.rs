@@ -65,6 +65,9 @@ pub enum Action {
     BindVf { pf: PciAddress, vf: u32, driver: VfDriver },
     /// Sets the MTU, in bytes, of the VF's netdev.
     SetVfMtu { pf: PciAddress, vf: u32, mtu: u32 },
+
+    /// Loads `vhost_net` and `tun`, so that their device nodes are there.
+    LoadVhost,
 }
 
 /// Which driver a VF is given.
@@ -262,6 +265,7 @@ impl fmt::Display for Action {
             Self::UnbindVf { pf, vf } => write!(f, "unbind {pf} vf {vf}"),
             Self::BindVf { pf, vf, driver } => write!(f, "bind {pf} vf {vf} to {driver}"),
             Self::SetVfMtu { pf, vf, mtu } => write!(f, "set vf mtu {pf} vf {vf} {mtu}"),
+            Self::LoadVhost => f.write_str("load vhost_net and tun"),
         }
     }
 }

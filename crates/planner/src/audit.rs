@@ -220,6 +220,7 @@ fn target(action: &Action) -> Option<(PciAddress, Option<u32>)> {
         | Action::Reboot { .. }
         | Action::LeaveReboot { .. }
         | Action::SettleMode { .. }
+        | Action::LoadVhost
         | Action::StartKubelet => None,
         Action::RememberFunction { interface } => Some((interface.pci_address, None)),
         Action::ForgetFunction { pf }

@@ -276,6 +276,10 @@ pub enum Blocker {
         what: String,
         command: String,
     },
+    /// A step was refused for want of a right, and the kernel is locked down; `refusal` is the sentence of the step.
+    LockedDown {
+        refusal: String,
+    },
     /// A card's firmware must be set, and we cannot; `command` is what a person types.
     Firmware {
         pf: PciAddress,
@@ -403,7 +407,7 @@ impl Blocker {
             Self::TooManyReboots { .. } => Reason::TooManyReboots,
             Self::RebootDisabled { .. } => Reason::RebootDisabled,
             Self::LedgerNotWritten { .. } => Reason::LedgerNotWritten,
-            Self::Lockdown { .. } => Reason::Lockdown,
+            Self::Lockdown { .. } | Self::LockedDown { .. } => Reason::Lockdown,
             Self::Firmware { obstacle, .. } => obstacle.reason(),
             Self::LeverRefused { .. } => Reason::FirmwareRefused,
             Self::Unsupported { .. } => Reason::Unsupported,
@@ -694,6 +698,10 @@ impl fmt::Display for Blocker {
             Self::Lockdown { what, command } => write!(
                 f,
                 "cannot {what}: the kernel is locked down; boot it without lockdown (Secure Boot off) and type: {command}"
+            ),
+            Self::LockedDown { refusal } => write!(
+                f,
+                "{refusal}; the kernel is locked down (/sys/kernel/security/lockdown), so it takes signed modules only and lets nobody write a card's PCI configuration or memory: sign the module with a key that this kernel knows, or boot it without lockdown (Secure Boot off)"
             ),
             // The refusal is a sentence that names card and setting.
             Self::Firmware { obstacle: Obstacle::Refused(why), command, .. } => {

@@ -40,7 +40,22 @@ pub(crate) fn plan(
             Err(blocker) => blockers.push(blocker),
         }
     }
+    steps.extend(vhost(desired, inventory));
     (steps, blockers)
+}
+
+/// The modules of vhost-net, once for the node. The last of its card's steps: where they cannot be loaded, all else is done.
+fn vhost(desired: &Desired, inventory: &Inventory) -> Option<Step> {
+    if inventory.vhost_missing.is_empty() {
+        return None;
+    }
+    let groups =
+        |wanted: &DesiredFunction| wanted.groups.iter().find(|group| group.vhost_net).cloned();
+    let (pf, group) =
+        desired.functions.iter().find_map(|wanted| Some((wanted.pci, groups(wanted)?)))?;
+    let (policy, missing) = (&group.policy, inventory.vhost_missing.join(" and "));
+    let because = format!("policy {policy} asks for vhost-net, and there is no {missing}");
+    Some(quiet(&pf, Action::LoadVhost, &because))
 }
 
 fn missing(wanted: &DesiredFunction) -> Blocker {
@@ -370,9 +385,10 @@ impl Needs<'_> {
         let (found, held) = (vf.mac.clone()?, vf.admin_mac.clone()?);
         let at_work = group.device_type == DeviceType::Netdevice
             && self.link_type == Some(LinkType::Ethernet);
-        // A bond or an administrator may change the address later; only what the driver started with is mended.
-        let differs = found != held && vf.permanent_mac.as_ref() != Some(&held);
-        (at_work && differs).then_some(Defect::OtherMac { found, held })
+        // A driver that was given an address keeps it: where the PF holds another one by now, that one is brought back
+        // before the next pod (`profile`). A bond or an administrator may change the interface's address later.
+        let made_up = found != held && vf.permanent_mac.is_none();
+        (at_work && made_up).then_some(Defect::OtherMac { found, held })
     }
 
     /// An RDMA device that came up without a GUID needs its driver started again. Only once, after the PF was given a MAC

@@ -27,6 +27,7 @@ pub mod order;
 mod own_configuration;
 pub mod policy;
 pub mod pools;
+pub mod profile;
 mod rdma;
 pub mod reason;
 mod reboots;

@@ -61,6 +61,7 @@ impl Node {
             vf: None,
             driver: Some("mlx5_core".to_owned()),
             rdma_device: None,
+            profile: None,
         };
         let devices = vfs.iter().map(device).collect();
         let resource = OfferedResource { devices, rdma: true, ..OfferedResource::default() };

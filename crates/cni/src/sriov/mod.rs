@@ -47,9 +47,12 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     let device = config.device.to_string();
     let owner = custody::owner(call)?;
     let _locks = custody::lock(call, &device)?;
-    custody::refuse_unless_offered(call, &device)?;
+    let offered = custody::offered(call, &device)?;
     let again = custody::record_of(call, &device)?.is_some();
     custody::make_free(call, &device)?;
+    if let Some(profile) = offered.and_then(|offered| offered.profile) {
+        custody::as_offered(call, &config.device, &profile)?;
+    }
     if let Some(ipam) = config.ipam.as_ref().filter(|_| again) {
         // The ADD before this one may have been given an address, which is refused the second time.
         ipam.del(call)?;

@@ -1,8 +1,11 @@
 //! Who may have a device: the daemon's offer, other pods, earlier pods, and pods that upstream's plugins started.
 
 use crate::bench::{Bench, PF, VF, check};
+use api::PciAddress;
 use expect_test::expect;
-use host::Host;
+use host::seam::{LinkChange, LinkQuery, VfLinkState, VfSetting, Vlan};
+use host::sim::Fault;
+use host::{Host, Namespace, home, vf_settings};
 use serde_json::json;
 
 #[test]
@@ -618,4 +621,144 @@ fn of_two_hundred_parallel_adds_one_wins_for_each_vf_and_all_go_home() {
         }
     });
     assert_eq!(bench.world(), before);
+}
+
+/// What somebody has left on a VF whom no file names.
+fn dirt(bench: &Bench) {
+    let home = |name: &str| LinkQuery { name: Some(name.to_owned()), ..LinkQuery::default() };
+    let link = |name| bench.host.links(&Namespace::Host, &home(name)).unwrap()[0].index;
+    let (pf, vf) = (link("enp3s0f0"), link("enp3s0f0v0"));
+    let settings = [
+        VfSetting::Vlan(Vlan { id: 100, qos: 3, protocol: 0x8100 }),
+        VfSetting::Rate { min: 0, max: 500 },
+        VfSetting::Mac([2, 0, 0, 0, 0, 9]),
+        VfSetting::Trust(true),
+        VfSetting::SpoofCheck(true),
+        VfSetting::LinkState(VfLinkState::Disable),
+    ];
+    let mut changes: Vec<LinkChange> =
+        settings.into_iter().map(|setting| LinkChange::Vf { link: pf, vf: 0, setting }).collect();
+    changes.push(LinkChange::Address { link: vf, address: vec![2, 0, 0, 0, 0, 8] });
+    changes.push(LinkChange::Promiscuous { link: vf, on: true });
+    for change in changes {
+        bench.host.change_link(&Namespace::Host, &change).unwrap();
+    }
+}
+
+/// A VF with the MAC that its PF held when its driver started, and the offer of it.
+fn offered_with(profile: serde_json::Value) -> Bench {
+    let bench = Bench::new();
+    let device: PciAddress = VF.parse().unwrap();
+    let pf: PciAddress = PF.parse().unwrap();
+    vf_settings::set_mac(&bench.host, &pf, 0, "02:00:00:00:00:01").unwrap();
+    home::rebind(&bench.host, &device).unwrap();
+    let id = bench.host.read("/proc/sys/kernel/random/boot_id").unwrap();
+    let mut device = json!({"pci": VF, "state": {"is": "ready"}, "parent": PF});
+    device["profile"] = profile;
+    let offer = json!({
+        "version": 1, "bootId": String::from_utf8(id).unwrap().trim(), "sequence": 1,
+        "resources": {"openshift.io/lab": {
+            "devices": [device], "rdma": true, "vhostNet": false, "excludeTopology": false,
+        }},
+    });
+    bench.run(&format!("file /run/ironrail/offer.json {offer}"));
+    bench
+}
+
+fn golden() -> serde_json::Value {
+    json!({
+        "mac": "02:00:00:00:00:01", "vlan": {"id": 0, "qos": 0, "protocol": 0x8100},
+        "rate": {"min": 0, "max": 0}, "spoofCheck": false, "trust": false, "linkState": "auto",
+    })
+}
+
+#[test]
+fn what_somebody_unknown_has_left_on_a_vf_is_gone_before_the_next_pod() {
+    let bench = offered_with(golden());
+    dirt(&bench);
+    let told = bench.run("world\nADD sriov a net1\nsaid\nworld\nDEL sriov a net1\nworld");
+    expect![[r#"
+        > world
+        0000:03:00.2 enp3s0f0v0 02:00:00:00:00:08 mtu 1500 down, mlx5_2, mac 02:00:00:00:00:09, vlan 100 qos 3 0x8100, rate 0 to 500, spoofchk, trust, link Disable
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+        > ADD sriov a net1
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:01","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+        > said
+        warning: 0000:03:00.2 had vlan 100 qos 3 802.1q in place of vlan 0 qos 0 802.1q, MAC 02:00:00:00:00:09 in place of MAC 02:00:00:00:00:01, rate 0 to 500 Mbit/s in place of rate 0 to 0 Mbit/s, spoofchk on in place of spoofchk off, trust on in place of trust off, link_state disable in place of link_state auto, interface address 02:00:00:00:00:08 in place of interface address 02:00:00:00:00:01, which no journal knows of, and was brought back to what it is offered with; settings for pods belong into their network, and a PF whose VFs others set up is externallyManaged in its policy
+        info: 0000:03:00.2 is net1 of container a
+        > world
+        0000:03:00.2 net1@a 02:00:00:00:00:01 mtu 1500 up, mlx5_2, mac 02:00:00:00:00:01
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+        /var/lib/cni/sriov/pci/0000:03:00.2
+        /var/lib/ironrail/cni/0000:03:00.2.json
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 02:00:00:00:00:01 mtu 1500 down, mlx5_2, mac 02:00:00:00:00:01
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+    "#]].assert_eq(&told);
+}
+
+#[test]
+fn a_vf_as_it_is_offered_is_not_touched_before_a_pod() {
+    let bench = offered_with(golden());
+    expect![[r#"
+        > world
+        0000:03:00.2 enp3s0f0v0 02:00:00:00:00:01 mtu 1500 down, mlx5_2, mac 02:00:00:00:00:01
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+        > ADD sriov a net1
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:01","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+        > said
+        info: 0000:03:00.2 is net1 of container a
+    "#]].assert_eq(&bench.run("world\nADD sriov a net1\nsaid"));
+}
+
+#[test]
+fn without_a_profile_what_a_vf_has_is_its_own() {
+    let bench = offered_with(serde_json::Value::Null);
+    dirt(&bench);
+    let told = bench.run("ADD sriov a net1\nDEL sriov a net1\nworld");
+    expect![[r#"
+        > ADD sriov a net1
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1","mac":"02:00:00:00:00:08","mtu":1500,"sandbox":"/run/netns/a","pciID":"0000:03:00.2"}],"dns":{}}
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 02:00:00:00:00:08 mtu 1500 down, mlx5_2, mac 02:00:00:00:00:09, vlan 100 qos 3 0x8100, rate 0 to 500, spoofchk, trust, link Disable
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+    "#]].assert_eq(&told);
+}
+
+#[test]
+fn a_vf_that_cannot_be_brought_back_to_its_profile_is_not_given() {
+    let bench = offered_with(golden());
+    dirt(&bench);
+    bench.host.machine().faults.insert(Fault::IgnoresVfMac);
+    expect![[r#"
+        > ADD sriov a net1
+        failed 999: 0000:03:00.2 has vlan 100 qos 3 802.1q in place of vlan 0 qos 0 802.1q, MAC 02:00:00:00:00:09 in place of MAC 02:00:00:00:00:01, rate 0 to 500 Mbit/s in place of rate 0 to 0 Mbit/s, spoofchk on in place of spoofchk off, trust on in place of trust off, link_state disable in place of link_state auto, interface address 02:00:00:00:00:08 in place of interface address 02:00:00:00:00:01, which no journal knows of, and cannot be brought back to what it is offered with: VF 0 of enp3s0f0 has MAC 02:00:00:00:00:09 after MAC 02:00:00:00:00:01 was set
+        > DEL sriov a net1
+        ok
+        > world
+        0000:03:00.2 enp3s0f0v0 02:00:00:00:00:08 mtu 1500 down, mlx5_2, mac 02:00:00:00:00:09, trust
+        0000:03:00.3 enp3s0f0v1 e2:45:6e:ab:8a:39 mtu 1500 down, mlx5_3
+        0000:03:00.4 enp3s0f0v2 e2:45:70:ab:8a:39 mtu 1500 down, mlx5_4
+        0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
+        /run/ironrail/offer.json
+    "#]].assert_eq(&bench.run("ADD sriov a net1\nDEL sriov a net1\nworld"));
 }

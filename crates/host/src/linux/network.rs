@@ -124,11 +124,42 @@ pub(super) fn rdma_mode() -> Result<RdmaMode, Failure> {
     Ok(rdma::parse_mode(payload)?)
 }
 
+/// A list of RDMA devices with a device left out is asked for again this often: each time another one has left meanwhile.
+const LIST_TRIES: u32 = 20;
+
+/// The RDMA devices of the namespace, without their ports.
+///
+/// The kernel tells one device a message, and finds the next one by its place in the list (drivers/infiniband/core/nldev.c,
+/// `_nldev_get_dumpit`; device.c, `ib_enum_all_devs`). Where a device that was told leaves before the end, to a pod or into
+/// the middle of a move, all behind it move up by one place, one of them is left out, and no flag says so
+/// (NLM_F_DUMP_INTR). So the list is asked for until everything that was told is told again.
+fn list_rdma_devices(
+    mut ask: impl FnMut() -> Result<Vec<RdmaDevice>, Failure>,
+) -> Result<Vec<RdmaDevice>, Failure> {
+    let mut told = ask()?;
+    for _ in 1..LIST_TRIES {
+        let again = ask()?;
+        let stayed = |was: &RdmaDevice| again.iter().any(|now| now.index == was.index);
+        if told.iter().all(stayed) {
+            return Ok(again);
+        }
+        told = again;
+    }
+    Err(Errno::AGAIN.into())
+}
+
+fn ask_for_rdma_devices(conversation: &mut Conversation) -> Result<Vec<RdmaDevice>, Failure> {
+    list_rdma_devices(|| {
+        let answer = conversation.ask(&rdma::device_query())?;
+        let devices = answer.iter().map(|(_, payload)| rdma::parse_device(payload));
+        Ok(devices.collect::<Result<_, _>>()?)
+    })
+}
+
 pub(super) fn rdma_devices() -> Result<Vec<RdmaDevice>, Failure> {
     let mut conversation = Conversation::open(RDMA)?;
     let mut devices = Vec::new();
-    for (_, payload) in conversation.ask(&rdma::device_query())? {
-        let mut device = rdma::parse_device(&payload)?;
+    for mut device in ask_for_rdma_devices(&mut conversation)? {
         match conversation.ask(&rdma::port_query(device.index)) {
             Ok(ports) => {
                 let ports = ports.iter().map(|(_, payload)| rdma::parse_port(payload));
@@ -146,8 +177,7 @@ pub(super) fn rdma_devices() -> Result<Vec<RdmaDevice>, Failure> {
 pub(super) fn rdma_users() -> Result<Vec<RdmaUser>, Failure> {
     let mut conversation = Conversation::open(RDMA)?;
     let mut users = BTreeSet::new();
-    for (_, payload) in conversation.ask(&rdma::device_query())? {
-        let RdmaDevice { index, name: device, .. } = rdma::parse_device(&payload)?;
+    for RdmaDevice { index, name: device, .. } in ask_for_rdma_devices(&mut conversation)? {
         for resource in rdma::RESOURCES {
             match conversation.ask(&rdma::owners_query(resource, index)) {
                 Ok(answers) => {
@@ -189,4 +219,50 @@ pub(super) fn change_rdma(change: &RdmaChange, target: Option<&OwnedFd>) -> Resu
     let request = rdma::change(change, target.map(AsRawFd::as_raw_fd))?;
     Conversation::open(RDMA)?.ask(&request)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel tells each time, as indexes of devices; answers the list, and how often it was asked for.
+    fn check(told: &[&[u32]]) -> (Result<Vec<u32>, Errno>, usize) {
+        let mut asked = 0;
+        let outcome = list_rdma_devices(|| {
+            let indexes = told[asked.min(told.len() - 1)];
+            asked += 1;
+            Ok(indexes
+                .iter()
+                .map(|index| RdmaDevice { index: *index, ..Default::default() })
+                .collect())
+        });
+        let indexes = |list: Vec<RdmaDevice>| list.iter().map(|device| device.index).collect();
+        (outcome.map(indexes).map_err(|failure| failure.errno), asked)
+    }
+
+    #[test]
+    fn a_list_of_rdma_devices_that_stays_is_asked_for_twice() {
+        assert_eq!(check(&[&[0, 1, 2]]), (Ok(vec![0, 1, 2]), 2));
+        assert_eq!(check(&[&[]]), (Ok(vec![]), 2));
+    }
+
+    #[test]
+    fn a_device_that_came_meanwhile_is_in_the_list() {
+        assert_eq!(check(&[&[0, 2], &[0, 1, 2]]), (Ok(vec![0, 1, 2]), 2));
+    }
+
+    #[test]
+    fn the_device_that_is_left_out_where_another_one_leaves_is_found_again() {
+        // Device 0 was told and left; device 1 stood then where device 0 had been.
+        assert_eq!(check(&[&[0, 2], &[1, 2]]), (Ok(vec![1, 2]), 3));
+        // And once more, with device 1.
+        assert_eq!(check(&[&[0, 2], &[1, 3], &[2, 3]]), (Ok(vec![2, 3]), 4));
+    }
+
+    #[test]
+    fn a_list_that_never_stays_is_refused_and_not_believed() {
+        let told: Vec<Vec<u32>> = (0..LIST_TRIES).map(|index| vec![index]).collect();
+        let told: Vec<&[u32]> = told.iter().map(Vec::as_slice).collect();
+        assert_eq!(check(&told), (Err(Errno::AGAIN), LIST_TRIES as usize));
+    }
 }

@@ -45,6 +45,10 @@ const ALL: VfRules = VfRules {
     spoof_check: false,
 };
 
+/// ice makes its VFs with spoof check on (ice_sriov.c, ice_initialize_vf_entry).
+const ICE: VfRules =
+    VfRules { any: true, link_state: true, min_rate: true, service_vlan: false, spoof_check: true };
+
 /// igb makes its VFs with spoof check on (lab), and refuses link state (EOPNOTSUPP), a minimum rate (EINVAL) and
 /// 802.1ad (EPROTONOSUPPORT): lab.md section 2.
 const IGB: VfRules = VfRules {
@@ -58,7 +62,7 @@ const IGB: VfRules = VfRules {
 pub(super) const DRIVERS: [DriverRow; 8] = [
     // Which settings mlx5 and ice take: belief, read in the drivers' net_device_ops; not seen in the lab.
     row("mlx5_core", "mlx5_core", true, Some("mlx5_"), true, true, 9978, ALL),
-    row("ice", "ice", true, Some("irdma"), true, true, 9702, ALL),
+    row("ice", "ice", true, Some("irdma"), true, true, 9702, ICE),
     row("iavf", "iavf", true, None, false, false, 9710, NONE),
     row("igb", "igb", true, None, true, false, 9216, IGB),
     row("igbvf", "igbvf", true, None, false, false, 9216, NONE),

@@ -31,6 +31,9 @@ pub enum Fault {
     ModuleStays,
     /// `mlx5_ib` was unloaded and cannot be loaded again: modprobe ends with the kernel's ENOMEM (belief).
     ModuleLoadsNoMore,
+    /// `vhost_net` is not signed with a key that the kernel knows, and such a module is refused with EPERM
+    /// (kernel/module/signing.c, module_sig_check, under lockdown; belief: kmod's words for it).
+    ModuleNotSigned,
     /// The driver has no `disassociate_ucontext`: moving its RDMA device is EOPNOTSUPP in exclusive mode too.
     RdmaMoveUnsupported,
     /// VFs appear on the bus three seconds after the write of `sriov_numvfs` has returned.

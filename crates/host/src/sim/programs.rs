@@ -97,6 +97,10 @@ impl Machine {
             let text = "modprobe: ERROR: could not insert 'mlx5_ib': Cannot allocate memory";
             return failure(1, text);
         }
+        if module == "vhost_net" && self.has(super::Fault::ModuleNotSigned) {
+            let text = "modprobe: ERROR: could not insert 'vhost_net': Operation not permitted";
+            return failure(1, text);
+        }
         let mode = words
             .filter_map(|word| word.strip_prefix("netns_mode="))
             .filter_map(boot::mode_of)

@@ -140,6 +140,28 @@ pub fn soft_rdma(name: &str, kind: &str, netdev: &str) {
     tell(20, &rdma::soft_device(name, kind, netdev));
 }
 
+/// The indexes of the RDMA devices as the kernel lists them once, as every other program has them.
+pub fn rdma_list() -> Vec<u32> {
+    let mut socket = Socket::new(20).expect("a netlink socket");
+    socket.bind_auto().expect("an address");
+    let query = rdma::device_query().bytes(1);
+    socket.send_to(&query, &SocketAddr::new(0, 0), 0).expect("the kernel listens");
+    let mut indexes = Vec::new();
+    loop {
+        let (bytes, _) = socket.recv_from_full().expect("the kernel answers");
+        for reply in replies(&bytes).expect("a message") {
+            assert!(!reply.interrupted, "the kernel says that the list has holes");
+            match reply.body {
+                Body::Data { payload, .. } => {
+                    indexes.push(rdma::parse_device(&payload).expect("a device").index);
+                }
+                Body::Done => return indexes,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// Tells the kernel something that the seam has no words for, since the product never says it.
 fn tell(protocol: isize, request: &Request) {
     let mut socket = Socket::new(protocol).expect("a netlink socket");

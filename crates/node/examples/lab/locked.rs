@@ -2,15 +2,15 @@
 
 use super::cards::Cards;
 use super::report::{Outcome, equal};
+use host::Host;
 use host::seam::{Errno, Program};
-use host::{Host, firmware};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
 /// What the daemon looks at says so, and the way to a card's firmware is shut: its configuration space, through which
 /// mstconfig speaks to it.
 pub fn firmware(cards: &Cards) -> Outcome {
-    let found = firmware::locked_down(&cards.host).map_err(|refusal| refusal.to_string())?;
+    let found = host::lockdown::is_on(&cards.host).map_err(|refusal| refusal.to_string())?;
     equal("what the daemon finds", found, true)?;
     let pf = &cards.addresses[0];
     let open = |name: &str| OpenOptions::new().write(true).open(pf.file(name));

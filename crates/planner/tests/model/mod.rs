@@ -256,6 +256,7 @@ impl Machine {
                 bind(&pf, vf, *driver);
             }
             Action::SetVfMtu { pf, vf, mtu } => self.vf(pf, *vf).1.mtu = Some(*mtu),
+            Action::LoadVhost => self.inventory.vhost_missing.clear(),
         }
     }
 

@@ -167,6 +167,9 @@ fn node(name: &str, text: &str, scenario: &mut Scenario) {
             ["firmware", "ignores", "writes"] => machine.firmware_ignores = true,
             ["bios", "off"] => machine.bios_off = true,
             ["locked", "down"] => machine.inventory.locked_down = true,
+            ["no", node] if node.starts_with("/dev/") => {
+                machine.inventory.vhost_missing.push((*node).to_owned());
+            }
             ["plugin", "mellanox", "disabled"] => machine.no_firmware_writes = true,
             // Of the card before it: `firmware off 0 by mstconfig`, `firmware without tool`, …
             ["firmware", words @ ..] => {
@@ -381,6 +384,7 @@ fn policy(name: &str, text: &str) -> SriovNetworkNodePolicy {
             ["device", device] => spec.nic_selector.device_id = (*device).to_owned(),
             [count, "vfs"] => spec.num_vfs = count.parse().unwrap(),
             ["rdma"] => spec.is_rdma = true,
+            ["vhost"] => spec.need_vhost_net = true,
             ["vfio-pci"] => spec.device_type = "vfio-pci".to_owned(),
             ["switchdev"] => spec.eswitch_mode = "switchdev".to_owned(),
             ["allow", "lifeline"] => spec.allow_lifeline = true,
