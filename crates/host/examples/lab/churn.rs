@@ -9,8 +9,7 @@ use host::linux::LinuxHost;
 use host::seam::{Host, Namespace, RdmaChange};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// So often the device goes away and comes back at least, and at most until the kernel's own list has left one out: it does
-/// once in some sixty moves.
+/// So often the device goes away and comes back: at least, and at most until the kernel's own list has left one out.
 const MOVES: (u32, u32) = (60, 900);
 /// So often the kernel's own list is asked for before each look.
 const LISTS: usize = 8;
