@@ -7,10 +7,12 @@ use super::support::rdma_list;
 use api::PciAddress;
 use host::linux::LinuxHost;
 use host::seam::{Host, Namespace, RdmaChange};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// So often the device goes away and comes back.
-const MOVES: u32 = 60;
+/// So often the device goes away and comes back: at least, and at most until the kernel's own list has left one out.
+const MOVES: (u32, u32) = (60, 900);
+/// So often the kernel's own list is asked for before each look.
+const LISTS: usize = 8;
 /// Each has an RDMA device.
 const VFS: u32 = 5;
 
@@ -32,42 +34,45 @@ pub fn run(host: &LinuxHost, pf: PciAddress) -> Outcome {
 }
 
 fn look_while(host: &LinuxHost, first: u32, stay: &[u32], pod: &Namespace) -> Outcome {
-    let done = AtomicBool::new(false);
-    let (mut looks, mut short) = (0_u32, 0_u32);
+    let (moves, proved) = (AtomicU32::new(0), AtomicBool::new(false));
+    let (mut looks, mut short) = (0_usize, 0_usize);
     let missing = |found: &[u32]| stay.iter().copied().find(|index| !found.contains(index));
     std::thread::scope(|scope| {
         let mover = scope.spawn(|| {
-            let moved = there_and_back(host, first, pod);
-            done.store(true, Ordering::Release);
-            moved
+            while !proved.load(Ordering::Acquire) && moves.load(Ordering::Acquire) < MOVES.1 {
+                there_and_back(host, first, pod)?;
+                moves.fetch_add(1, Ordering::Release);
+            }
+            Ok::<_, String>(())
         });
-        while !done.load(Ordering::Acquire) {
-            short += u32::from(missing(&rdma_list()).is_some());
-            let found = said("devices", host.rdma_devices(&HOME))?;
-            let found: Vec<u32> = found.iter().map(|device| device.index).collect();
+        while !mover.is_finished() {
+            short += (0..LISTS).filter(|_| missing(&rdma_list()).is_some()).count();
+            let found = said("devices", host.rdma_devices(&HOME));
+            let found = found.map(|all| all.iter().map(|device| device.index).collect::<Vec<_>>());
             looks += 1;
-            if let Some(lost) = missing(&found) {
-                return Err(format!("look {looks} has no device {lost}: {found:?}"));
+            let lost = found.as_deref().map(missing);
+            let is_enough = short > 0 && moves.load(Ordering::Acquire) >= MOVES.0;
+            proved.store(is_enough || lost != Ok(None), Ordering::Release);
+            if lost != Ok(None) {
+                return Err(format!("look {looks} has not all of {stay:?}: {found:?}"));
             }
         }
         mover.join().map_err(|_| "the mover died".to_owned())?
     })?;
+    let (moves, lists) = (moves.into_inner(), looks * LISTS);
     if short == 0 {
-        return Err(format!("the kernel's own list was whole {looks} times: nothing is proved"));
+        return Err(format!("the kernel's own list was whole {lists} times: nothing is proved"));
     }
     Ok(format!(
-        "{looks} looks while a device went {MOVES} times to a pod and back: none missed one of the other {}; the \
-         kernel's own list left one out {short} times of {looks}, and did not say so",
+        "{looks} looks while a device went {moves} times to a pod and back: none missed one of the other {}; the \
+         kernel's own list left one out {short} times of {lists}, and did not say so",
         stay.len()
     ))
 }
 
 fn there_and_back(host: &LinuxHost, device: u32, pod: &Namespace) -> Done {
-    for _ in 0..MOVES {
-        let there = RdmaChange::Move { device, to: pod.clone() };
-        said("there", host.change_rdma(&HOME, &there))?;
-        let back = RdmaChange::Move { device, to: Namespace::Host };
-        said("back", host.change_rdma(pod, &back))?;
-    }
-    Ok(())
+    let there = RdmaChange::Move { device, to: pod.clone() };
+    said("there", host.change_rdma(&HOME, &there))?;
+    let back = RdmaChange::Move { device, to: Namespace::Host };
+    said("back", host.change_rdma(pod, &back))
 }
