@@ -110,7 +110,7 @@ impl Report {
         if self.seeds >= ENOUGH {
             wrong.extend(Fault::all().filter_map(|fault| rare(&fault)));
             let unmet = |feature: &Feature| self.feature(*feature).mattered == 0;
-            wrong.extend(Feature::all().into_iter().filter(unmet).map(|feature| {
+            wrong.extend(Feature::all().filter(unmet).map(|feature| {
                 format!("feature {feature} mattered in none of {} seeds", self.seeds)
             }));
         }
