@@ -137,7 +137,8 @@ impl Simulation {
             }
             let mut mutated = None;
             if let Some(mutation) = self.options.mutation {
-                mutation.write(mutated.insert(write.clone()));
+                let stored = self.store.object(&write.key()).map(|stored| &**stored);
+                mutation.write(mutated.insert(write.clone()), stored);
             }
             let mut answer = self.write(&user, mutated.as_ref().unwrap_or(write), taken.manager);
             if let Some(mutation) = self.options.mutation {
