@@ -75,7 +75,8 @@ impl Mutation {
             Self::UnlimitedWhenUnset => &["granted "],
             // The daemon never comes to rest, or the node never to its mode.
             Self::CommandLineMode => &[" is in mode ", " times within a minute"],
-            Self::LostCompareAndSwap => &["granted ", "forgets the grant of"],
+            // An update without a version is refused of a custom resource: no turn is ever given.
+            Self::LostCompareAndSwap => &[" is in mode ", " VFs and not "],
             // What the drain did not see is seen before the first change: the node waits for ever, and does not say why.
             Self::PrefixOnlyDrain | Self::NobodySweeps => &[" VFs and not "],
             Self::TakesOthersCordon => &["is no longer cordoned, and it was not ours to undo"],
@@ -157,9 +158,8 @@ impl Mutation {
         }
     }
 
-    /// What becomes of a write to an object of which this version is stored. An update without a version would be refused
-    /// of a custom resource, so that whoever writes last wins by the version that is there.
-    pub(super) fn write(self, write: &mut Write, stored: Option<&Value>) {
+    /// What becomes of a write.
+    pub(super) fn write(self, write: &mut Write) {
         if let Write::Apply { object, .. } = write
             && self == Self::RebootsUnmirrored
             && let Some(status) = object.get_mut("status").and_then(Value::as_object_mut)
@@ -167,9 +167,9 @@ impl Mutation {
             status.remove("reboots");
         }
         let Write::Update { object, .. } = write else { return };
-        let version = stored.and_then(|stored| stored.pointer("/metadata/resourceVersion"));
-        if let Some(version) = version.filter(|_| self == Self::LostCompareAndSwap) {
-            object["metadata"]["resourceVersion"] = version.clone();
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata.filter(|_| self == Self::LostCompareAndSwap) {
+            metadata.remove("resourceVersion");
         }
     }
 

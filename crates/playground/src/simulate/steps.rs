@@ -137,8 +137,7 @@ impl Simulation {
             }
             let mut mutated = None;
             if let Some(mutation) = self.options.mutation {
-                let stored = self.store.object(&write.key()).map(|stored| &**stored);
-                mutation.write(mutated.insert(write.clone()), stored);
+                mutation.write(mutated.insert(write.clone()));
             }
             let mut answer = self.write(&user, mutated.as_ref().unwrap_or(write), taken.manager);
             if let Some(mutation) = self.options.mutation {
