@@ -108,12 +108,12 @@ async fn rest(
     world: &mut NodeWorld,
     nap: Duration,
 ) {
-    let end = tokio::time::Instant::now() + nap;
+    let mut end = std::pin::pin!(tokio::time::sleep(nap));
     loop {
         tokio::select! {
             more = news.next() => if more.is_none_or(|more| take_in(world, more).changed) { break },
             () = wakes.next() => break,
-            () = tokio::time::sleep_until(end) => return,
+            () = &mut end => return,
         }
     }
     tokio::time::sleep(BURST).await;
