@@ -7,7 +7,6 @@ use crate::afterwards::Afterwards;
 use crate::blocker::Blocker;
 use crate::deadline::{DrainPolicy, OnDeadline};
 use crate::order::DrainRequest;
-use api::Timestamp;
 use api::custody::Holder;
 use api::nodestate::{DrainStatus, HOLDERS_LISTED};
 use std::collections::{BTreeMap, BTreeSet};
@@ -188,12 +187,12 @@ pub fn deadline(facts: &DrainFacts) -> Option<Blocker> {
 }
 
 /// The same of a node that is drained and not done at the deadline. One that its pool may give up is listed there.
-pub fn not_done(facts: &DrainFacts, afterwards: &Afterwards, now: Timestamp) -> Option<Blocker> {
-    let skips = facts.policy.on_deadline == OnDeadline::SkipNode && afterwards.may_be_given_up(now);
+pub fn not_done(facts: &DrainFacts, afterwards: &Afterwards) -> Option<Blocker> {
+    let skips = facts.policy.on_deadline == OnDeadline::SkipNode && afterwards.may_be_given_up();
     (facts.overdue && !skips).then(|| Blocker::DrainedNotDone {
         node: facts.node.clone(),
         deadline: facts.policy.deadline,
-        waits_for: afterwards.waits_for(now),
+        waits_for: afterwards.waits_for(),
     })
 }
 

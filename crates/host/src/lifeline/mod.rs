@@ -46,8 +46,7 @@ pub fn observe(
     for End { carries, detail, links } in &ends {
         for link in links {
             for (function, over) in stacks.functions_below(*link) {
-                let lifeline =
-                    Lifeline { carries: *carries, detail: detail.clone(), gone_since: None, over };
+                let lifeline = Lifeline { carries: *carries, detail: detail.clone(), over };
                 found.entry(function).or_default().insert(lifeline);
             }
         }

@@ -10,7 +10,6 @@ mod fate;
 mod faults;
 mod features;
 mod invariants;
-mod leaving;
 mod lifelines;
 mod mutation;
 mod process;
