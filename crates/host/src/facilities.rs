@@ -1,6 +1,7 @@
 //! What the host has for one device besides its netdev: device nodes and their numbers, resolved now.
 //!
-//! Reads only, but for the modules of vhost-net. A device that is inside a pod, or has no RDMA, simply has less. Who may use it is not known here.
+//! Reads only, but for the modules of vhost-net. A device that is inside a pod, or has no RDMA, simply has less. Who may use
+//! it is not known here.
 
 use crate::cdi::{self, DeviceNode};
 use crate::function::text;

@@ -283,12 +283,9 @@ fn tidy(host: &dyn Host) -> Result<(), String> {
 /// and the other has it: whichever lives is not swept, so neither is.
 fn notes(host: &dyn Host) -> Result<Vec<Result<Note, String>>, String> {
     let ours = journal::list(host).map_err(|error| error.to_string())?;
-    let ours: Vec<_> = ours
-        .into_iter()
-        .map(|record| record.map(Note::Ours).map_err(|error| error.to_string()))
-        .collect();
-    let mut notes: Vec<Result<Note, String>> = ours;
-    notes.extend(upstreams(host)?);
+    let ours =
+        ours.into_iter().map(|record| record.map(Note::Ours).map_err(|error| error.to_string()));
+    let mut notes: Vec<_> = ours.chain(upstreams(host)?).collect();
     let device =
         |note: &Result<Note, String>| note.as_ref().ok().map(|n| n.record().device.clone());
     let all: Vec<String> = notes.iter().filter_map(device).collect();
