@@ -44,6 +44,7 @@ static NODE: LazyLock<(Machine, Offer)> = LazyLock::new(|| {
         vf: Some(index),
         driver: Some("mlx5_core".to_owned()),
         rdma_device: None,
+        profile: None,
     });
     let resource = OfferedResource { devices: devices.collect(), rdma: true, ..OfferedResource::default() };
     let boot_id = node::observe::boot_id(&host).expect("a boot");
