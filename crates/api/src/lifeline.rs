@@ -14,6 +14,9 @@ pub struct Lifeline {
     /// The other end: `nfs4 from 10.0.0.5`; empty where there is nothing to add.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// When it went, where it is there no more and counts still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<Timestamp>,
     /// Interfaces from the function's own up to the one that the route names: `enp3s0f0`, `bond0`, `bond0.100`.
     pub over: Vec<String>,
 }

@@ -156,13 +156,24 @@ pub struct ObjectKey {
     pub name: String,
 }
 
+/// Maps up to this size are searched: to hash a key costs more than to look at so many.
+const FEW: usize = 12;
+
+/// The value of a field. Most objects have few fields, and are asked for them all the time.
+pub fn field<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    match map.len() {
+        0..=FEW => map.iter().find(|(name, _)| *name == key).map(|(_, value)| value),
+        _ => map.get(key),
+    }
+}
+
 /// The value at a JSON pointer (RFC 6901), as `Value::pointer` finds it, without a copy of each key on the way.
 pub fn at<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
     pointer.split('/').skip(1).try_fold(object, |value, key| match value {
         Value::Object(map) if key.contains('~') => {
             map.get(&key.replace("~1", "/").replace("~0", "~"))
         }
-        Value::Object(map) => map.get(key),
+        Value::Object(map) => field(map, key),
         Value::Array(list) => list.get(key.parse::<usize>().ok()?),
         _ => None,
     })

@@ -90,7 +90,8 @@ pub fn elsewhere(host: &dyn Host, tool: Tool) -> Result<Option<(RdmaMode, String
     if tool != Tool::UpdateGrub {
         return Ok(None);
     }
-    for name in optional(host.list(DROP_INS))?.unwrap_or_default() {
+    // They are read in this order, and of two arguments the kernel takes the last.
+    for name in optional(host.list(DROP_INS))?.unwrap_or_default().into_iter().rev() {
         let path = format!("{DROP_INS}/{name}");
         if !name.ends_with(".cfg") || path == DROP_IN {
             continue;
@@ -116,13 +117,16 @@ fn in_grub_file(text: &str) -> Option<RdmaMode> {
 }
 
 /// Puts the argument of this mode on the next boot's command line, and takes the other one off; with `None` takes both
-/// off.
+/// off, but for what a file of somebody else's says: whether that agrees was judged before.
 pub fn set(
     host: &dyn Host,
     tool: Tool,
     wanted: Option<RdmaMode>,
 ) -> Result<Changed, KernelArgumentError> {
-    if is_right(&next(host, tool)?, wanted) {
+    let theirs = elsewhere(host, tool).map_err(|refusal| refused(tool, refusal))?;
+    let expected = wanted.or(theirs.map(|(mode, _)| mode));
+    let left = tool == Tool::UpdateGrub && wanted.is_none() && host.metadata(DROP_IN).is_ok();
+    if is_right(&next(host, tool)?, expected) && !left {
         return Ok(Changed::AlreadyRight);
     }
     match tool {
@@ -132,7 +136,7 @@ pub fn set(
         Tool::TransactionalUpdate => transactional_update(host, wanted)?,
     }
     let found = next(host, tool)?;
-    if is_right(&found, wanted) {
+    if is_right(&found, expected) {
         return Ok(Changed::Yes);
     }
     Err(KernelArgumentError::NotTaken { tool: tool.name(), found })
@@ -352,6 +356,20 @@ mod tests {
         assert_eq!(check("50-site.cfg", twice), Some((RdmaMode::Exclusive, site)));
         assert_eq!(check("50-site.cfg", &format!("# {line}")), None);
         assert_eq!(check("50-site.cfg.bak", line), None);
+        let both = |machine: &mut Machine| {
+            for (name, mode) in [("10-first.cfg", 1), ("90-last.cfg", 0)] {
+                let text = format!(
+                    "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX ib_core.netns_mode={mode}\"\n"
+                );
+                machine.files.insert(format!("{DROP_INS}/{name}"), text.into_bytes());
+            }
+        };
+        let mut machine_with_both = machine(Flavour::Ubuntu);
+        both(&mut machine_with_both);
+        assert_eq!(
+            elsewhere(&SimHost::new(machine_with_both), Tool::UpdateGrub).unwrap(),
+            Some((RdmaMode::Exclusive, format!("{DROP_INS}/90-last.cfg")))
+        );
         assert_eq!(check("ironrail.cfg", line), None);
         let mut rhel = machine(Flavour::Rhel);
         rhel.files.insert("/etc/default/grub.d/50-site.cfg".to_owned(), line.as_bytes().to_vec());
@@ -486,6 +504,30 @@ mod tests {
             cannot change the kernel command line by grubby: run grubby --info=DEFAULT: no such file or directory
                 run grubby --info=DEFAULT: no such file or directory
         "#]].assert_eq(&out);
+    }
+
+    /// The planner lets it come so far where the file names the mode that the node goes back to.
+    #[test]
+    fn ours_is_taken_off_and_what_somebody_elses_grub_file_says_stays() {
+        let mut machine = machine(Flavour::Ubuntu);
+        let site = format!("{DROP_INS}/50-site.cfg");
+        let text = "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX ib_core.netns_mode=1\"\n";
+        let out = testing::run(machine.clone(), |host| {
+            set(host, Tool::UpdateGrub, Some(RdmaMode::Exclusive))
+        });
+        assert!(out.starts_with("Yes\n"), "{out}");
+        let ours = "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX ib_core.netns_mode=0\"\n";
+        machine.files.insert(DROP_IN.to_owned(), ours.as_bytes().to_vec());
+        machine.files.insert(site, text.as_bytes().to_vec());
+        let host = SimHost::new(machine);
+        assert_eq!(set(&host, Tool::UpdateGrub, None).unwrap(), Changed::Yes);
+        assert!(host.metadata(DROP_IN).is_err());
+        assert_eq!(set(&host, Tool::UpdateGrub, None).unwrap(), Changed::AlreadyRight);
+        host.machine().boot();
+        assert_eq!(
+            host.machine().kernel_arguments.join(" "),
+            "BOOT_IMAGE=/vmlinuz root=/dev/sda2 ro ib_core.netns_mode=1"
+        );
     }
 
     #[test]

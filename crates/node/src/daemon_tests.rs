@@ -647,8 +647,8 @@ fn a_reboot_that_never_comes_is_asked_for_three_times_and_the_kubelet_runs_again
         status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 3 pending
         event RebootNode: rebooting for RdmaMode exclusive
         status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 3 pending
-        status Failed, rdma shared, 0 vfs, RebootDidNotHappen, fenced with 0 held, reboot 3 pending, error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; it stays drained, with what was prepared, until you reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; it stays drained, with what was prepared, until you reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        status Failed, rdma shared, 0 vfs, RebootDidNotHappen, fenced with 0 held, reboot 3 pending, error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; it stays prepared for that boot, and drained if it was drained, until you reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot bring RDMA mode exclusive: a reboot was asked for 3 times and the node did not boot; it stays prepared for that boot, and drained if it was drained, until you reboot it by hand, or annotate the node with ironrail.dev/retry-reboot=<a new value>
     "#]]);
     let runs: Vec<String> = life
         .host
@@ -839,8 +839,8 @@ fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
         operator: DrainComplete
         status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 0 pending
         status InProgress, rdma shared, 0 vfs, WaitingForReboot, fenced with 0 held, reboot 0 pending
-        status Failed, rdma shared, 0 vfs, WaitingForReboot, RebootDisabled, fenced with 0 held, reboot 0 pending, error: the node is drained and prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: the node is drained and prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
+        status Failed, rdma shared, 0 vfs, WaitingForReboot, RebootDisabled, fenced with 0 held, reboot 0 pending, error: the node is prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: the node is prepared for RDMA mode exclusive, and disableReboot leaves the reboot to a person: reboot it
     "#]]);
     assert_eq!(life.machine_says(), (Some(api::RdmaMode::Shared), 0, 1));
     life.assert_quiet();

@@ -78,7 +78,7 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
         // A world with holes would be taken for one in which nothing is wanted.
         while incomplete > 0 {
             let Some(first) = news.next().await else { anyhow::bail!("the watches ended") };
-            incomplete -= take_in(&mut world, first);
+            incomplete -= take_in(&mut world, first).complete;
         }
         while let Some(Some(more)) = futures::FutureExt::now_or_never(news.next()) {
             take_in(&mut world, more);
@@ -96,17 +96,27 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
                 until(&outcome, now).min(settings.ask.silence_ends_in(now).unwrap_or(LONGEST))
             }
         };
+        rest(&mut news, &mut wakes, &mut world, nap).await;
+    }
+}
+
+/// Until something that a step reads is another, or it is time to look. A heartbeat of the kubelet is no reason to look at
+/// the whole node.
+async fn rest(
+    news: &mut (impl Stream<Item = News> + Unpin),
+    wakes: &mut Wakes,
+    world: &mut NodeWorld,
+    nap: Duration,
+) {
+    let mut end = std::pin::pin!(tokio::time::sleep(nap));
+    loop {
         tokio::select! {
-            more = news.next() => {
-                if let Some(more) = more {
-                    take_in(&mut world, more);
-                }
-                tokio::time::sleep(BURST).await;
-            }
-            () = wakes.next() => tokio::time::sleep(BURST).await,
-            () = tokio::time::sleep(nap) => {}
+            more = news.next() => if more.is_none_or(|more| take_in(world, more).changed) { break },
+            () = wakes.next() => break,
+            () = &mut end => return,
         }
     }
+    tokio::time::sleep(BURST).await;
 }
 
 fn own_objects(daemon: &Daemon) -> Vec<ObjectKey> {
@@ -168,14 +178,19 @@ fn document(key: &ObjectKey, object: &DynamicObject) -> serde_json::Value {
     document
 }
 
-/// One for the end of a first list, else nothing.
-fn take_in(world: &mut NodeWorld, news: News) -> usize {
+/// What a news amounts to.
+#[derive(Default)]
+struct Taken {
+    /// One for the end of a first list.
+    complete: usize,
+    /// Something that a step reads is another now.
+    changed: bool,
+}
+
+fn take_in(world: &mut NodeWorld, news: News) -> Taken {
     match news {
-        News::Change(change) => {
-            world.apply(&change);
-            0
-        }
-        News::Complete => 1,
+        News::Change(change) => Taken { changed: world.apply(&change), ..Taken::default() },
+        News::Complete => Taken { complete: 1, ..Taken::default() },
     }
 }
 

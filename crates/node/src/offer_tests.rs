@@ -325,7 +325,8 @@ fn a_device_by_which_the_host_lives_is_listed_and_not_given_away() {
     use api::lifeline::{Carries, Lifeline};
     let mut inventory = node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]);
     let over = vec!["enp59s0v1".to_owned()];
-    let lifeline = Lifeline { carries: Carries::DefaultRoute, detail: String::new(), over };
+    let lifeline =
+        Lifeline { carries: Carries::DefaultRoute, detail: String::new(), gone_since: None, over };
     inventory.lifelines.insert(pci("0000:3b:00.3"), vec![lifeline]);
     let named = |groups: &[&str], allow: bool| {
         let mut desired = wanted(groups);

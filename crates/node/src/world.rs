@@ -64,8 +64,9 @@ pub struct NodeWorld {
 }
 
 impl NodeWorld {
-    /// Takes in one change of a watched object. Objects of other kinds are not ours and change nothing.
-    pub fn apply(&mut self, change: &Change) {
+    /// Takes in one change of a watched object. Objects of other kinds are not ours and change nothing. False when nothing
+    /// that a step reads is another now: a heartbeat of the kubelet, our own write that comes back.
+    pub fn apply(&mut self, change: &Change) -> bool {
         match change {
             Change::Is(object) => self.is_now(object),
             Change::Listed(object) => self.take(ObjectKey::of(object), Some(object)),
@@ -73,35 +74,55 @@ impl NodeWorld {
         }
     }
 
-    /// Takes in the present state of a watched object, unless it is older than what we have.
-    pub fn is_now(&mut self, object: &Value) {
+    /// Takes in the present state of a watched object, unless we have it, or a newer one.
+    pub fn is_now(&mut self, object: &Value) -> bool {
         let key = ObjectKey::of(object);
         // An old DrainComplete, delivered after the drain was given back, would be taken for leave to reboot.
-        if !self.is_older(&key, object) {
-            self.take(key, Some(object));
-        }
+        !self.is_known(&key, object) && self.take(key, Some(object))
     }
 
-    fn take(&mut self, key: ObjectKey, object: Option<&Value>) {
-        self.problems.remove(&key);
+    fn take(&mut self, key: ObjectKey, object: Option<&Value>) -> bool {
+        let problem = self.problems.remove(&key);
         let taken = match key.kind.as_str() {
-            names::NODE_STATE => parsed(object).map(|state| self.state = state),
+            names::NODE_STATE => parsed(object).map(|state| self.take_state(state)),
             names::OPERATOR_CONFIG if key.name == names::DEFAULT_CONFIG => {
-                parsed(object).map(|config| self.config = config.unwrap_or_default())
+                parsed::<SriovOperatorConfig>(object).map(|config| {
+                    let config = config.unwrap_or_default();
+                    let changed = config.spec != self.config.spec;
+                    self.config = config;
+                    changed
+                })
             }
-            "Node" => {
-                self.node = object.map(OwnNode::of);
-                Ok(())
-            }
-            _ => Ok(()),
+            "Node" => Ok(self.take_node(object.map(OwnNode::of))),
+            _ => Ok(false),
         };
-        if let Err(why) = taken {
-            self.problems.insert(key.clone(), format!("{key} cannot be understood: {why}"));
-        }
+        let (changed, wrong) = match taken {
+            Ok(changed) => (changed, None),
+            Err(why) => (false, Some(format!("{key} cannot be understood: {why}"))),
+        };
+        let changed = changed || wrong != problem;
+        wrong.into_iter().for_each(|why| drop(self.problems.insert(key.clone(), why)));
+        changed
     }
 
-    /// True when we have a newer version of the same node state.
-    fn is_older(&self, key: &ObjectKey, object: &Value) -> bool {
+    fn take_state(&mut self, new: Option<SriovNetworkNodeState>) -> bool {
+        let mut old = std::mem::replace(&mut self.state, new);
+        if let (Some(old), Some(new)) = (&mut old, &self.state) {
+            old.metadata.resource_version.clone_from(&new.metadata.resource_version);
+        }
+        old != self.state
+    }
+
+    fn take_node(&mut self, new: Option<OwnNode>) -> bool {
+        let mut old = std::mem::replace(&mut self.node, new);
+        if let (Some(old), Some(new)) = (&mut old, &self.node) {
+            old.resource_version.clone_from(&new.resource_version);
+        }
+        old != self.node
+    }
+
+    /// True when we have this version of the same node state, or a newer one.
+    fn is_known(&self, key: &ObjectKey, object: &Value) -> bool {
         let text = |pointer: &str| at(object, pointer).and_then(Value::as_str).unwrap_or_default();
         let Some(known) = self.state.as_ref().filter(|_| key.kind == names::NODE_STATE) else {
             return false;
@@ -109,7 +130,7 @@ impl NodeWorld {
         let version = |text: &str| text.parse::<u64>().ok();
         let (theirs, ours) =
             (version(text("/metadata/resourceVersion")), version(&known.metadata.resource_version));
-        text("/metadata/uid") == known.metadata.uid && theirs.zip(ours).is_some_and(|(t, o)| t < o)
+        text("/metadata/uid") == known.metadata.uid && theirs.zip(ours).is_some_and(|(t, o)| t <= o)
     }
 
     /// Takes in what the API said to the writes of the last step, in order. A stored object is newer than the watch.
@@ -117,7 +138,9 @@ impl NodeWorld {
         self.refused = None;
         for (key, answer) in answers {
             match answer {
-                Answer::Done(object) if ObjectKey::of(object) == *key => self.is_now(object),
+                Answer::Done(object) if ObjectKey::of(object) == *key => {
+                    self.is_now(object);
+                }
                 Answer::Done(_) => {}
                 other => {
                     self.refused = Some(format!("cannot write {key}: {other}"));

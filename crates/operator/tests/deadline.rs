@@ -143,25 +143,25 @@ fn skip_node_undoes_the_drain_gives_the_turn_to_another_node_and_lists_the_skipp
     check(
         &driver.settle(&mut api),
         expect![[r#"
-        evict Pod default/web-0 -> The budget says no.
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions. | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.; the node is skipped
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.; the node is skipped]
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:10:05.2444Z"}],"nodes":2,"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1 | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
-        event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: the drain of worker-0 was undone; it waits for another turn
-        event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-1
-        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:10:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
-        patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
-        event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: node is drained
-        apply SriovNetworkNodeState sriov-network-operator/worker-1 status {} [Drained=True DrainComplete: every pod that had to go has gone]
-        update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:10:05.2444Z"}],"nodes":2,"waiting":[{"node":"worker-0","because":"worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on"}],"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
-        event SriovNetworkPoolConfig sriov-network-operator/rdma DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on"#]],
+            evict Pod default/web-0 -> The budget says no.
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:00.1222Z"}],"nodes":2,"waiting":[{"node":"worker-1","because":"worker-1 waits: 1 of 1 allowed nodes (worker-0) is draining"}],"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False DrainBlocked: 0 of 2 nodes are at their goal; cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions. | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+            event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.; the node is skipped
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.; the node is skipped]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:10:05.2444Z"}],"nodes":2,"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1 | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Granted: worker-1 may be drained: 1 of 1 allowed
+            event SriovNetworkPoolConfig sriov-network-operator/rdma GrantGivenBack: the drain of worker-0 was undone; it waits for another turn
+            event SriovNetworkPoolConfig sriov-network-operator/rdma Progressing: 0 of 2 nodes are at their goal; draining worker-1
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"ironrail.dev/grant":"2026-11-22T12:10:05.2444Z","sriovnetwork.openshift.io/current-state":"Draining"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: draining: the node asks for Reboot_Required
+            patch Node worker-1 {"metadata":{"annotations":{"ironrail.dev/cordoned":"true"}},"spec":{"unschedulable":true}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-1 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}
+            event SriovNetworkNodeState sriov-network-operator/worker-1 DrainController: node is drained
+            apply SriovNetworkNodeState sriov-network-operator/worker-1 status {} [Drained=True DrainComplete: every pod that had to go has gone]
+            update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":2,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:10:05.2444Z"}],"nodes":2,"waiting":[{"node":"worker-0","because":"worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on"}],"draining":1,"skipped":[{"node":"worker-0","because":"not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.","since":"2026-11-22T12:10:05.2242Z"}]} [Ready=False DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on | Degraded=True DrainSkipped: worker-0: not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.]
+            event SriovNetworkPoolConfig sriov-network-operator/rdma DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not drained after 10m: cannot evict pod default/web-0 of StatefulSet web: The budget says no. PodDisruptionBudget web allows 0 disruptions.); give the annotation ironrail.dev/resume of pool rdma a new value to go on"#]],
     );
     check(
         &state(&api),
@@ -203,8 +203,8 @@ fn the_pool_is_deleted_while_a_budget_blocks_and_the_cordon_goes_with_it() {
             apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
             patch SriovNetworkNodeState sriov-network-operator/worker-1 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
             apply SriovNetworkNodeState sriov-network-operator/worker-1 {"bridges":{},"system":{}}
-            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the pool under whose limit it was begun is gone
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the pool under whose limit it was begun is gone]
             update SriovOperatorConfig sriov-network-operator/default status {"grants":[{"node":"worker-0","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}]} [Ready=True OperatorConfigReady: SriovOperatorConfig reconciled successfully]
@@ -248,8 +248,8 @@ fn a_node_that_leaves_the_pool_while_it_is_drained_is_uncordoned_and_its_turn_go
         expect![[r#"
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"spec":{"system":{"rdmaMode":null}},"metadata":{}}
             apply SriovNetworkNodeState sriov-network-operator/worker-0 {"bridges":{},"system":{}}
-            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: the drain is undone: the node has left pool rdma
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: the node has left pool rdma]
             update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:05.2444Z"}],"nodes":1,"draining":1} [Ready=False Progressing: 0 of 1 nodes are at their goal; draining worker-1]
@@ -709,12 +709,12 @@ fn a_node_state_is_not_deleted_before_its_drain_is_undone() {
     check(
         &said.lines().filter(of_node).collect::<Vec<_>>().join("\n"),
         expect![[r#"
-        patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":null}}}
-        patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
-        patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
-        apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: ironrail does not manage the node any more]
-        delete SriovNetworkNodeState sriov-network-operator/worker-0
-        patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":null}}}"#]],
+            patch Node worker-0 {"metadata":{"labels":{"sriovnetwork.openshift.io/device-plugin":null}}}
+            patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
+            apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Undone: the drain is undone: ironrail does not manage the node any more]
+            delete SriovNetworkNodeState sriov-network-operator/worker-0
+            patch Node worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/state":null}}}"#]],
     );
     check(
         &left_behind(&api),
@@ -823,5 +823,33 @@ fn skip_node_takes_a_drained_node_back_where_its_daemon_only_waits_and_not_in_a_
         worker-0 Drained=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: it was asked to reboot
         rdma Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is drained and not done 10m after its turn came: it was asked to reboot
         rdma Degraded=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: it was asked to reboot"#]],
+    );
+}
+
+/// Its daemon may be at work for minutes, and for no longer.
+#[test]
+fn skip_node_takes_a_drained_node_back_from_a_daemon_that_runs_and_says_nothing_for_a_quarter_of_an_hour()
+ {
+    let (mut api, mut driver) = guarded(json!({ "deadline": "10m", "onDeadline": "skipNode" }));
+    api.refuse_evictions.clear();
+    daemon(&mut api, json!([]));
+    driver.wait(5);
+    driver.settle(&mut api);
+    driver.wait(600);
+    driver.settle(&mut api);
+    let working = "worker-0 Drained=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: its daemon is at work and says of nothing that it waits for it";
+    assert!(state(&api).contains(working), "{}", state(&api));
+    driver.wait(290);
+    assert_eq!(driver.settle(&mut api), "");
+    driver.wait(10);
+    driver.settle(&mut api);
+    check(
+        &state(&api),
+        expect![[r#"
+        worker-0: Idle
+        worker-1: DrainComplete cordoned
+        worker-0 Drained=False Undone: the drain is undone: not done after 10m: its daemon runs and has said of nothing that it waits for it since the drain was complete; look at its log; the node is skipped
+        rdma Ready=False DrainSkipped: 0 of 2 nodes are at their goal; worker-0 waits: its drain was given up (not done after 10m: its daemon runs and has said of nothing that it waits for it since the drain was complete; look at its log); give the annotation ironrail.dev/resume of pool rdma a new value to go on
+        rdma Degraded=True DrainSkipped: worker-0: not done after 10m: its daemon runs and has said of nothing that it waits for it since the drain was complete; look at its log"#]],
     );
 }

@@ -433,9 +433,40 @@ fn pods_that_have_ended_are_named_to_the_daemon_while_its_node_is_drained() {
     api.remove(&key.unwrap());
     driver.settle(&mut api);
     assert!(!named(&api).contains("job-1"), "{}", named(&api));
+    // After the drain the pod that is there would be taken for a holder again.
     ask(&mut api, "worker-0", annotation::IDLE);
     driver.settle(&mut api);
+    assert!(named(&api).contains("job-2"), "{}", named(&api));
+    let key = api.objects.keys().find(|key| key.name == "job-2").cloned();
+    api.remove(&key.unwrap());
+    driver.settle(&mut api);
     assert_eq!(named(&api), "");
+}
+
+#[test]
+fn a_pod_that_ended_is_named_also_without_a_drain_where_its_node_lists_it_a_minute_later() {
+    let (mut api, mut driver, _) = cluster(json!({}), settings(), |_| {});
+    ask(&mut api, "worker-0", annotation::IDLE);
+    driver.settle(&mut api);
+    let mut job = pod("job-1", "worker-0", "openshift.io/rdma");
+    let end = json!({ "finishedAt": driver.now });
+    job["status"] =
+        json!({ "phase": "Succeeded", "containerStatuses": [{ "state": { "terminated": end } }] });
+    api.put(job);
+    let holder = json!({ "device": "0000:03:00.2", "resource": "openshift.io/rdma",
+        "namespace": "default", "pod": "job-1" });
+    api.edit(NODE_STATE, "worker-0", |state| state["status"]["holders"] = json!([holder]));
+    let named = |api: &Api| api.annotation(NODE_STATE, "worker-0", annotation::ENDED_PODS);
+    driver.settle(&mut api);
+    driver.wait(50);
+    driver.settle(&mut api);
+    assert_eq!(named(&api), "");
+    driver.wait(10);
+    driver.settle(&mut api);
+    assert!(named(&api).contains("job-1"), "{}", named(&api));
+    // Its daemon takes it for no holder any more, and it stays named while it is there.
+    api.edit(NODE_STATE, "worker-0", |state| state["status"]["holders"] = json!([]));
+    assert!(!driver.settle(&mut api).contains("patch"));
 }
 
 /// As the kubelet says it, and once for each pod, whatever comes again.

@@ -189,8 +189,8 @@ fn a_reboot_goes_from_request_to_grant_to_drain_and_back() {
     check(
         driver.settle(&mut api),
         expect![[r#"
-            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
             patch SriovNetworkNodeState sriov-network-operator/worker-0 {"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"Idle"}}}
+            patch Node worker-0 {"metadata":{"annotations":{"ironrail.dev/cordoned":null}},"spec":{"unschedulable":null}}
             event SriovNetworkNodeState sriov-network-operator/worker-0 DrainController: node is uncordoned and idle again
             apply SriovNetworkNodeState sriov-network-operator/worker-0 status {} [Drained=False Idle: no drain is asked for]
             update SriovNetworkPoolConfig sriov-network-operator/rdma status {"rollout":{"phase":"Rolling","started":"2026-11-22T12:00:00.1222Z","nodes":1,"canariesPassed":true},"grants":[{"node":"worker-1","reason":"Reboot_Required","since":"2026-11-22T12:00:00.2444Z"}],"nodes":2,"draining":1} [Ready=False Progressing: 0 of 2 nodes are at their goal; draining worker-1]

@@ -2,6 +2,9 @@
 //!
 //! A drain that is overdue here is no less a drain that does not end. Only words, and whether it may be given up.
 
+use crate::waves::BACK_WITHIN;
+use api::Timestamp;
+
 /// What is known of a node between the end of its drain and the end of its daemon's work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Afterwards {
@@ -15,11 +18,13 @@ pub struct Afterwards {
     pub daemon_runs: bool,
     /// The daemon's own words for what it waits for.
     pub said: Vec<String>,
+    /// Since when the drain is complete.
+    pub drained_since: Option<Timestamp>,
 }
 
 impl Afterwards {
     /// What the node waits for, as the end of a sentence.
-    pub fn waits_for(&self) -> String {
+    pub fn waits_for(&self, now: Timestamp) -> String {
         match self {
             Self { ready: false, reboot_booked: true, .. } => {
                 "it was asked to reboot and is not Ready again; look at its console".to_owned()
@@ -33,6 +38,10 @@ impl Afterwards {
             }
             Self { said, .. } if !said.is_empty() => said.join("; "),
             Self { reboot_booked: true, .. } => "it was asked to reboot".to_owned(),
+            Self { .. } if self.is_silent(now) => {
+                "its daemon runs and has said of nothing that it waits for it since the drain was complete; look at its log"
+                    .to_owned()
+            }
             Self { .. } => {
                 "its daemon is at work and says of nothing that it waits for it".to_owned()
             }
@@ -40,10 +49,21 @@ impl Afterwards {
     }
 
     /// True where undoing the drain takes nothing out of working hands: nobody works there, or who does says that it
-    /// waits. A reboot that is on its way is no time for pods to come back.
-    pub fn may_be_given_up(&self) -> bool {
+    /// waits, or has been silent for longer than any work takes. A reboot that is on its way is no time for pods to come
+    /// back; without one that is booked, a daemon that finds its tongue again asks for a new turn.
+    pub fn may_be_given_up(&self, now: Timestamp) -> bool {
         let idle = !self.daemon_runs || self.boot_is_news || !self.said.is_empty();
         let boots = self.reboot_booked && !self.boot_is_news;
-        self.ready && !boots && idle
+        self.ready && !boots && (idle || self.is_silent(now))
+    }
+
+    /// When a daemon that goes on saying nothing has been silent for too long.
+    pub fn silent_at(&self) -> Option<Timestamp> {
+        let since = self.drained_since.filter(|_| self.said.is_empty())?;
+        since.checked_add(BACK_WITHIN).ok()
+    }
+
+    fn is_silent(&self, now: Timestamp) -> bool {
+        self.silent_at().is_some_and(|at| at <= now)
     }
 }

@@ -675,7 +675,7 @@ impl fmt::Display for Blocker {
             ),
             Self::RebootDidNotHappen { reason, goal, attempts } => write!(
                 f,
-                "cannot bring {} {goal}: a reboot was asked for {attempts} times and the node did not boot; it stays drained, with what was prepared, until you reboot it by hand, or {RETRY}",
+                "cannot bring {} {goal}: a reboot was asked for {attempts} times and the node did not boot; it stays prepared for that boot, and drained if it was drained, until you reboot it by hand, or {RETRY}",
                 goal_word(*reason)
             ),
             Self::RebootUnderWay { reason, goal } => {
@@ -688,7 +688,7 @@ impl fmt::Display for Blocker {
             ),
             Self::RebootDisabled { reason, goal } => write!(
                 f,
-                "the node is drained and prepared for {} {goal}, and disableReboot leaves the reboot to a person: reboot it",
+                "the node is prepared for {} {goal}, and disableReboot leaves the reboot to a person: reboot it",
                 goal_word(*reason)
             ),
             Self::LedgerNotWritten { place, why } => write!(

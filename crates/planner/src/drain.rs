@@ -7,6 +7,7 @@ use crate::afterwards::Afterwards;
 use crate::blocker::Blocker;
 use crate::deadline::{DrainPolicy, OnDeadline};
 use crate::order::DrainRequest;
+use api::Timestamp;
 use api::custody::Holder;
 use api::nodestate::{DrainStatus, HOLDERS_LISTED};
 use std::collections::{BTreeMap, BTreeSet};
@@ -187,12 +188,12 @@ pub fn deadline(facts: &DrainFacts) -> Option<Blocker> {
 }
 
 /// The same of a node that is drained and not done at the deadline. One that its pool may give up is listed there.
-pub fn not_done(facts: &DrainFacts, afterwards: &Afterwards) -> Option<Blocker> {
-    let skips = facts.policy.on_deadline == OnDeadline::SkipNode && afterwards.may_be_given_up();
+pub fn not_done(facts: &DrainFacts, afterwards: &Afterwards, now: Timestamp) -> Option<Blocker> {
+    let skips = facts.policy.on_deadline == OnDeadline::SkipNode && afterwards.may_be_given_up(now);
     (facts.overdue && !skips).then(|| Blocker::DrainedNotDone {
         node: facts.node.clone(),
         deadline: facts.policy.deadline,
-        waits_for: afterwards.waits_for(),
+        waits_for: afterwards.waits_for(now),
     })
 }
 

@@ -402,9 +402,9 @@ fn levers_in_place(goal: Goal, inventory: &Inventory) -> bool {
             (!rdma.modprobe_writable || rdma.modprobe_option == Some(mode))
                 && (!tool || rdma.kernel_argument == Some(mode))
         }
-        Goal::Restored(_) => {
+        Goal::Restored(mode) => {
             (!rdma.modprobe_writable || rdma.modprobe_option == wanted_option(goal, inventory))
-                && (!tool || rdma.kernel_argument.is_none())
+                && (!tool || rdma.kernel_argument.is_none_or(|argument| argument == mode))
         }
     }
 }

@@ -273,7 +273,7 @@ fn skipped(
         let node = fleet.nodes.get(&skipped.node).filter(|node| node.managed);
         node.is_some_and(|node| {
             let is_done = node.current == Progress::DrainComplete;
-            node.wants != DrainRequest::Idle && (!is_done || node.afterwards.may_be_given_up())
+            node.wants != DrainRequest::Idle && (!is_done || node.afterwards.may_be_given_up(now))
         })
     };
     let old = pool.status.skipped.iter().filter(|_| !resumed).filter(still);
@@ -281,7 +281,7 @@ fn skipped(
     for grant in grants.iter().filter(|grant| policy.end_of(grant) <= now) {
         let Some(node) = fleet.nodes.get(&grant.node) else { continue };
         let known = all.iter().any(|skipped| skipped.node == grant.node);
-        if let Some(because) = late(node, policy.deadline).filter(|_| !known) {
+        if let Some(because) = late(node, policy.deadline, now).filter(|_| !known) {
             all.push(SkippedNode { node: grant.node.clone(), because, since: now });
         }
     }
@@ -289,15 +289,15 @@ fn skipped(
 }
 
 /// Why a node is skipped at its deadline, if it may be.
-fn late(node: &FleetNode, deadline: Duration) -> Option<String> {
+fn late(node: &FleetNode, deadline: Duration, now: Timestamp) -> Option<String> {
     let deadline = in_words(deadline);
     match node.current {
         Progress::Draining if node.in_the_way.is_empty() => {
             Some(format!("not drained after {deadline}"))
         }
         Progress::Draining => Some(format!("not drained after {deadline}: {}", node.in_the_way)),
-        Progress::DrainComplete if node.afterwards.may_be_given_up() => {
-            Some(format!("not done after {deadline}: {}", node.afterwards.waits_for()))
+        Progress::DrainComplete if node.afterwards.may_be_given_up(now) => {
+            Some(format!("not done after {deadline}: {}", node.afterwards.waits_for(now)))
         }
         Progress::Idle | Progress::DrainComplete => None,
     }
@@ -317,10 +317,11 @@ fn look_again(
             policy.on_deadline == OnDeadline::SkipNode && node.current != Progress::Idle
         };
         let end = node.filter(skips).map(|_| policy.end_of(grant));
+        let silent = node.filter(skips).and_then(|node| node.afterwards.silent_at());
         let away = node.filter(|node| node.current != Progress::Draining);
         let since = away.and_then(|node| node.not_ready_since.or(node.silent_since));
         let back = since.and_then(|since| since.checked_add(waves::BACK_WITHIN).ok());
-        end.into_iter().chain(back)
+        end.into_iter().chain(silent).chain(back)
     });
     times.filter(|at| *at > now).min()
 }

@@ -127,7 +127,12 @@ fn machine() -> impl Strategy<Value = Machine> {
                 if lives[index] {
                     let carries = api::lifeline::Carries::DefaultRoute;
                     let over = vec![name.clone(), "bond0".to_owned()];
-                    let lifeline = api::lifeline::Lifeline { carries, detail: String::new(), over };
+                    let lifeline = api::lifeline::Lifeline {
+                        carries,
+                        detail: String::new(),
+                        gone_since: None,
+                        over,
+                    };
                     inventory.lifelines.insert(used.unwrap_or(pf.pci), vec![lifeline]);
                     if lives[4] {
                         inventory.roce_lags.insert(pf.pci, "bond0".to_owned());

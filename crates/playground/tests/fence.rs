@@ -142,9 +142,13 @@ fn a_finished_pod_that_its_kubelet_lists_on_holds_up_no_change() {
         assert_eq!(healthy, Some(3), "{name}: {capacity:?}");
         assert_eq!(slot.kubelet.host.machine().vfs_of(&pf).len(), 3, "{name}");
     }
+    // While it is there its node is told, or would take it for a holder again.
+    let mut named = 0;
     for state in script.store().objects(names::API_VERSION, names::NODE_STATE) {
         let annotations = &state["metadata"]["annotations"];
-        assert_eq!(annotations[annotation::ENDED_PODS], Value::Null);
+        named += usize::from(annotations[annotation::ENDED_PODS] != Value::Null);
         assert_eq!(annotations[annotation::CURRENT_STATE], annotation::IDLE);
+        assert_eq!(state["status"]["holders"], Value::Null);
     }
+    assert_eq!(named, 1);
 }

@@ -232,11 +232,11 @@ fn a_pod_that_nobody_makes_again_stays_in_the_condition_until_it_goes() {
     let pod = pods(&script).into_iter().find(|(name, _)| name == "alone").unwrap().1;
     assert_eq!(pod["status"]["reason"], "UnexpectedAdmissionError");
     let condition = told(&script, &node).lines().next().unwrap().to_owned();
-    expect![[r#""False" "PodNotAdmitted": "2 pods were not admitted: default/alone: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; nobody makes another one, so create it again | default/train-93bc1fce3c-n7bck: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]].assert_eq(&condition);
+    expect![[r#""False" "PodNotAdmitted": "2 pods were not admitted: default/alone: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; nobody makes another one, so create it again | default/train-93bc1fce3c-4qqj2: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]].assert_eq(&condition);
     send(&mut script, Request::new(Method::Delete, ObjectKey::of(&pod).path()));
     script.rest().unwrap();
     let condition = told(&script, &node).lines().next().unwrap().to_owned();
-    expect![[r#""False" "PodNotAdmitted": "1 pod was not admitted: default/train-93bc1fce3c-n7bck: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]]
+    expect![[r#""False" "PodNotAdmitted": "1 pod was not admitted: default/train-93bc1fce3c-4qqj2: Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices openshift.io/rdma_exclusive_device, which is unexpected; ReplicaSet train-93bc1fce3c makes another one""#]]
         .assert_eq(&condition);
 }
 

@@ -31,6 +31,23 @@ fn twenty_seeds_pass_and_a_second_process_tells_the_same_story() {
     assert_eq!(text.lines().last(), Some("simulate: 20 passed, 0 failed"));
 }
 
+/// Which invariant sees which bug: one that only another sees would tell of an eye that has gone blind.
+const CAUGHT_BY: [(&str, &str); 13] = [
+    ("no ledger", "was rebooted "),
+    ("unlimited when unset", "granted "),
+    ("command line instead of effective mode", ""),
+    ("lost compare-and-swap", "not "),
+    ("prefix-only drain", " VFs and not "),
+    ("takes others' cordons for its own", "is no longer cordoned, and it was not ours to undo"),
+    ("forgets its own cordon", "is left cordoned"),
+    ("reboots undrained", "is rebooted under pod "),
+    ("held devices vanish", "and nobody changed the policy"),
+    ("writes what is so already", " times within a minute"),
+    ("nobody sweeps", " VFs and not "),
+    ("cuts lifelines", "whose carrier changed "),
+    ("reboots before the API knows", "asks for a reboot before the API has booked it"),
+];
+
 /// The eye of the simulation: a bug that no seed shows would be a bug that it cannot see.
 #[test]
 fn each_bug_of_the_old_operator_is_caught_within_two_hundred_seeds() {
@@ -38,6 +55,12 @@ fn each_bug_of_the_old_operator_is_caught_within_two_hundred_seeds() {
     let text = text(&output);
     assert!(output.status.success(), "a bug was not caught:\n{text}");
     assert_eq!(text.matches(": caught after ").count(), 13, "{text}");
+    // By the invariant that is there to see it.
+    for (mutation, invariant) in CAUGHT_BY {
+        let of_it = |line: &&str| line.starts_with(&format!("mutation {mutation}: caught "));
+        let line = text.lines().find(of_it).unwrap_or_default();
+        assert!(line.contains(invariant), "{mutation}: {line}");
+    }
     assert_eq!(text.lines().last(), Some("mutations: 13 caught, 0 missed"));
 }
 

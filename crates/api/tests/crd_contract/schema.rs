@@ -158,7 +158,7 @@ fn sample_text(schema: &Value, path: &str) -> String {
     match name {
         "pciAddress" => "0000:3b:00.0",
         "vfRange" => "0-3",
-        "lastTransitionTime" | "since" | "askedAt" | "started" | "estimatedEnd" => {
+        "lastTransitionTime" | "since" | "goneSince" | "askedAt" | "started" | "estimatedEnd" => {
             "2026-11-22T12:00:00Z"
         }
         _ => "text",

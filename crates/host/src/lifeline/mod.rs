@@ -46,7 +46,8 @@ pub fn observe(
     for End { carries, detail, links } in &ends {
         for link in links {
             for (function, over) in stacks.functions_below(*link) {
-                let lifeline = Lifeline { carries: *carries, detail: detail.clone(), over };
+                let lifeline =
+                    Lifeline { carries: *carries, detail: detail.clone(), gone_since: None, over };
                 found.entry(function).or_default().insert(lifeline);
             }
         }

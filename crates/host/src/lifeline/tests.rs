@@ -15,7 +15,7 @@ fn links(host: &SimHost) -> Vec<Link> {
 fn check(host: &SimHost, expected: Expect) {
     let mut text = String::new();
     for (function, lifelines) in observe(host, &links(host)).unwrap() {
-        for Lifeline { carries, detail, over } in lifelines {
+        for Lifeline { carries, detail, over, .. } in lifelines {
             let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
             text += &format!("{function}: {carries:?}{detail} over {}\n", over.join(" < "));
         }

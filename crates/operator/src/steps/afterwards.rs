@@ -1,5 +1,6 @@
 //! What is known of a node that is drained and whose daemon is not done; what it means is `planner::afterwards`'s.
 
+use super::drain::DRAINED;
 use crate::objects::Node;
 use crate::world::World;
 use api::names;
@@ -23,6 +24,7 @@ pub(crate) fn of(world: &World, node: &Node, state: &SriovNetworkNodeState) -> A
             && pod.controller() == Some(("DaemonSet", names::DAEMON))
     });
     let known = |boot: &str| !boot.is_empty();
+    let drained = status.conditions.iter().find(|c| c.kind == DRAINED && c.status == "True");
     Afterwards {
         ready: node.ready,
         reboot_booked: status.reboots.iter().any(|record| is_asked_for(record, &status.boot_id)),
@@ -31,6 +33,7 @@ pub(crate) fn of(world: &World, node: &Node, state: &SriovNetworkNodeState) -> A
             && node.boot_id != status.boot_id,
         daemon_runs: of_daemon.any(|pod| pod.phase == "Running"),
         said,
+        drained_since: drained.map(|condition| condition.last_transition_time),
     }
 }
 

@@ -234,6 +234,12 @@ fn drain_pod(pod: &Pod, now: Timestamp) -> DrainPod {
 }
 
 pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
+    let outcome = drain(world, name, now);
+    let times = [outcome.look_again, super::ended::look_again(world, name, now)];
+    Outcome { look_again: times.into_iter().flatten().min(), ..outcome }
+}
+
+fn drain(world: &World, name: &str, now: Timestamp) -> Outcome {
     let Some(mut seen) = observe(world, name, now) else { return without_state(world, name) };
     let writes = say(seen.state, &seen.said, now);
     if !writes.is_empty() {
@@ -241,7 +247,7 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
     }
     // Whoever drains the node: its daemon waits for holders in any case.
     let asked = [seen.drain.request, seen.drain.mirror].iter().any(|r| *r != DrainRequest::Idle);
-    if let Some(write) = super::ended::write(world, name, seen.state, asked) {
+    if let Some(write) = super::ended::write(world, name, seen.state, asked, now) {
         return Outcome { writes: vec![write], look_again: Some(now) };
     }
     if has_external_drainer(seen.state) {
@@ -269,7 +275,7 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
             finish(&seen, "node is uncordoned and idle again", now)
         }
         (false, Progress::Idle) => start(&seen, now),
-        (false, current) if is_given_up(&seen, current) => {
+        (false, current) if is_given_up(&seen, current, now) => {
             let why = seen.abandoned.as_deref().unwrap_or_default();
             finish(&seen, &format!("the drain is undone: {why}"), now)
         }
@@ -281,11 +287,11 @@ pub fn reconcile(world: &World, name: &str, now: Timestamp) -> Outcome {
 
 /// A drain under way that is to be undone. Once it is complete the node is its daemon's: only where that waits or is
 /// silent, and the pool does not, it is taken back.
-fn is_given_up(seen: &Observed, current: Progress) -> bool {
+fn is_given_up(seen: &Observed, current: Progress, now: Timestamp) -> bool {
     match current {
         Progress::Idle => false,
         Progress::Draining => seen.abandoned.is_some(),
-        Progress::DrainComplete => seen.skipped && seen.afterwards.may_be_given_up(),
+        Progress::DrainComplete => seen.skipped && seen.afterwards.may_be_given_up(now),
     }
 }
 
@@ -405,10 +411,12 @@ fn marks(seen: &Observed) -> serde_json::Map<String, Value> {
 
 /// The daemon is done, or has withdrawn its request, or the drain is given up: the node goes back to the scheduler.
 fn finish(seen: &Observed, why: &str, now: Timestamp) -> Outcome {
-    let mut writes = Vec::from_iter(uncordon(seen.node));
     let patch =
         json!({ "metadata": { "annotations": { annotation::CURRENT_STATE: annotation::IDLE } } });
-    writes.push(patch_state(seen, patch));
+    // First what holds only where no other drain was started since we looked: of two operators one may not know of it, and
+    // its uncordoning would let pods in under the other's reboot.
+    let mut writes = vec![patch_state(seen, patch)];
+    writes.extend(uncordon(seen.node));
     writes.push(event(seen, why, now));
     if seen.abandoned.is_some() {
         let message = why.to_owned();
@@ -467,13 +475,14 @@ fn complete(seen: &Observed, now: Timestamp) -> Outcome {
         return commit(seen, &plan, now);
     }
     let done = Drain { stay: plan.stay, ..Drain::default() };
-    let late = planner::drain::not_done(&seen.facts, &seen.afterwards);
+    let late = planner::drain::not_done(&seen.facts, &seen.afterwards, now);
     let verdict = match &late {
         Some(late) => not_done(late),
         None => judge(seen, &done),
     };
     let writes = condition(seen, &verdict, &[], now);
-    Outcome { writes, look_again: seen.deadline.filter(|deadline| now < *deadline) }
+    let times = [seen.deadline, seen.afterwards.silent_at()].into_iter().flatten();
+    Outcome { writes, look_again: times.filter(|at| now < *at).min() }
 }
 
 /// Every pod has gone, and what comes after takes too long.

@@ -10,8 +10,6 @@ use std::time::Duration;
 /// For how long a card is guarded after the host's last connection over it has gone. A switch reboots in minutes.
 pub const GRACE: Duration = Duration::from_secs(300);
 
-const GONE: &str = "gone since ";
-
 /// Adds to what was seen what was there a moment ago, and gives what is to be remembered from now on.
 pub fn remember(known: &Memory, inventory: &mut Inventory, now: Timestamp) -> Memory {
     let memory = Memory {
@@ -19,8 +17,8 @@ pub fn remember(known: &Memory, inventory: &mut Inventory, now: Timestamp) -> Me
         roce_lags: keep(&known.roce_lags, &inventory.roce_lags, now),
     };
     for (pci, kept) in &memory.lifelines {
-        let gone = kept.gone_since.map(|since| format!("{GONE}{since}"));
-        let shown = kept.what.iter().map(|lifeline| with_detail(lifeline, gone.as_deref()));
+        let gone_since = kept.gone_since;
+        let shown = kept.what.iter().map(|lifeline| Lifeline { gone_since, ..lifeline.clone() });
         inventory.lifelines.insert(*pci, shown.collect());
     }
     for (pci, kept) in &memory.roce_lags {
@@ -46,19 +44,9 @@ fn keep<T: Clone>(
     still.chain(there).collect()
 }
 
-/// What a report says of a lifeline, without the words that it was gone by then.
+/// What a report says of a lifeline, without that it was gone by then.
 pub fn as_it_was(reported: &Lifeline) -> Lifeline {
-    let detail = reported.detail.split(", ").filter(|part| !part.starts_with(GONE));
-    Lifeline { detail: detail.collect::<Vec<_>>().join(", "), ..reported.clone() }
-}
-
-fn with_detail(lifeline: &Lifeline, gone: Option<&str>) -> Lifeline {
-    let Some(gone) = gone else { return lifeline.clone() };
-    let detail = match lifeline.detail.as_str() {
-        "" => gone.to_owned(),
-        detail => format!("{detail}, {gone}"),
-    };
-    Lifeline { detail, ..lifeline.clone() }
+    Lifeline { gone_since: None, ..reported.clone() }
 }
 
 #[cfg(test)]
@@ -67,18 +55,6 @@ mod tests {
     use api::lifeline::Carries;
     use expect_test::{Expect, expect};
 
-    #[test]
-    fn a_report_of_what_was_gone_is_not_told_twice() {
-        for detail in ["", "nfs4 from 10.0.0.5"] {
-            let carries = Carries::NetworkMount;
-            let there = Lifeline { carries, detail: detail.to_owned(), over: vec![] };
-            let reported = with_detail(&there, Some("gone since 2026-01-01T12:00:05Z"));
-            assert_ne!(reported, there);
-            assert_eq!(as_it_was(&reported), there);
-            assert_eq!(as_it_was(&there), there);
-        }
-    }
-
     /// One card with the default route in the seconds that are named; what is guarded in each second that is asked.
     fn check(there: &[u64], asked: &[u64], expected: Expect) {
         let begin: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
@@ -86,6 +62,7 @@ mod tests {
         let route = Lifeline {
             carries: Carries::DefaultRoute,
             detail: String::new(),
+            gone_since: None,
             over: vec!["bond0".to_owned()],
         };
         let mut memory = Memory::default();

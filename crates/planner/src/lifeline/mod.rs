@@ -224,13 +224,19 @@ pub(crate) fn carried(lifelines: &[Lifeline]) -> String {
     blocker::list(&paths.collect::<Vec<_>>())
 }
 
-fn in_words(Lifeline { carries, detail, .. }: &Lifeline) -> String {
-    match (carries, detail.as_str()) {
-        (Carries::DefaultRoute, "") => "its default route".to_owned(),
-        (Carries::DefaultRoute, detail) => format!("its default route ({detail})"),
-        (Carries::ApiServer, detail) => format!("its way to the API server ({detail})"),
-        (Carries::NetworkMount, detail) => format!("a mount ({detail})"),
-        (Carries::IscsiSession, detail) => format!("an iSCSI session ({detail})"),
-        (Carries::NvmeSession, detail) => format!("an NVMe session ({detail})"),
+fn in_words(lifeline: &Lifeline) -> String {
+    let gone = lifeline.gone_since.map(|since| format!("gone since {since}"));
+    let detail = Some(lifeline.detail.clone()).filter(|detail| !detail.is_empty());
+    let details: Vec<String> = detail.into_iter().chain(gone).collect();
+    let what = match lifeline.carries {
+        Carries::DefaultRoute => "its default route",
+        Carries::ApiServer => "its way to the API server",
+        Carries::NetworkMount => "a mount",
+        Carries::IscsiSession => "an iSCSI session",
+        Carries::NvmeSession => "an NVMe session",
+    };
+    match details.is_empty() {
+        true => what.to_owned(),
+        false => format!("{what} ({})", details.join(", ")),
     }
 }

@@ -149,7 +149,10 @@ impl Machine {
             Action::SetModprobeOption { mode, .. } => rdma.modprobe_option = Some(*mode),
             Action::RemoveModprobeOption => rdma.modprobe_option = None,
             Action::SetKernelArgument { mode, .. } => self.next_argument = Some(*mode),
-            Action::RemoveKernelArgument { .. } => self.next_argument = None,
+            // What a file of somebody else's says stays.
+            Action::RemoveKernelArgument { .. } => {
+                self.next_argument = rdma.kernel_argument_elsewhere.as_ref().map(|(mode, _)| *mode);
+            }
             Action::ArmBootUnit { mode } => {
                 assert!(rdma.boot_unit, "there is no boot unit");
                 self.armed = Some(*mode);

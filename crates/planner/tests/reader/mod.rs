@@ -262,7 +262,7 @@ fn lifeline(interface: &str, words: &[&str]) -> Lifeline {
         other => panic!("nothing that a host lives by: {other:?}"),
     };
     let over = [vec![interface.to_owned()], above(rest)].concat();
-    Lifeline { carries, detail, over }
+    Lifeline { carries, detail, gone_since: None, over }
 }
 
 /// `0000:3b:00.0_SRIOV_EN=True_NUM_OF_VFS=4`: the first and the second-named blank.

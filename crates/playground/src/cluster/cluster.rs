@@ -43,6 +43,7 @@ pub struct Cluster {
     news: News,
     /// When those may look next that look at the whole cluster.
     whole: Option<Timestamp>,
+    failed: workloads::FailedPods,
 }
 
 /// Clusters up to this size are looked at as a whole in each tick.
@@ -149,13 +150,16 @@ impl Cluster {
         let mut carried = Carried::default();
         let workloads = self.news.take_workloads();
         let waits = self.news.take_scheduler();
-        if waits || !workloads.is_empty() {
+        let due = self.failed.next().is_some_and(|at| at <= now);
+        if waits || !workloads.is_empty() || due {
             self.whole = Some(later(now, patience(self.nodes.len())));
         }
-        if !workloads.is_empty() {
+        if !workloads.is_empty() || due {
             let user = "system:serviceaccount:kube-system:workload-controllers";
-            let outcome = workloads::step(api, &workloads, now);
+            let outcome = workloads::step(api, &workloads, &mut self.failed, now);
             carried += carry_out(api, user, outcome, next);
+        } else if let Some(at) = self.failed.next() {
+            *next = Some(next.map_or(at, |other| other.min(at)));
         }
         if waits {
             let outcome = scheduler::step(api, now);

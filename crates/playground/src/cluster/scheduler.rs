@@ -101,7 +101,9 @@ pub fn objections(pod: &Value, node: &Value, used: &BTreeMap<String, i64>) -> Ve
     {
         return vec!["node(s) were unschedulable".to_owned()];
     }
-    if objects::condition(node, "Ready") != "True" {
+    // The real one goes by the taint, which a DaemonSet's pods tolerate.
+    let not_ready = json!({ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" });
+    if objects::condition(node, "Ready") != "True" && !tolerates(pod, &not_ready) {
         return vec!["node(s) were not ready".to_owned()];
     }
     let none = Value::Null;
@@ -115,12 +117,23 @@ pub fn objections(pod: &Value, node: &Value, used: &BTreeMap<String, i64>) -> Ve
     short
 }
 
+/// Where a pod's spec has the terms of its required node affinity.
+pub const TERMS: &str =
+    "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+
+/// The one node that a pod may be on, by name.
+pub fn pinned(pod: &Value) -> Option<&str> {
+    let term = items(at(pod, "/spec")?, TERMS).first()?;
+    let field = items(term, "/matchFields").iter().find(|f| f["key"] == "metadata.name")?;
+    items(field, "/values").first()?.as_str()
+}
+
 /// Node selector and required node affinity.
 pub fn matches_node(pod: &Value, node: &Value) -> bool {
-    let terms = items(
-        pod,
-        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
-    );
+    if pinned(pod).is_some_and(|one| one != name(node)) {
+        return false;
+    }
+    let terms = at(pod, "/spec").map(|spec| items(spec, TERMS)).unwrap_or_default();
     let labels = at(node, "/metadata/labels").unwrap_or(&Value::Null);
     let selector = at(pod, "/spec/nodeSelector").and_then(Value::as_object);
     selector.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value))

@@ -1,5 +1,9 @@
 //! The workload controllers: Deployment → ReplicaSet → pods, DaemonSet → pods, and their status.
 
+mod failed;
+
+pub use failed::FailedPods;
+
 use super::news::Workloads;
 use super::objects::{self, Objects, items, name, namespace, number, text, texts};
 use super::scheduler;
@@ -11,7 +15,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// One pass over the workloads that have something to see.
-pub fn step(view: &(impl Objects + ?Sized), seen: &Workloads, now: Timestamp) -> Outcome {
+pub fn step(
+    view: &(impl Objects + ?Sized),
+    seen: &Workloads,
+    failed: &mut FailedPods,
+    now: Timestamp,
+) -> Outcome {
     let pods = view.list("v1", "Pod");
     let nodes = view.list("v1", "Node");
     let sets = view.list("apps/v1", "ReplicaSet");
@@ -27,10 +36,13 @@ pub fn step(view: &(impl Objects + ?Sized), seen: &Workloads, now: Timestamp) ->
     for set in sets.iter().filter(|s| seen.concern(s) && !objects::is_deleting(s)) {
         writes.extend(replicate(set, own(set)));
     }
-    for set in spreads.iter().filter(|d| seen.concern_spread(d) && !objects::is_deleting(d)) {
-        writes.extend(spread(set, own(set), &nodes));
+    let due = failed.take_due(now);
+    for set in spreads.iter().filter(|d| !objects::is_deleting(d)) {
+        if seen.concern_spread(set) || due.contains(objects::uid(set)) {
+            writes.extend(spread(set, own(set), &nodes, failed, now));
+        }
     }
-    Outcome { writes, look_again: None }
+    Outcome { writes, look_again: failed.next() }
 }
 
 /// The pods of each controller, by its uid.
@@ -144,13 +156,19 @@ fn replicate(set: &Value, own: &[&Arc<Value>]) -> Vec<Write> {
 }
 
 /// One pod of the set on each node that it selects.
-fn spread(set: &Value, own: &[&Arc<Value>], nodes: &[Arc<Value>]) -> Vec<Write> {
+fn spread(
+    set: &Value,
+    own: &[&Arc<Value>],
+    nodes: &[Arc<Value>],
+    failed: &mut FailedPods,
+    now: Timestamp,
+) -> Vec<Write> {
     let revision = revision(set);
     let probe = json!({ "spec": set["spec"]["template"]["spec"] });
     let wanted: Vec<&str> = nodes.iter().filter(|n| belongs(&probe, n)).map(|n| name(n)).collect();
     let mut by_node: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
     for pod in own {
-        by_node.entry(text(pod, "/spec/nodeName")).or_default().push(pod);
+        by_node.entry(target(pod)).or_default().push(pod);
     }
     let mut writes = Vec::new();
     let (mut ready, mut updated) = (0, 0);
@@ -165,7 +183,11 @@ fn spread(set: &Value, own: &[&Arc<Value>], nodes: &[Arc<Value>]) -> Vec<Write> 
             let fresh = text(pod, "/metadata/labels/controller-revision-hash") == revision;
             updated += i64::from(fresh);
             ready += i64::from(objects::condition(pod, "Ready") == "True");
-            if (!fresh || objects::is_finished(pod)) && !objects::is_deleting(pod) {
+            let goes = match objects::is_finished(pod) {
+                true => failed.may_go(set, node, now),
+                false => !fresh,
+            };
+            if goes && !objects::is_deleting(pod) {
                 writes.push(delete(pod));
             }
         }
@@ -200,7 +222,7 @@ fn new_pod(owner: &Value, labels: Value, node: Option<&str>) -> Write {
     let template = &owner["spec"]["template"];
     let mut spec = template["spec"].clone();
     if let Some(node) = node {
-        spec["nodeName"] = node.into();
+        pin(&mut spec, node);
         let mut tolerations = items(&spec, "/tolerations").to_vec();
         for key in ["not-ready", "unreachable", "unschedulable"] {
             tolerations
@@ -217,6 +239,32 @@ fn new_pod(owner: &Value, labels: Value, node: Option<&str>) -> Write {
     }
     Write::Create {
         object: json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec }),
+    }
+}
+
+/// A DaemonSet's pod is given its node by the scheduler as any other, and may have this one only (the real controller's
+/// `ReplaceDaemonSetPodNodeNameNodeAffinity`): where the node has no room for it, it stays Pending.
+fn pin(spec: &mut Value, node: &str) {
+    let field = json!([{ "key": "metadata.name", "operator": "In", "values": [node] }]);
+    let mut terms = items(spec, scheduler::TERMS).to_vec();
+    if terms.is_empty() {
+        terms.push(json!({}));
+    }
+    terms.iter_mut().for_each(|term| term["matchFields"] = field.clone());
+    let path = [
+        "affinity",
+        "nodeAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "nodeSelectorTerms",
+    ];
+    objects::put(spec, &path, terms.into());
+}
+
+/// The node that a DaemonSet's pod is for.
+fn target(pod: &Value) -> &str {
+    match text(pod, "/spec/nodeName") {
+        "" => scheduler::pinned(pod).unwrap_or_default(),
+        node => node,
     }
 }
 

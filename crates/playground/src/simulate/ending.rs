@@ -33,6 +33,10 @@ impl End<'_> {
             if self.lost.contains(name) {
                 continue;
             }
+            if self.story.leaver(name).is_some_and(|leaver| !leaver.is_ours()) {
+                self.left(name)?;
+                continue;
+            }
             let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
             let state = self.store.object(&key).ok_or(format!("node {name} has no node state"))?;
             let left = self.left_to_do(name, slot, state).or_else(|| self.left_behind(name, state));
@@ -94,8 +98,8 @@ impl End<'_> {
     /// What of the goal is missing on a node.
     fn left_to_do(&self, name: &str, slot: &NodeSlot, state: &Value) -> Option<String> {
         let machine = slot.kubelet.host.machine();
-        if machine.rdma.mode != Some(self.story.goal) {
-            let goal = self.story.goal;
+        let goal = self.story.mode_of(name);
+        if machine.rdma.mode != Some(goal) {
             return Some(format!("node {name} is in mode {:?} and not {goal}", machine.rdma.mode));
         }
         let pf = machine.functions.keys().find(|pci| pci.to_string() == "0000:03:00.0");
@@ -114,6 +118,26 @@ impl End<'_> {
         }
         let status = text(state, "/status/syncStatus");
         (status != "Succeeded").then(|| format!("node {name} is {status:?}"))
+    }
+
+    /// A node that has left our management keeps its VFs and its mode, and nothing else of ours.
+    fn left(&self, name: &str) -> Result<(), String> {
+        let node = self.store.object(&ObjectKey::new("v1", "Node", "", name));
+        let node = node.ok_or(format!("node {name} has no Node"))?;
+        let kept = texts(node, "/metadata/annotations").contains_key(annotation::CORDONED_BY_US);
+        let labelled = texts(node, "/metadata/labels").contains_key(api::label::DEVICE_PLUGIN);
+        let agents = self.store.objects("v1", "Pod").filter(|pod| {
+            text(pod, "/spec/nodeName") == name
+                && objects::namespace(pod) == names::NAMESPACE
+                && text(pod, "/spec/serviceAccountName") != "sriov-network-operator"
+        });
+        let agents: Vec<&str> = agents.map(|pod| objects::name(pod)).collect();
+        match (kept, labelled, agents.as_slice()) {
+            (true, ..) => Err(format!("node {name}, which has left, is cordoned by us")),
+            (_, true, _) => Err(format!("node {name}, which has left, has our label")),
+            (_, _, [first, ..]) => Err(format!("{first} runs on node {name}, which has left")),
+            _ => self.cordon_of_others(name),
+        }
     }
 
     /// What of ours was not taken away.

@@ -3,6 +3,7 @@
 //! Drawn from a generator apart, so that a run with none of it is the run that it would be without this file. None of it
 //! is a fault; what may keep a node from its goal for good has to be said all the same.
 
+use super::leaving::Leaver;
 use crate::cluster::objects::{items, text};
 use crate::store::Store;
 use api::{RdmaMode, annotation, names};
@@ -24,24 +25,48 @@ pub struct Extras {
     pub argument: Option<String>,
     /// A person has this node's closed reboots tried once more.
     pub retried: Option<String>,
+    /// The pool selects every node but this one.
+    pub without_pool: Option<String>,
+    pub leaver: Option<Leaver>,
+    /// Seconds at which a person lets the rollout go on that pauses after its canaries.
+    pub resumed: Option<u64>,
+    /// A pod with a VF that nobody makes again: when it comes, and how long it runs.
+    pub batch: Option<(u64, u64)>,
+    /// A DaemonSet whose pods ask for a VF comes at this second.
+    pub agents: Option<u64>,
 }
 
 impl Extras {
     pub fn draw(rng: &mut Rng, nodes: &[String]) -> Self {
         let mut one_in = |odds: u32| rng.u32(..odds) == 0;
         let chosen = [one_in(3), one_in(4), one_in(8), one_in(5), one_in(10), one_in(8)];
+        let more = [one_in(8), one_in(4), one_in(8), one_in(4), one_in(8)];
         let mut node = || nodes[rng.usize(..nodes.len())].clone();
         let (argument, retried) = (node(), node());
         let policy = ["wait", "skipNode", "force"][rng.usize(..3)];
         let minutes = rng.u32(2..12);
         let [drain, rollout, no_reboots, control_plane, has_argument, retries] = chosen;
+        let no_reboots_until = no_reboots.then(|| rng.u64(200..1500));
+        let control_plane = if control_plane { rng.usize(1..=3) } else { 0 };
+        let [without_pool, leaves, pauses, batch, agents] = more;
+        let mut node = || nodes[rng.usize(..nodes.len())].clone();
+        let (outside, leaver) = (node(), node());
+        let rollout = rollout || pauses;
+        let mut steps = json!({ "canary": 1 + minutes % 2, "haltAfterFailures": minutes % 3 });
+        if pauses {
+            steps["pauseAfterCanary"] = true.into();
+        }
         Self {
+            without_pool: without_pool.then_some(outside),
+            leaver: leaves.then(|| Leaver::draw(leaver, rng)),
+            resumed: pauses.then(|| rng.u64(300..1500)),
+            batch: batch.then(|| (rng.u64(30..600), rng.u64(20..900))),
+            agents: agents.then(|| rng.u64(5..600)),
             drain: drain
                 .then(|| json!({ "deadline": format!("{minutes}m"), "onDeadline": policy })),
-            rollout: rollout
-                .then(|| json!({ "canary": 1 + minutes % 2, "haltAfterFailures": minutes % 3 })),
-            no_reboots_until: no_reboots.then(|| rng.u64(200..1500)),
-            control_plane: if control_plane { rng.usize(1..=3) } else { 0 },
+            rollout: rollout.then_some(steps),
+            no_reboots_until,
+            control_plane,
             argument: has_argument.then_some(argument),
             retried: retries.then_some(retried),
         }

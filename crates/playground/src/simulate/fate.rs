@@ -33,6 +33,9 @@ impl Simulation {
     pub(super) fn act(&mut self, index: usize) {
         let Some(act) = self.story.acts.get(index).cloned() else { return };
         self.trace.line(self.now, &format!("act: {}", act.name));
+        if let Some(feature) = act.feature.filter(|feature| self.meets(*feature)) {
+            self.felt.insert(feature);
+        }
         if act.fault.is_none_or(|fault| self.may_strike(fault)) {
             self.carry_out(act.what, act.fault);
         }

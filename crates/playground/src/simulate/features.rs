@@ -4,10 +4,11 @@
 //! proved by any, whatever faults strike, so the report counts both.
 
 use super::run::Simulation;
+use super::story;
 use crate::cluster::objects::{items, text};
-use api::names;
 use api::nodestate::RDMA_RELOAD;
 use api::wire::ObjectKey;
+use api::{RdmaMode, annotation, names};
 use host::sim::{FunctionKind, Machine};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,21 +21,45 @@ pub enum Feature {
     Firmware,
     /// A node lives by the card that policies select.
     Lifeline,
+    /// A node that no pool selects, and the policy does.
+    NoPool,
+    /// A node that its pool and the policy select no more.
+    LeavesPool,
+    /// A node that the policy selects no more.
+    LeavesPolicy,
+    /// A node that is not managed any more.
+    LeavesManagement,
+    /// The rollout pauses after its canaries, and a person lets it go on.
+    Resume,
+    /// A pod with a VF ends by itself and stays on its node, where an old kubelet lists it on.
+    FinishedPod,
+    /// A DaemonSet's pods ask for a VF each.
+    DaemonSetHolds,
 }
 
+const NAMES: [(Feature, &str); 10] = [
+    (Feature::ModeReload, "reload of the modules"),
+    (Feature::Firmware, "firmware raised"),
+    (Feature::Lifeline, "lifeline"),
+    (Feature::NoPool, "node without a pool"),
+    (Feature::LeavesPool, "node leaves its pool"),
+    (Feature::LeavesPolicy, "node leaves the policy"),
+    (Feature::LeavesManagement, "node leaves management"),
+    (Feature::Resume, "resumed after canaries"),
+    (Feature::FinishedPod, "pod that has finished"),
+    (Feature::DaemonSetHolds, "DaemonSet with VFs"),
+];
+
 impl Feature {
-    pub fn all() -> [Self; 3] {
-        [Self::ModeReload, Self::Firmware, Self::Lifeline]
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.iter().map(|(feature, _)| *feature)
     }
 }
 
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::ModeReload => "reload of the modules",
-            Self::Firmware => "firmware raised",
-            Self::Lifeline => "lifeline",
-        })
+        let name = NAMES.iter().find(|(feature, _)| feature == self).map(|(_, name)| *name);
+        f.pad(name.unwrap_or_default())
     }
 }
 
@@ -63,7 +88,51 @@ impl Simulation {
             let mattered = both.is_some_and(|(own, state)| lives.mattered(&own, state));
             features.insert(Feature::Lifeline, mattered);
         }
+        if let Some(node) = &self.story.extras.without_pool {
+            features.insert(Feature::NoPool, self.was_granted(node));
+        }
+        if self.story.extras.agents.is_some() {
+            features.insert(Feature::DaemonSetHolds, self.agents_were_given);
+        }
+        let told = self.story.acts.iter().filter_map(|step| step.feature);
+        features.extend(told.map(|feature| (feature, self.felt.contains(&feature))));
         features
+    }
+
+    /// A drain was begun on the node under a grant.
+    fn was_granted(&self, node: &str) -> bool {
+        let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, node);
+        let state =
+            self.store.object(&key).and_then(|state| state.pointer("/metadata/annotations"));
+        state.is_some_and(|all| all.get(annotation::GRANT).is_some())
+    }
+
+    /// Whether what a user does now for this feature meets what it is for.
+    pub(super) fn meets(&self, feature: Feature) -> bool {
+        let leaver = self.story.extras.leaver.as_ref();
+        let slot = leaver.and_then(|leaver| self.cluster.nodes.get(&leaver.node));
+        let has = |test: fn(&Machine) -> bool| {
+            slot.is_some_and(|slot| test(&slot.kubelet.host.machine()))
+        };
+        let has_vfs = |machine: &Machine| {
+            machine.functions.values().any(|one| matches!(one.kind, FunctionKind::Virtual(_)))
+        };
+        match feature {
+            Feature::LeavesPool => has(|machine| machine.rdma.mode == Some(RdmaMode::Exclusive)),
+            Feature::LeavesPolicy | Feature::LeavesManagement => has(has_vfs),
+            Feature::Resume => {
+                let mut pools = self.store.objects(names::API_VERSION, names::POOL);
+                pools.any(|pool| text(pool, "/status/rollout/phase") == planner::rollout::PAUSED)
+            }
+            Feature::FinishedPod => self.cluster.nodes.values().any(|slot| {
+                slot.kubelet.devices.given().iter().any(|given| given.pod == story::BATCH)
+            }),
+            Feature::ModeReload
+            | Feature::Firmware
+            | Feature::Lifeline
+            | Feature::NoPool
+            | Feature::DaemonSetHolds => false,
+        }
     }
 
     /// A node says that it has reloaded its modules, or tried.

@@ -1,6 +1,7 @@
 //! What must hold after every step, whatever the world does to us.
 
 use super::extras::{has_control_plane_role, is_disturbed};
+use super::leaving::Leaves;
 use super::steps::INTRUDER;
 use super::story::Story;
 use crate::cluster::cluster::Cluster;
@@ -235,7 +236,9 @@ impl Invariants {
     fn reboots(&mut self, name: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
         let firmware = u32::from(story.small_card.as_deref() == Some(name));
         let retried = u32::from(story.extras.retried.as_deref() == Some(name));
-        let asked = self.goals.min(story.mode_changes) + firmware + retried;
+        // Back to the mode that it had.
+        let left = story.leaver(name).is_some_and(|leaver| leaver.leaves == Leaves::PoolAndPolicy);
+        let asked = self.goals.min(story.mode_changes) + firmware + retried + u32::from(left);
         if self.reboots.get(name).copied().unwrap_or_default() < slot.reboots {
             // The machine is down: its disk is as the boot will find it.
             let machine = slot.kubelet.host.machine();
@@ -337,7 +340,8 @@ impl Invariants {
 
     /// A resource that was once there whole stays so: no crash, restart or boot takes capacity away.
     fn capacity(&mut self, node: &str, slot: &NodeSlot, story: &Story) -> Result<(), String> {
-        let Some(wanted) = story.vfs.filter(|_| story.steady) else { return Ok(()) };
+        let steady = story.steady && story.leaver(node).is_none();
+        let Some(wanted) = story.vfs.filter(|_| steady) else { return Ok(()) };
         // After a boot a kernel that refuses to make VFs leaves nothing to offer; when it gives in, all is to be there.
         let machine = slot.kubelet.host.machine();
         if machine.faults.iter().any(|fault| REFUSALS.contains(fault)) {

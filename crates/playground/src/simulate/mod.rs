@@ -10,6 +10,7 @@ mod fate;
 mod faults;
 mod features;
 mod invariants;
+mod leaving;
 mod lifelines;
 mod mutation;
 mod process;

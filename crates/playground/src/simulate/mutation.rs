@@ -67,6 +67,28 @@ impl Mutation {
         NAMES.iter().map(|(mutation, _)| *mutation)
     }
 
+    /// Words of the invariant that is there to see it, one of them. A run that fails otherwise shows what follows from the
+    /// bug, and not that the invariant can see.
+    pub fn caught_by(self) -> &'static [&'static str] {
+        match self {
+            Self::NoLedger => &["was rebooted "],
+            Self::UnlimitedWhenUnset => &["granted "],
+            // The daemon never comes to rest, or the node never to its mode.
+            Self::CommandLineMode => &[" is in mode ", " times within a minute"],
+            // An update without a version is refused of a custom resource: no turn is ever given.
+            Self::LostCompareAndSwap => &[" is in mode ", " VFs and not "],
+            // What the drain did not see is seen before the first change: the node waits for ever, and does not say why.
+            Self::PrefixOnlyDrain | Self::NobodySweeps => &[" VFs and not "],
+            Self::TakesOthersCordon => &["is no longer cordoned, and it was not ours to undo"],
+            Self::ForgetsCordon => &["is left cordoned"],
+            Self::RebootsUndrained => &["is rebooted under pod "],
+            Self::HeldDevicesVanish => &["and nobody changed the policy"],
+            Self::WritesUnread => &[" times within a minute"],
+            Self::CutsLifelines => &["whose carrier changed "],
+            Self::RebootsUnmirrored => &["asks for a reboot before the API has booked it"],
+        }
+    }
+
     /// The mutation of this name.
     pub fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, other)| *other == name).map(|(mutation, _)| *mutation)
@@ -117,7 +139,8 @@ impl Mutation {
                     object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
                 all.and_then(|all| all.remove(annotation::CORDONED_BY_US));
             }
-            Self::RebootsUndrained if !operator && is_state(object) => {
+            // Where nothing is asked for, a drain that is complete would be one that is being undone.
+            Self::RebootsUndrained if !operator && asks_for_a_drain(object) => {
                 object["metadata"]["annotations"][annotation::CURRENT_STATE] =
                     annotation::DRAIN_COMPLETE.into();
             }
@@ -219,6 +242,11 @@ fn has_no_limit(object: &Value) -> bool {
 fn is_state(object: &Value) -> bool {
     annotations(object, annotation::CURRENT_STATE).is_some()
         || text(object, "/kind") == names::NODE_STATE
+}
+
+fn asks_for_a_drain(object: &Value) -> bool {
+    let asked = annotations(object, annotation::DESIRED_STATE);
+    is_state(object) && asked.is_some_and(|asked| asked != annotation::IDLE)
 }
 
 fn annotations<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// Fewer seeds say nothing about a fault that comes once in a hundred.
 pub const ENOUGH: usize = 100;
-/// In so many seeds each fault has to make a difference at least once.
+/// In so many seeds each fault and each feature has to make a difference at least once.
 const MANY: usize = 1000;
 
 /// The classes of cluster sizes that are told apart.
@@ -109,13 +109,13 @@ impl Report {
         let mut wrong = Vec::new();
         if self.seeds >= ENOUGH {
             wrong.extend(Fault::all().filter_map(|fault| rare(&fault)));
-            let unmet = |feature: &Feature| self.feature(*feature).mattered == 0;
-            wrong.extend(Feature::all().into_iter().filter(unmet).map(|feature| {
-                format!("feature {feature} mattered in none of {} seeds", self.seeds)
-            }));
         }
         if self.seeds >= MANY {
             wrong.extend(Fault::all().filter_map(|fault| idle(&fault)));
+            let unmet = |feature: &Feature| self.feature(*feature).mattered == 0;
+            wrong.extend(Feature::all().filter(unmet).map(|feature| {
+                format!("feature {feature} mattered in none of {} seeds", self.seeds)
+            }));
         }
         wrong
     }

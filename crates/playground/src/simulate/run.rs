@@ -10,7 +10,7 @@ use super::invariants::Invariants;
 use super::mutation::Mutation;
 use super::queue::{Event, Queue};
 use super::steps::INTRUDER;
-use super::story::Story;
+use super::story::{AGENT, Story};
 use super::trace::Trace;
 use super::workers::{Daemon, OperatorProcess, Plugin, Told, Worker};
 use crate::cluster::cluster::Cluster;
@@ -80,7 +80,7 @@ const LONGEST: Duration = Duration::from_secs(4 * 3600);
 const REST: Duration = Duration::from_secs(150);
 const REST_OF_THE_DOWN: Duration = Duration::from_secs(400);
 /// 2026-01-01, any fixed time does.
-const START: i64 = 1_767_225_600;
+pub(super) const START: i64 = 1_767_225_600;
 
 /// Runs one seed to its end.
 pub fn run(options: &Options) -> Verdict {
@@ -145,6 +145,10 @@ pub struct Simulation {
     pub(super) sandboxes: BTreeMap<String, BTreeSet<String>>,
     /// Pods that nobody scheduled and that were given a device.
     intruders: BTreeSet<String>,
+    /// Features that mattered when they showed.
+    pub(super) felt: BTreeSet<Feature>,
+    /// A DaemonSet's pod was given a device.
+    pub(super) agents_were_given: bool,
     /// Nodes on whose machine something may have changed in this event.
     pub(super) touched: BTreeSet<String>,
 }
@@ -202,6 +206,8 @@ impl Simulation {
             lost: BTreeSet::new(),
             sandboxes: BTreeMap::new(),
             intruders: BTreeSet::new(),
+            felt: BTreeSet::new(),
+            agents_were_given: false,
             touched: BTreeSet::new(),
         }
     }
@@ -395,6 +401,7 @@ impl Simulation {
                 self.trace.line(self.now, &format!("a CNI plugin dies on {node}"));
             }
             for given in slot.kubelet.devices.given() {
+                self.agents_were_given |= given.pod.starts_with(AGENT);
                 if given.pod.starts_with(INTRUDER) && self.intruders.insert(given.pod.clone()) {
                     self.faults.mattered(Fault::PodAdmitted);
                 }

@@ -2,7 +2,10 @@
 
 use super::extras::Extras;
 use super::faults::Fault;
+use super::features::Feature;
+use super::leaving::{self, Leaves};
 use super::lifelines::Lives;
+use super::run::START;
 use api::wire::{Method, ObjectKey, PatchType, Request};
 use api::{RdmaMode, Timestamp, annotation, names};
 use fastrand::Rng;
@@ -14,6 +17,10 @@ use std::time::Duration;
 const POOL: &str = "rdma-workers";
 /// A Deployment whose pods hold a VF in an init container that does not end.
 pub(super) const STAGED: &str = "staged";
+/// A pod of nobody's, which ends by itself.
+pub(super) const BATCH: &str = "batch";
+/// A DaemonSet whose pods ask for a VF.
+pub(super) const AGENT: &str = "agent";
 
 /// One thing that happens from outside.
 #[derive(Debug, Clone)]
@@ -23,6 +30,8 @@ pub struct Step {
     pub what: Act,
     /// The fault that it is part of; None for what any user does.
     pub fault: Option<Fault>,
+    /// The feature that shows at this moment whether it matters.
+    pub feature: Option<Feature>,
 }
 
 #[derive(Debug, Clone)]
@@ -260,7 +269,10 @@ impl Story {
 
     /// What users ask for beside all this.
     fn extras(&mut self, mut rng: Rng) {
-        let extras = Extras::draw(&mut rng, &self.nodes);
+        let mut extras = Extras::draw(&mut rng, &self.nodes);
+        // Its own policy selects the node that lives by its card by name.
+        let lives = self.lives.as_ref().map(|lives| &lives.node);
+        extras.leaver = extras.leaver.filter(|leaver| Some(&leaver.node) != lives);
         for (field, value) in [("drain", &extras.drain), ("rollout", &extras.rollout)] {
             let Some(value) = value else { continue };
             for step in &mut self.acts {
@@ -279,6 +291,27 @@ impl Story {
             let key = ObjectKey::new("v1", "Node", "", &node);
             self.send(0, format!("control plane on {node}"), merge(&key, patch));
         }
+        self.leave(&extras);
+        if let Some(at) = extras.resumed {
+            let value = json!({ "metadata": { "annotations": { annotation::RESUME: "go on" } } });
+            let key = ObjectKey::new(names::API_VERSION, names::POOL, names::NAMESPACE, POOL);
+            self.show(Feature::Resume, at, "resume".to_owned(), merge(&key, value));
+        }
+        if let Some((at, length)) = extras.batch.filter(|_| self.vfs.is_some()) {
+            self.send(at, "a pod that will end".to_owned(), create(batch()));
+            let mut ends = Request::new(Method::Patch(PatchType::Merge), batch_key().path());
+            ends.path += "/status";
+            let finished = START + i64::try_from(at + length).unwrap_or_default();
+            let finished = Timestamp::from_second(finished).unwrap_or_default();
+            let state = json!({ "terminated": { "exitCode": 0, "reason": "Completed", "finishedAt": finished } });
+            let containers = json!([{ "name": "c", "state": state }]);
+            ends.body =
+                json!({ "status": { "phase": "Succeeded", "containerStatuses": containers } });
+            self.show(Feature::FinishedPod, at + length, "the pod ends".to_owned(), ends);
+        }
+        if let Some(at) = extras.agents.filter(|_| self.vfs.is_some()) {
+            self.send(at, "a DaemonSet that asks for VFs".to_owned(), create(agents()));
+        }
         if let Some(node) = &extras.retried {
             let patch =
                 json!({ "metadata": { "annotations": { annotation::RETRY_REBOOT: "once more" } } });
@@ -288,12 +321,57 @@ impl Story {
         self.extras = extras;
     }
 
+    /// One node is in no pool, one leaves.
+    fn leave(&mut self, extras: &Extras) {
+        if let Some(node) = &extras.without_pool {
+            for step in &mut self.acts {
+                if let Act::Send(Request { body, method: Method::Post, .. }) = &mut step.what {
+                    leaving::leave_out(body, node);
+                }
+            }
+        }
+        let Some(leaver) = &extras.leaver else { return };
+        if leaver.leaves == Leaves::Policy {
+            for step in &mut self.acts {
+                select_by(&mut step.what, leaving::OFFERED);
+            }
+            for node in self.nodes.clone() {
+                let patch = json!({ "metadata": { "labels": { leaving::OFFERED: "true" } } });
+                let key = ObjectKey::new("v1", "Node", "", &node);
+                self.send(0, format!("label {node}"), merge(&key, patch));
+            }
+        }
+        let feature = match leaver.leaves {
+            Leaves::PoolAndPolicy => Feature::LeavesPool,
+            Leaves::Policy => Feature::LeavesPolicy,
+            Leaves::Management => Feature::LeavesManagement,
+        };
+        let what = merge(&ObjectKey::new("v1", "Node", "", &leaver.node), leaver.patch());
+        let name = format!("{} loses label {}", leaver.node, leaver.leaves.label());
+        self.show(feature, leaver.at, name, what);
+    }
+
     /// The VFs on `enp3s0f0` of a node in the end.
     pub fn vfs_of(&self, node: &str) -> Option<u32> {
-        match &self.lives {
-            Some(lives) if lives.node == node => lives.vfs(self.vfs),
+        match (&self.lives, self.leaver(node)) {
+            (_, Some(leaver)) => leaver.vfs(self.vfs),
+            (Some(lives), None) if lives.node == node => lives.vfs(self.vfs),
             _ => self.vfs,
         }
+    }
+
+    /// The mode of a node in the end.
+    pub fn mode_of(&self, node: &str) -> RdmaMode {
+        match self.leaver(node) {
+            _ if self.extras.without_pool.as_deref() == Some(node) => RdmaMode::Shared,
+            Some(leaver) => leaver.mode(self.goal),
+            None => self.goal,
+        }
+    }
+
+    /// The node that leaves something, where it is this one.
+    pub fn leaver(&self, node: &str) -> Option<&leaving::Leaver> {
+        self.extras.leaver.as_ref().filter(|leaver| leaver.node == node)
     }
 
     /// The node's lifeline, where nobody may cut it.
@@ -433,17 +511,26 @@ impl Story {
             other => format!("{other:?}"),
         };
         let after = Duration::from_secs(after);
-        self.acts.push(Step { after, name, what, fault: Some(fault) });
+        self.acts.push(Step { after, name, what, fault: Some(fault), feature: None });
+    }
+
+    /// A request by which a feature shows whether it matters.
+    fn show(&mut self, feature: Feature, after: u64, name: String, request: Request) {
+        self.send(after, name, request);
+        if let Some(step) = self.acts.last_mut() {
+            step.feature = Some(feature);
+        }
     }
 
     fn send(&mut self, after: u64, name: String, request: Request) {
         let after = Duration::from_secs(after);
-        self.acts.push(Step { after, name, what: Act::Send(request), fault: None });
+        let what = Act::Send(request);
+        self.acts.push(Step { after, name, what, fault: None, feature: None });
     }
 }
 
 fn label(node: &str) -> Request {
-    let patch = json!({ "metadata": { "labels": { "rdma-capable": "true" } } });
+    let patch = json!({ "metadata": { "labels": { leaving::CAPABLE: "true" } } });
     merge(&ObjectKey::new("v1", "Node", "", node), patch)
 }
 
@@ -487,7 +574,7 @@ fn pool(mode: &str, limit: Value) -> Value {
     let mut pool = json!({
         "apiVersion": names::API_VERSION, "kind": names::POOL,
         "metadata": { "name": POOL, "namespace": names::NAMESPACE },
-        "spec": { "rdmaMode": mode, "nodeSelector": { "matchLabels": { "rdma-capable": "true" } } },
+        "spec": { "rdmaMode": mode, "nodeSelector": { "matchLabels": { leaving::CAPABLE: "true" } } },
     });
     if !limit.is_null() {
         pool["spec"]["maxUnavailable"] = limit;
@@ -502,7 +589,7 @@ fn policy(vfs: u32, taint: bool) -> Value {
         "spec": {
             "resourceName": "rdma", "numVfs": vfs, "isRdma": true, "deviceType": "netdevice",
             "nicSelector": { "vendor": "15b3", "pfNames": ["enp3s0f0"] },
-            "nodeSelector": { "rdma-capable": "true" }, "taintUntilReady": taint,
+            "nodeSelector": { leaving::CAPABLE: "true" }, "taintUntilReady": taint,
         },
     })
 }
@@ -513,6 +600,15 @@ fn allow_lifeline(what: &mut Act) {
         && body["kind"] == names::POLICY
     {
         body["spec"]["allowLifeline"] = true.into();
+    }
+}
+
+/// Has a policy of the guide that the user makes select nodes by another label.
+fn select_by(what: &mut Act, label: &str) {
+    if let Act::Send(Request { body, method: Method::Post, .. }) = what
+        && body["metadata"]["name"] == "rdma-policy"
+    {
+        body["spec"]["nodeSelector"] = json!({ label: "true" });
     }
 }
 
@@ -554,6 +650,34 @@ fn deployment(name: &str, replicas: u64) -> Value {
                 "spec": { "containers": [{ "name": "c", "image": "x", "command": ["sleep", "3600"], "resources": resources }] },
             },
         },
+    })
+}
+
+/// A pod with a VF that nobody makes again.
+fn batch() -> Value {
+    let template = deployment("train", 1)["spec"]["template"].clone();
+    let key = batch_key();
+    let mut spec = template["spec"].clone();
+    spec["restartPolicy"] = "Never".into();
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": key.name, "namespace": key.namespace, "annotations": template["metadata"]["annotations"] },
+        "spec": spec,
+    })
+}
+
+fn batch_key() -> ObjectKey {
+    ObjectKey::new("v1", "Pod", "default", BATCH)
+}
+
+/// A pod with a VF on each node of the guide.
+fn agents() -> Value {
+    let mut template = deployment("train", 1)["spec"]["template"].clone();
+    template["metadata"]["labels"]["app"] = AGENT.into();
+    template["spec"]["nodeSelector"] = json!({ leaving::CAPABLE: "true" });
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": AGENT, "namespace": "default" },
+        "spec": { "selector": { "matchLabels": { "app": AGENT } }, "template": template },
     })
 }
 

@@ -281,33 +281,38 @@ impl Daemon {
         })
     }
 
+    /// As the shell does it: a news that changes nothing is no reason to look.
     fn hear(&mut self, kind: usize, news: News, now: Timestamp) {
-        self.due = Some(now);
         let (api_version, kind, own) = DAEMON_KINDS[kind];
+        let mut changed = self.due.is_none();
         match news {
             News::Listed(objects) => {
                 if objects.is_empty() {
                     let name = if own { self.step.node.as_str() } else { names::DEFAULT_CONFIG };
                     let space = if kind == "Node" { "" } else { self.step.namespace.as_str() };
-                    self.world.apply(&Change::Gone(ObjectKey::new(api_version, kind, space, name)));
+                    let gone = ObjectKey::new(api_version, kind, space, name);
+                    changed |= self.world.apply(&Change::Gone(gone));
                 }
                 for mut object in objects {
                     object["apiVersion"] = api_version.into();
                     object["kind"] = kind.into();
-                    self.world.apply(&Change::Is(object));
+                    changed |= self.world.apply(&Change::Is(object));
                 }
             }
             News::Events(events) => {
                 for event in events {
-                    match event.event {
+                    changed |= match event.event {
                         EventType::Deleted => {
-                            self.world.apply(&Change::Gone(ObjectKey::of(&event.object)));
+                            self.world.apply(&Change::Gone(ObjectKey::of(&event.object)))
                         }
                         EventType::Added | EventType::Modified => self.world.is_now(&event.object),
-                        EventType::Bookmark | EventType::Error => {}
-                    }
+                        EventType::Bookmark | EventType::Error => false,
+                    };
                 }
             }
+        }
+        if changed {
+            self.due = Some(now);
         }
     }
 

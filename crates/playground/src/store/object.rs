@@ -1,5 +1,6 @@
 //! Reading and writing the parts of an object that every kind has: type, metadata, times.
 
+use api::wire::field;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -10,7 +11,7 @@ pub fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
 
 /// The value at a path of field names.
 pub fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(object, |value, field| value.get(field))
+    path.iter().try_fold(object, |value, name| field(value.as_object()?, name))
 }
 
 pub fn name(object: &Value) -> &str {

@@ -2,7 +2,10 @@
 //!
 //! Seeds are shared out to threads, each seed is one thread's alone. The last line says how many passed and failed.
 
+mod progress;
+
 use playground::simulate::{Fault, Mutation, Options, Report, Verdict, run, shrink};
+use progress::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -141,15 +144,21 @@ impl Arguments {
     fn play(&self) -> BTreeMap<u64, Verdict> {
         let next = AtomicUsize::new(0);
         let verdicts = Mutex::new(BTreeMap::new());
+        let progress = Progress::new(self.seeds.len());
         std::thread::scope(|scope| {
-            for _ in 0..if self.trace { 1 } else { cores() } {
-                scope.spawn(|| {
-                    while let Some(seed) = self.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let verdict = run(&self.options(*seed));
-                        verdicts.lock().expect("no thread panics with it").insert(*seed, verdict);
-                    }
-                });
-            }
+            scope.spawn(|| progress.tell());
+            let work = || {
+                while let Some(seed) = self.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let verdict = run(&self.options(*seed));
+                    progress.note(verdict.problem.is_some());
+                    verdicts.lock().expect("no thread panics with it").insert(*seed, verdict);
+                }
+            };
+            let threads = 0..if self.trace { 1 } else { cores() };
+            let threads: Vec<_> = threads.map(|_| scope.spawn(work)).collect();
+            let all_ended = threads.into_iter().map(|thread| thread.join()).all(|end| end.is_ok());
+            progress.end();
+            assert!(all_ended, "a seed ended in a panic, which it has told above");
         });
         verdicts.into_inner().expect("all threads have ended")
     }
@@ -195,7 +204,9 @@ impl Arguments {
                 ),
                 None => {
                     missed += 1;
-                    println!("mutation {mutation}: NOT caught by {} seeds", self.seeds.len());
+                    let words = mutation.caught_by().join("\" or \"");
+                    let count = self.seeds.len();
+                    println!("mutation {mutation}: NOT caught by \"{words}\" in {count} seeds");
                 }
             }
         }
@@ -205,7 +216,8 @@ impl Arguments {
         if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    /// The first seed that fails with the mutation and passes without it, and how many seeds it took.
+    /// The first seed in which the invariant that is there for the mutation sees it, and that passes without it; and how
+    /// many seeds it took.
     fn catch(&self, mutation: Mutation) -> Option<(usize, Verdict)> {
         let next = AtomicUsize::new(0);
         let caught = Mutex::new(None::<(usize, Verdict)>);
@@ -224,7 +236,11 @@ impl Arguments {
                         }
                         let sound = self.options(*seed);
                         let verdict = run(&Options { mutation: Some(mutation), ..sound.clone() });
-                        if verdict.problem.is_some() && run(&sound).problem.is_none() {
+                        let sees = |problem: &String| {
+                            mutation.caught_by().iter().any(|words| problem.contains(words))
+                        };
+                        let seen = verdict.problem.as_ref().is_some_and(sees);
+                        if seen && run(&sound).problem.is_none() {
                             let mut caught = caught.lock().expect("no thread panics with it");
                             if caught.as_ref().is_none_or(|(first, _)| number + 1 < *first) {
                                 *caught = Some((number + 1, verdict));
