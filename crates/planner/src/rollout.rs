@@ -180,16 +180,19 @@ impl Default for PoolRollout {
 }
 
 impl PoolRollout {
-    /// The waiting nodes as the pool's status lists them; at most 50, first those that wait for a person.
+    /// The waiting nodes as the pool's status lists them; at most [`LISTED`], first those that wait for a person.
     pub fn waiting_status(&self) -> Vec<WaitingNode> {
         let (turns, persons): (Vec<_>, Vec<_>) =
             self.waiting.iter().partition(|(_, why)| why.ends_by_itself());
-        let waiting = persons.into_iter().chain(turns).take(50);
+        let waiting = persons.into_iter().chain(turns).take(LISTED);
         waiting
             .map(|(node, why)| WaitingNode { node: node.clone(), because: why.to_string() })
             .collect()
     }
 }
+
+/// Waiting nodes that a pool's status lists by name; the conditions speak for those that it does not list.
+pub const LISTED: usize = 50;
 
 /// Decides, for every pool at once, which grants should stand. `now` becomes the `since` of new grants.
 ///

@@ -150,7 +150,7 @@ impl Arguments {
             let work = || {
                 while let Some(seed) = self.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let verdict = run(&self.options(*seed));
-                    progress.note(verdict.problem.is_some());
+                    progress.note(&verdict);
                     verdicts.lock().expect("no thread panics with it").insert(*seed, verdict);
                 }
             };

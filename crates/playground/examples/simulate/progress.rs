@@ -2,6 +2,7 @@
 //!
 //! A run of seconds says nothing. On a terminal one line changes, elsewhere a new line comes every quarter of a minute.
 
+use playground::simulate::Verdict;
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,11 +30,15 @@ impl Progress {
         Self { seeds, start: Instant::now(), counts, ended }
     }
 
-    /// A seed has been run.
-    pub fn note(&self, failed: bool) {
+    /// A seed has been run; one that failed is named at once, since the run may be ended before its end.
+    pub fn note(&self, verdict: &Verdict) {
         let mut counts = self.counts();
         counts.done += 1;
-        counts.failed += usize::from(failed);
+        if let Some(problem) = &verdict.problem {
+            counts.failed += 1;
+            let clear = if stderr().is_terminal() { "\r\x1b[K" } else { "" };
+            let _ = writeln!(stderr(), "{clear}simulate: seed {}: {problem}", verdict.seed);
+        }
     }
 
     pub fn end(&self) {

@@ -9,6 +9,7 @@ use crate::store::Store;
 use api::wire::ObjectKey;
 use api::{annotation, names};
 use planner::Reason;
+use planner::rollout::LISTED;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -181,13 +182,19 @@ impl End<'_> {
         reasons
     }
 
-    /// As its pool lists it, or, of a node that no pool lists, its own state.
+    /// As its pool lists it, or as the pool says of all where its list is full; of a node without a pool, its own state.
     fn turn_that_does_not_come(&self, name: &str, state: &Value) -> Vec<String> {
         let mut reasons = Vec::new();
         for pool in self.store.objects(names::API_VERSION, names::POOL) {
             let waiting = items(pool, "/status/waiting").iter();
             let own = waiting.filter(|entry| text(entry, "/node") == name);
             reasons.extend(own.map(|entry| text(entry, "/because").to_owned()));
+            let is_full = items(pool, "/status/waiting").len() == LISTED;
+            if reasons.is_empty() && is_full && self.story.leaver(name).is_none() {
+                let said = items(pool, "/status/conditions").iter();
+                let of_all = said.filter(|c| c["type"] == "Ready" && c["status"] == "False");
+                reasons.extend(of_all.map(|condition| text(condition, "/message").to_owned()));
+            }
         }
         let own = items(state, "/status/conditions").iter();
         let waits = own.filter(|c| c["type"] == "WaitingForTurn" && c["status"] == "True");
