@@ -32,7 +32,7 @@ fn swept(host: &LinuxHost, device: &str) -> Result<bool, String> {
     let mut now: Timestamp = host.now();
     for _ in 0..LOOKS {
         let sandboxes = sandboxes();
-        let evidence = Evidence { sandboxes: &sandboxes, pods: Some(&[]) };
+        let evidence = Evidence { sandboxes: &sandboxes, pods: Some(&[]), ended: &[] };
         for finding in sweeper.sweep(host, &evidence, now) {
             println!("{}", finding.sentence);
         }

@@ -6,7 +6,7 @@
 use crate::cdi::{self, Cdi};
 use crate::commit::{self, Report};
 use crate::failures::{Failed, Failures, Why};
-use crate::holders::Confirmed;
+use crate::holders::{Confirmed, named_as_ended};
 use crate::lanes::{self, bars};
 use crate::offer::{self, Against};
 use crate::see::{Seen, see, without_holders};
@@ -102,7 +102,8 @@ impl Daemon {
     /// Brings home what dead pods left, where the runtime was asked for it.
     fn sweep(&self, host: &dyn Host, world: &NodeWorld, now: Timestamp) -> Vec<Finding> {
         let Some(sandboxes) = &world.sandboxes else { return Vec::new() };
-        let evidence = Evidence { sandboxes, pods: world.pods.as_deref() };
+        let ended = world.state.as_ref().map(named_as_ended).unwrap_or_default();
+        let evidence = Evidence { sandboxes, pods: world.pods.as_deref(), ended: &ended };
         let findings = self.sweeper.borrow_mut().sweep(host, &evidence, now);
         for finding in &findings {
             match finding.is_home {

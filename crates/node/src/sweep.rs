@@ -2,11 +2,12 @@
 //!
 //! It is our garbage collection, since Multus passes GC to the cluster network only. It acts on positive evidence alone,
 //! seen twice and a minute apart: the journal names a sandbox, the container runtime does not know it, the kubelet lists
-//! no such pod with that device, and the device is in no other namespace than the journal's. Whoever cannot be asked is a
-//! reason to touch nothing. What it means to be home is `host::home`'s. What upstream's plugins wrote down counts as their
+//! no such pod with that device (or one that has ended, as kubelets before 1.34 do), and the device is in no other namespace
+//! than the journal's. Whoever cannot be asked is a reason to touch nothing. What it means to be home is `host::home`'s. What upstream's plugins wrote down counts as their
 //! journal.
 
-use api::custody::Holder;
+use crate::{custody, holders};
+use api::custody::{EndedPod, Holder};
 use api::files::RDMA_LOCK;
 use api::journal::Record;
 use api::nodestate::SweepStatus;
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub struct Evidence<'a> {
     pub sandboxes: &'a Result<BTreeSet<String>, String>,
     pub pods: Option<&'a [Holder]>,
+    /// Pods that the operator names as ended.
+    pub ended: &'a [EndedPod],
 }
 
 /// What a sweep did or could not do, for people.
@@ -129,6 +132,7 @@ impl Sweeper {
             Err(why) => return self.blind(why),
         };
         self.counts.blind = false;
+        let pods = &without_the_ended(host, pods, evidence.ended);
         let mut suspects = BTreeMap::new();
         let mut doubts: BTreeSet<String> = leftovers.err().into_iter().collect();
         let mut findings = Vec::new();
@@ -220,6 +224,15 @@ impl Sweeper {
             }
         }
     }
+}
+
+/// The pods that hold something whatever the journal says, which is what is judged here.
+fn without_the_ended(host: &dyn Host, pods: &[Holder], ended: &[EndedPod]) -> Vec<Holder> {
+    if ended.is_empty() {
+        return pods.to_vec();
+    }
+    let claims = boot_id(host).ok().and_then(|boot| custody::read_claims(host, &boot).good());
+    holders::that_run(pods, ended, &[], &claims.unwrap_or_default())
 }
 
 /// Seen as an orphan's long enough; a look from the future is as good as none.
