@@ -12,21 +12,49 @@ use std::time::Duration;
 /// How long a claim counts that PodResources does not know: the kubelet lists a pod only some time after Allocate.
 pub const YOUNG: Duration = Duration::from_secs(120);
 
-/// Claims that PodResources has named, by device, with their time: once it names them no more, the pod is gone.
-pub type Confirmed = BTreeMap<PciAddress, Timestamp>;
+/// What is remembered of claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Those that PodResources has named, by device, with their time: once it names them no more, the pod is gone.
+    named: BTreeMap<PciAddress, Timestamp>,
+    /// Those of a time that was still to come, since the clock was set back, each with when that was seen.
+    ahead: BTreeMap<PciAddress, (Timestamp, Timestamp)>,
+}
+
+impl Confirmed {
+    /// The claims with times of our clock. Of one that is ahead of it only that it was given before it was seen is known: it
+    /// counts as given then, and once that is no longer young, as given long ago. A day that a clock was ahead must not be
+    /// a day in which the device is held.
+    pub fn in_our_time(&mut self, mut claims: Claims, now: Timestamp) -> Claims {
+        self.ahead.retain(|device, (at, _)| {
+            claims.claims.get(device).is_some_and(|claim| claim.at == *at)
+        });
+        for (device, claim) in &mut claims.claims {
+            if claim.at > now {
+                self.ahead.entry(*device).or_insert((claim.at, now));
+            }
+            if let Some((_, seen)) = self.ahead.get_mut(device) {
+                *seen = now.min(*seen);
+                claim.at = if is_young(*seen, now) { *seen } else { Timestamp::UNIX_EPOCH };
+            }
+        }
+        claims
+    }
+}
 
 /// A younger claim may belong to a pod that comes, while PodResources still names the pod that had the device before.
 const SETTLED_SECONDS: i64 = 10;
 
 /// Takes in which claims PodResources names now, and forgets those that are gone.
 pub fn confirm(confirmed: &mut Confirmed, pods: &[Holder], claims: &Claims, now: Timestamp) {
-    confirmed.retain(|device, at| claims.claims.get(device).is_some_and(|claim| claim.at == *at));
+    let named = &mut confirmed.named;
+    named.retain(|device, at| claims.claims.get(device).is_some_and(|claim| claim.at == *at));
     for holder in pods {
         let Ok(device) = holder.device.parse() else { continue };
         let claim = claims.claims.get(&device);
         let settled = |at: Timestamp| now.as_second() - at.as_second() >= SETTLED_SECONDS;
         if let Some(claim) = claim.filter(|claim| settled(claim.at)) {
-            confirmed.insert(device, claim.at);
+            named.insert(device, claim.at);
         }
     }
 }
@@ -123,7 +151,7 @@ pub fn join(
         }
     }
     for (device, claim) in &claims.claims {
-        if is_young(claim.at, now) && confirmed.get(device) != Some(&claim.at) {
+        if is_young(claim.at, now) && confirmed.named.get(device) != Some(&claim.at) {
             let device = device.to_string();
             holders.entry(device.clone()).or_insert_with(|| Holder {
                 device,
@@ -135,8 +163,7 @@ pub fn join(
     holders.into_values().collect()
 }
 
-/// A claim from the future is young too: the clock was set back, and doubt counts as held.
-pub fn is_young(at: Timestamp, now: Timestamp) -> bool {
+fn is_young(at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(at).as_secs() < YOUNG.as_secs() as i64
 }
 
@@ -198,11 +225,12 @@ mod tests {
 
     /// At these seconds, with PodResources naming the pod or not: is the device held?
     fn check(claimed: i64, looks: &[(i64, bool)], held: &[bool]) {
-        let mut confirmed = Confirmed::new();
+        let mut confirmed = Confirmed::default();
         let look = |(at, named): &(i64, bool)| {
             let pods = if *named { vec![pod()] } else { vec![] };
-            confirm(&mut confirmed, &pods, &claims(claimed), second(*at));
-            !join(&pods, &[], &claims(claimed), &confirmed, second(*at)).is_empty()
+            let claims = confirmed.in_our_time(claims(claimed), second(*at));
+            confirm(&mut confirmed, &pods, &claims, second(*at));
+            !join(&pods, &[], &claims, &confirmed, second(*at)).is_empty()
         };
         assert_eq!(looks.iter().map(look).collect::<Vec<_>>(), held);
     }
@@ -257,7 +285,7 @@ mod tests {
         let uid = |journal: &Holder| {
             let journal = std::slice::from_ref(journal);
             let none = Claims::default();
-            join(&[pod()], journal, &none, &Confirmed::new(), second(0)).remove(0).uid
+            join(&[pod()], journal, &none, &Confirmed::default(), second(0)).remove(0).uid
         };
         assert_eq!(uid(&journalled), "u-1");
         journalled.pod = "rdma-app-before".to_owned();
@@ -280,7 +308,15 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_leaves_a_claim_young() {
-        check(100, &[(50, false)], &[true]);
+    fn after_a_clock_was_set_back_a_claim_is_young_from_when_it_is_seen() {
+        let day = 86_400;
+        check(day, &[(50, false), (169, false), (170, false)], &[true, true, false]);
+        check(
+            day,
+            &[(50, false), (20, false), (139, false), (140, false)],
+            &[true, true, true, false],
+        );
+        check(day, &[(50, true), (60, true), (61, false)], &[true, true, false]);
+        check(100, &[(50, false), (101, false), (170, false)], &[true, true, false]);
     }
 }

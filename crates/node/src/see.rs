@@ -46,7 +46,7 @@ pub fn see(
     let found = custody::read_offer(host, &boot_id);
     let claims = custody::read_claims(host, &boot_id).good();
     let acknowledgement = Acknowledgement::of(claims.as_ref(), custody::device_plugin_absent(host));
-    let claims = claims.unwrap_or_default();
+    let claims = confirmed.in_our_time(claims.unwrap_or_default(), now);
     let journal = journalled(host)?;
     let pods = &holders::that_run(pods, &holders::named_as_ended(state), &journal, &claims);
     holders::confirm(confirmed, pods, &claims, now);

@@ -6,8 +6,8 @@
 //! than the journal's. Whoever cannot be asked is a reason to touch nothing. What it means to be home is `host::home`'s. What upstream's plugins wrote down counts as their
 //! journal.
 
-use crate::{custody, holders};
-use api::custody::{EndedPod, Holder};
+use crate::holders;
+use api::custody::{Claims, EndedPod, Holder};
 use api::files::RDMA_LOCK;
 use api::journal::Record;
 use api::nodestate::SweepStatus;
@@ -132,7 +132,8 @@ impl Sweeper {
             Err(why) => return self.blind(why),
         };
         self.counts.blind = false;
-        let pods = &without_the_ended(host, pods, evidence.ended);
+        // Neither journal nor claims speak for a pod that has ended: a sandbox that nobody knows is what is judged.
+        let pods = &holders::that_run(pods, evidence.ended, &[], &Claims::default());
         let mut suspects = BTreeMap::new();
         let mut doubts: BTreeSet<String> = leftovers.err().into_iter().collect();
         let mut findings = Vec::new();
@@ -224,15 +225,6 @@ impl Sweeper {
             }
         }
     }
-}
-
-/// The pods that hold something whatever the journal says, which is what is judged here.
-fn without_the_ended(host: &dyn Host, pods: &[Holder], ended: &[EndedPod]) -> Vec<Holder> {
-    if ended.is_empty() {
-        return pods.to_vec();
-    }
-    let claims = boot_id(host).ok().and_then(|boot| custody::read_claims(host, &boot).good());
-    holders::that_run(pods, ended, &[], &claims.unwrap_or_default())
 }
 
 /// Seen as an orphan's long enough; a look from the future is as good as none.

@@ -2,7 +2,6 @@
 
 use super::*;
 use api::RdmaMode;
-use api::custody::{Claim, Claims};
 use api::files::CNI_JOURNAL;
 use api::journal::{LinkBefore, Owner, RdmaCustody, VERSION, VfCustody, VfProfile};
 use expect_test::{Expect, expect};
@@ -203,33 +202,29 @@ fn whoever_cannot_be_asked_is_a_reason_to_touch_nothing_and_to_begin_anew() {
 }
 
 #[test]
-fn a_pod_that_has_ended_and_that_an_old_kubelet_lists_on_keeps_no_device_unless_it_was_given_since()
-{
-    let listed = |finished_at: i64| {
-        let (namespace, pod) = ("ml".to_owned(), "train-7".to_owned());
+fn a_pod_that_has_ended_and_that_an_old_kubelet_lists_on_keeps_no_device() {
+    let listed = |ended: &str| {
         let mut said = holder("ml", "train-7");
-        said.pods
-            .iter_mut()
-            .flatten()
-            .for_each(|one| one.resource = "openshift.io/rdma".to_owned());
-        let ended = vec![EndedPod { namespace, pod, finished_at: at(finished_at) }];
-        Said { ended, ..said }
+        let holders = said.pods.iter_mut().flatten();
+        holders.for_each(|holder| holder.resource = "openshift.io/rdma".to_owned());
+        let (namespace, pod) = ("ml".to_owned(), ended.to_owned());
+        said.ended.push(EndedPod { namespace, pod, finished_at: at(30) });
+        said
     };
-    let host = node();
-    let boot_id = crate::observe::boot_id(&host).unwrap();
-    let claim = Claim { resource: "openshift.io/rdma".to_owned(), at: at(0), nodes: Vec::new() };
-    let claims = BTreeMap::from([(VF.parse().unwrap(), claim)]);
-    let claims = Claims { version: api::custody::VERSION, boot_id, claims, ..Claims::default() };
-    custody::write_claims(&host, &claims).unwrap();
-    check(&host, &[(0, listed(-100)), (60, listed(-100))], expect![[r#"
-        at home: None with admin mac 02:00:00:00:00:01, None; notes on disk: 2
-        SweepStatus { swept: 0, failed: 0, suspects: 0, blind: false }
-    "#]]);
-    check(&host, &[(0, listed(100)), (60, listed(100))], expect![[r#"
-        60 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
-        at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
-        SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
-    "#]]);
+    check(
+        &node(),
+        &[
+            (0, listed("train-8")),
+            (60, listed("train-8")),
+            (90, listed("train-7")),
+            (150, listed("train-7")),
+        ],
+        expect![[r#"
+            150 s: brought 0000:03:00.2 home: sandbox sandbox-a of pod ml/train-7, which had it as net1, is gone
+            at home: Some("enp3s0f0v0 c2:28:7c:c7:4f:2d") with admin mac 00:00:00:00:00:00, Some("mlx5_2"); notes on disk: 0
+            SweepStatus { swept: 1, failed: 0, suspects: 0, blind: false }
+        "#]],
+    );
 }
 
 #[test]
