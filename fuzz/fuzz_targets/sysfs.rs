@@ -5,7 +5,7 @@
 
 use host::linux::LinuxHost;
 use host::sim::{Broken, Flavour, Machine, SimHost};
-use host::{Host, cdi, firmware, kernel_argument, rdma_mode, vf_count};
+use host::{Host, cdi, kernel_argument, lockdown, rdma_mode, vf_count};
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -97,7 +97,7 @@ fuzz_target!(|data: &[u8]| {
     let count = std::fs::read_to_string(ROOT.join(COUNT)).expect("a file");
     assert_eq!(count, if set.is_ok() { "1" } else { "0\n" }, "{set:?}");
     let _ = cdi::rdma_nodes(&host, "mlx5_0");
-    let _ = firmware::locked_down(&host);
+    let _ = lockdown::is_on(&host);
     let _ = kernel_argument::tool(&host);
     let _ = rdma_mode::option_writable(&host);
     let _ = rdma_mode::in_driver_container(&host);

@@ -60,5 +60,5 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
     command.arg(format!("-artifact_prefix={}/", found.display()));
     // A panic is a crash; what is logged on the way is no news.
     command.args(["-print_final_stats=1", "-verbosity=0", "-print_funcs=0", "-close_fd_mask=1"]);
-    tools::run(command.env("RUSTFLAGS", COVERAGE.join(" ")).env("CARGO_PROFILE_RELEASE_DEBUG", "1"))
+    tools::run(command.env("RUSTFLAGS", COVERAGE.join(" ")))
 }
