@@ -47,49 +47,6 @@ fn a_mode_that_we_do_not_know_is_named() {
     );
 }
 
-#[test]
-fn a_reload_names_the_device_and_the_action() {
-    let request = reload(FAMILY, &card());
-    expect![[r#"
-        [
-            Attribute {
-                kind: 1,
-                value: [
-                    112,
-                    99,
-                    105,
-                    0,
-                ],
-            },
-            Attribute {
-                kind: 2,
-                value: [
-                    48,
-                    48,
-                    48,
-                    48,
-                    58,
-                    51,
-                    98,
-                    58,
-                    48,
-                    48,
-                    46,
-                    48,
-                    0,
-                ],
-            },
-            Attribute {
-                kind: 153,
-                value: [
-                    1,
-                ],
-            },
-        ]
-    "#]]
-    .assert_debug_eq(&attributes(&request.payload).unwrap());
-}
-
 /// A parameter as the kernel sends it: `devlink dev param show`.
 fn answer(value_type: u8, values: &[(u8, Option<&[u8]>)]) -> Vec<u8> {
     let rows = values.iter().fold(Writer::new(), |rows, (mode, data)| {
