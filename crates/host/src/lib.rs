@@ -24,6 +24,7 @@ pub mod lockdown;
 pub mod mounts;
 pub mod netlink;
 pub mod old_plugins;
+pub mod program_error;
 #[cfg(test)]
 mod properties;
 pub mod rdma_device;
