@@ -13,6 +13,7 @@ pub mod facilities;
 pub mod fields;
 pub mod firmware;
 pub mod function;
+pub mod guid;
 pub mod home;
 pub mod journal;
 pub mod kernel_argument;
