@@ -29,6 +29,9 @@ const PARAM_VALUE: u16 = 85;
 const PARAM_VALUE_DATA: u16 = 86;
 const PARAM_VALUE_CMODE: u16 = 87;
 
+/// Of newer kernels (7.3 has it): a switch in switchdev mode that somebody keeps from forwarding until its rules are in place.
+const SWITCHDEV_INACTIVE: u16 = 2;
+
 /// When a parameter takes effect, by the kernel's number.
 const MODES: [&str; 3] = ["runtime", "driverinit", "permanent"];
 
@@ -96,7 +99,7 @@ pub fn parse_eswitch(payload: &[u8]) -> Result<Option<EswitchMode>, Malformed> {
     match mode.map(Attribute::u16).transpose()? {
         None => Ok(None),
         Some(0) => Ok(Some(EswitchMode::Legacy)),
-        Some(1) => Ok(Some(EswitchMode::Switchdev)),
+        Some(1 | SWITCHDEV_INACTIVE) => Ok(Some(EswitchMode::Switchdev)),
         Some(other) => Err(Malformed(format!("{other} is no mode of an embedded switch"))),
     }
 }

@@ -39,6 +39,12 @@ fn an_eswitch_mode_reads_back_as_it_was_written() {
 }
 
 #[test]
+fn a_switch_that_is_kept_from_forwarding_is_in_switchdev_mode() {
+    let answer = payload(ESWITCH_GET, handle(&card()).bytes(ESWITCH_MODE, &[2, 0]));
+    assert_eq!(parse_eswitch(&answer), Ok(Some(EswitchMode::Switchdev)));
+}
+
+#[test]
 fn a_mode_that_we_do_not_know_is_named() {
     let answer = payload(ESWITCH_GET, handle(&card()).bytes(ESWITCH_MODE, &[9, 0]));
     assert_eq!(
