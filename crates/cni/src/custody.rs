@@ -12,8 +12,8 @@ use api::journal::{LinkBefore, LinkState, Owner, Rate, Record, VfCustody, VfProf
 use host::journal::JournalError;
 use host::seam::Errno;
 use host::seam::{LinkQuery, Lock};
-use host::vf_profile::{self, show_address};
-use host::{Namespace, home, journal};
+use host::vf_profile::{self, VfIdentity, show_address};
+use host::{Namespace, guid, home, journal};
 use std::time::Duration;
 
 /// How long a runtime waits for another program to finish with a device; upstream's number.
@@ -348,6 +348,35 @@ pub fn as_offered(call: &Call, pci: &PciAddress, profile: &VfProfile) -> Result<
     ));
     notes.iter().for_each(|note| call.log.warning(note));
     Ok(())
+}
+
+/// The same for node and port GUID of an InfiniBand VF. The caller holds the lock of RDMA moves.
+pub fn guid_as_offered(call: &Call, vf: &VfIdentity, golden: &str) -> Result<(), Failure> {
+    let shown = |others: Vec<(&str, String)>| {
+        let others = others.iter().map(|(what, found)| format!("{what} {found}"));
+        others.collect::<Vec<_>>().join(" and ")
+    };
+    let others = shown(guid::others(call.host, vf, golden)?);
+    if others.is_empty() {
+        return Ok(());
+    }
+    let pci = vf.pci;
+    let had = format!("{others} in place of {golden}, which no journal knows of");
+    let kept = guid::give(call.host, vf, golden).and_then(|_| guid::others(call.host, vf, golden));
+    let why = match kept.map(shown) {
+        Ok(none) if none.is_empty() => {
+            call.log.warning(format!(
+                "{pci} had {had}, and was brought back to what it is offered with; a GUID for a pod belongs into its \
+                 network or its annotation"
+            ));
+            return Ok(());
+        }
+        Ok(kept) => format!("it has {kept} after {golden} was set"),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::internal(format!(
+        "{pci} has {had}, and cannot be brought back to what it is offered with: {why}"
+    )))
 }
 
 /// What there is of a profile: a driver that does not tell a setting has none, and a VF whose PF holds no MAC was given

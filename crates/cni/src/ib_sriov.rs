@@ -13,10 +13,9 @@ use crate::{pod, rdma, sriov};
 use api::PciAddress;
 use api::journal::{LinkState, RdmaCustody, Record, VERSION, VfCustody, VfProfile};
 use host::fields::Fields;
-use host::home::{guid_of, rebind};
 use host::seam::{Interest, Link};
 use host::vf_profile::{self, VfIdentity, parse_address};
-use host::{function, home, journal};
+use host::{function, guid, home, journal};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -53,7 +52,7 @@ fn read(call: &Call) -> Result<Config, Failure> {
     }
     let device = sriov::device(&fields)?;
     let is_vf = function::physical(call.host, &device)?.is_some();
-    let guid = guid(&fields, &arguments)?;
+    let guid = asked_guid(&fields, &arguments)?;
     if managed && is_vf && guid.is_none() {
         return Err(Failure::configuration(format!(
             "ib-kubernetes is enabled, and there is no GUID for {device}; enable the capability \
@@ -93,7 +92,7 @@ fn arguments<'a>(fields: &Fields<'a>) -> Result<Fields<'a>, Failure> {
 }
 
 /// The runtime's GUID goes before the one in `args.cni`.
-fn guid(fields: &Fields, arguments: &Fields) -> Result<Option<String>, Failure> {
+fn asked_guid(fields: &Fields, arguments: &Fields) -> Result<Option<String>, Failure> {
     let runtime = fields.nested("runtimeConfig")?;
     let candidates = [runtime.text("infinibandGUID")?, arguments.text("guid")?];
     let Some(text) = candidates.into_iter().find(|text| !text.is_empty()) else { return Ok(None) };
@@ -149,7 +148,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     let device = config.device.to_string();
     let owner = custody::owner(call)?;
     let _locks = custody::lock(call, &device)?;
-    custody::offered(call, &device)?;
+    let offered = custody::offered(call, &device)?;
     if custody::record_of(call, &device)?.is_some()
         && let Some(ipam) = addressed
     {
@@ -157,6 +156,10 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     }
     custody::make_free(call, &device)?;
     let moves = custody::lock_rdma(call)?;
+    let golden = offered.and_then(|offered| offered.profile?.guid);
+    if let Some((vf, golden)) = config.identity.as_ref().zip(golden.as_ref()) {
+        custody::guid_as_offered(call, vf, golden)?;
+    }
     pod::refuse_taken_name(call)?;
     let mut record = Record {
         version: VERSION,
@@ -164,7 +167,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         device,
         owner,
         since: call.host.now(),
-        vf: vf_before(call, &config)?,
+        vf: vf_before(call, &config, golden)?,
         rdma: None,
     };
     journal::write(call.host, &record)?;
@@ -178,14 +181,20 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
 }
 
 /// What the VF is like before; refuses a VF without a usable GUID when none is asked for.
-fn vf_before(call: &Call, config: &Config) -> Result<Option<VfCustody>, Failure> {
+///
+/// Of one in user space nobody but the daemon knows its GUID.
+fn vf_before(
+    call: &Call,
+    config: &Config,
+    golden: Option<String>,
+) -> Result<Option<VfCustody>, Failure> {
     let Some(identity) = config.identity else { return Ok(None) };
     let (_, mut before) = vf_profile::look(call.host, &identity)?;
     let link = if config.user_space { None } else { Some(interface(call, &config.device)?) };
     if let Some(link) = &link {
         pod::refuse_untraceable(&config.device, link)?;
     }
-    let current = link.as_ref().and_then(|link| guid_of(&link.address));
+    let current = link.as_ref().and_then(|link| guid::of_address(&link.address));
     if config.guid.is_none() && !config.user_space {
         let usable = current.as_deref().is_some_and(|guid| {
             guid != UNKNOWN_GUID && guid.bytes().any(|byte| !matches!(byte, b'0' | b':'))
@@ -198,7 +207,7 @@ fn vf_before(call: &Call, config: &Config) -> Result<Option<VfCustody>, Failure>
             )));
         }
     }
-    before.guid = Some(current.unwrap_or_else(|| UNKNOWN_GUID.to_owned()));
+    before.guid = Some(current.or(golden).unwrap_or_else(|| UNKNOWN_GUID.to_owned()));
     let wanted = VfProfile {
         link_state: config.link_state,
         guid: config.guid.clone(),
@@ -241,8 +250,8 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
     }
     if config.guid.is_some() {
         let had_nodes = has_nodes(call, &record.device);
-        rebind(call.host, &config.device)?;
-        verify_guid(call, config)?;
+        guid::rebind(call.host, &config.device)?;
+        verify_guid(call, config, identity)?;
         if !config.rdma_isolation {
             wait_for_nodes(call, &record.device, had_nodes);
             rdma::say_nodes(call, &record.device)?;
@@ -286,18 +295,17 @@ fn wait_for_nodes(call: &Call, device: &str, had_nodes: bool) {
 }
 
 /// Firmware takes a GUID at the probe, or not at all.
-fn verify_guid(call: &Call, config: &Config) -> Result<(), Failure> {
-    let link = interface(call, &config.device)?;
-    let found = guid_of(&link.address);
-    if found.is_some() && found == config.guid {
-        return Ok(());
-    }
-    Err(Failure::internal(format!(
-        "{} has GUID {} after {} was set",
-        config.device,
-        found.as_deref().unwrap_or("none"),
-        config.guid.as_deref().unwrap_or("none")
-    )))
+fn verify_guid(call: &Call, config: &Config, vf: &VfIdentity) -> Result<(), Failure> {
+    let Some(wanted) = &config.guid else { return Ok(()) };
+    interface(call, &config.device)?;
+    let seen = guid::seen(call.host, vf)?;
+    let other = match seen.iter().find(|(_, found)| found != wanted) {
+        None if seen.iter().any(|(what, _)| *what == guid::PORT) => return Ok(()),
+        other => {
+            other.map_or(format!("no {}", guid::PORT), |(what, found)| format!("{what} {found}"))
+        }
+    };
+    Err(Failure::internal(format!("{} has {other} after {wanted} was set", config.device)))
 }
 
 /// Brings a half-given VF home. The caller holds the device's lock.
@@ -351,7 +359,7 @@ pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
     }
     let expected = previous.interfaces.iter().find(|found| found.name == call.interface);
     let link = pod::check(call, &config.device, expected)?;
-    let found = guid_of(&link.address);
+    let found = guid::of_address(&link.address);
     if let Some(wanted) = config.guid.as_ref().filter(|guid| found.as_ref() != Some(*guid)) {
         return Err(Failure::internal(format!(
             "{} in the pod has GUID {} in place of {wanted}",

@@ -9,6 +9,8 @@
 mod bench;
 #[path = "../tests/contract/cases.rs"]
 mod cases;
+#[path = "lab/compare.rs"]
+mod compare;
 #[path = "../tests/contract/disk.rs"]
 mod disk;
 #[path = "lab/kernel.rs"]
@@ -26,7 +28,8 @@ mod simulated;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use bench::{KernelPods, cards, compare};
+use bench::{KernelPods, cards};
+use compare::compare;
 use host::Host;
 use host::linux::LinuxHost;
 use host::seam::Program;

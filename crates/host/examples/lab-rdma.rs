@@ -12,6 +12,8 @@ mod bench;
 mod cases;
 #[path = "lab/churn.rs"]
 mod churn;
+#[path = "lab/compare.rs"]
+mod compare;
 #[path = "lab/levers.rs"]
 mod levers;
 #[allow(dead_code)] // Likewise.
@@ -32,8 +34,9 @@ mod support;
 #[path = "lab/traffic.rs"]
 mod traffic;
 
-use bench::{KernelPods, cards, compare, live_switch, modprobe};
+use bench::{KernelPods, cards, live_switch, modprobe};
 use cases::Pods;
+use compare::compare;
 use host::linux::LinuxHost;
 use report::Report;
 

@@ -3,6 +3,7 @@
 use crate::autoprobe;
 use crate::function::{self, FactError, driver, optional, text};
 use crate::home::interface_at_home;
+use crate::program_error::{ProgramError, kmod};
 use crate::seam::{
     Changed, FileKind, Host, Interest, Link, LinkQuery, Namespace, Program, Refusal,
 };
@@ -35,7 +36,7 @@ pub enum DriverError {
     #[error(
         "no driver took {pci}, and no module for it can be loaded: {reason}; install the driver of the card's VFs"
     )]
-    NoModuleForIt { pci: PciAddress, reason: String },
+    NoModuleForIt { pci: PciAddress, reason: ProgramError },
     #[error(
         "{driver} took {pci} twice and made no interface within {} s; look at the kernel log",
         LATE.as_secs()
@@ -52,7 +53,7 @@ pub enum DriverError {
     )]
     NoIommu { pci: PciAddress, driver: String },
     #[error("cannot bind {pci} to {driver}: cannot load module {driver}: {reason}")]
-    NoModule { pci: PciAddress, driver: String, reason: String },
+    NoModule { pci: PciAddress, driver: String, reason: ProgramError },
     #[error(transparent)]
     Fact(#[from] FactError),
 }
@@ -213,22 +214,13 @@ fn probe_and_load(host: &dyn Host, pci: &PciAddress) -> Result<(), DriverError> 
     }
     let Some(alias) = optional(text(host, &pci.file("modalias")))? else { return Ok(()) };
     // With -b, as udev: an administrator's blacklist holds.
-    let loaded = modprobe(host, &["-b", &alias]);
+    let loaded = kmod(host, &Program::Modprobe, &["-b", &alias]);
     loaded.map_err(|reason| DriverError::NoModuleForIt { pci: *pci, reason })?;
     // A driver takes what is there when it is loaded; who was there before has refused once, and may refuse again.
     if driver(host, pci)?.is_none() {
         write_probe(host, pci)?;
     }
     Ok(())
-}
-
-/// The error is what modprobe said.
-fn modprobe(host: &dyn Host, arguments: &[&str]) -> Result<(), String> {
-    let output = host.run(&Program::Modprobe, arguments, b"").map_err(|e| e.to_string())?;
-    match output.status {
-        0 => Ok(()),
-        _ => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
 }
 
 fn write_probe(host: &dyn Host, pci: &PciAddress) -> Result<(), Refusal> {
@@ -255,7 +247,7 @@ fn load_module(host: &dyn Host, pci: &PciAddress, wanted: &str) -> Result<(), Dr
     if host.metadata(&directory).is_ok_and(|found| found.kind == FileKind::Directory) {
         return Ok(());
     }
-    modprobe(host, &[wanted]).map_err(|reason| DriverError::NoModule {
+    kmod(host, &Program::Modprobe, &[wanted]).map_err(|reason| DriverError::NoModule {
         pci: *pci,
         driver: wanted.to_owned(),
         reason,

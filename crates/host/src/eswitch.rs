@@ -29,17 +29,20 @@ pub fn mode(host: &dyn Host, pf: &PciAddress) -> Result<EswitchMode, Refusal> {
 
 /// Brings the card's switch to the mode.
 pub fn set(host: &dyn Host, pf: &PciAddress, wanted: EswitchMode) -> Result<Changed, EswitchError> {
-    function::exists(host, pf)?;
     let refused = |refusal| EswitchError::Refused { pf: *pf, wanted, refusal };
-    let current = read(host, pf).map_err(refused)?;
-    if current.unwrap_or_default() == wanted {
-        return Ok(Changed::AlreadyRight);
-    }
-    if current.is_none() {
+    let Some(current) = read(host, pf).map_err(refused)? else {
+        // Devlink says the same of a card without a switch and of one that is not there.
+        function::exists(host, pf)?;
+        if wanted == EswitchMode::Legacy {
+            return Ok(Changed::AlreadyRight);
+        }
         let driver = function::driver(host, pf)
             .map_err(FactError::from)?
             .unwrap_or_else(|| "none".to_owned());
         return Err(EswitchError::NoEswitch { pf: *pf, wanted, driver });
+    };
+    if current == wanted {
+        return Ok(Changed::AlreadyRight);
     }
     host.change_devlink(pf, &DevlinkChange::Eswitch(wanted)).map_err(refused)?;
     match read(host, pf).map_err(refused)?.unwrap_or_default() {

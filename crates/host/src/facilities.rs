@@ -5,6 +5,7 @@
 
 use crate::cdi::{self, DeviceNode};
 use crate::function::text;
+use crate::program_error::{self, ProgramError};
 use crate::seam::{Changed, Host, Program};
 use api::PciAddress;
 use api::custody::{OfferedDevice, OfferedResource};
@@ -24,7 +25,7 @@ const VHOST_NODES: [(&str, &str, &str); 2] =
 pub struct VhostError {
     pub module: &'static str,
     pub node: &'static str,
-    pub why: String,
+    pub why: ProgramError,
 }
 
 /// The device nodes of vhost-net that are not there.
@@ -40,14 +41,11 @@ pub fn load_vhost(host: &dyn Host) -> Result<Changed, VhostError> {
         if host.metadata(node).is_ok() {
             continue;
         }
-        let refused = |why: String| VhostError { module, node, why };
-        let output = host.run(&Program::Modprobe, &[module], b"");
-        let output = output.map_err(|refusal| refused(refusal.to_string()))?;
-        if output.status != 0 {
-            return Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-        }
+        let refused = |why| VhostError { module, node, why };
+        program_error::kmod(host, &Program::Modprobe, &[module]).map_err(refused)?;
         if let Err(refusal) = host.metadata(node) {
-            return Err(refused(format!("it is loaded, and {node} is not there: {refusal}")));
+            let why = format!("it is loaded, and {node} is not there: {refusal}");
+            return Err(refused(ProgramError::Failed(why)));
         }
         changed = Changed::Yes;
     }

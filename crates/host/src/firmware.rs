@@ -4,10 +4,10 @@
 //! the next boot only; whether it came is seen in `sriov_totalvfs` after it. Whether to raise it is the planner's.
 
 use crate::function::number;
-use crate::seam::{Changed, DevlinkChange, DevlinkDevice, Host, Program};
+use crate::program_error::{ProgramError, mstconfig};
+use crate::seam::{Changed, DevlinkChange, DevlinkDevice, Host};
 use api::PciAddress;
 use api::inventory::{FirmwareFacts, FirmwareSource, FirmwareSriov, Setting};
-use rustix::io::Errno;
 use thiserror::Error;
 
 const ENABLE: &str = "enable_sriov";
@@ -20,7 +20,7 @@ const DPU_KEYS: [&str; 3] =
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FirmwareError {
     #[error("cannot set {setting} in the firmware of {pf}: {why}")]
-    Refused { pf: PciAddress, setting: String, why: String },
+    Refused { pf: PciAddress, setting: String, why: ProgramError },
     #[error("the firmware of {pf} took {setting}, and still has {found} for the next boot")]
     NotTaken { pf: PciAddress, setting: String, found: String },
 }
@@ -30,14 +30,16 @@ pub fn read(host: &dyn Host, pf: &PciAddress) -> FirmwareFacts {
     match (listed(host, pf), by_program(host, pf)) {
         // Devlink lists the next boot's values alone, and nothing of who owns a BlueField: without these a card that is
         // switched off in the BIOS looks like one that waits for its boot. The program tells them, where there is one.
-        (Some(listed), FirmwareFacts::Known(told)) => FirmwareFacts::Known(FirmwareSriov {
+        (Some(listed), Ok(told)) => FirmwareFacts::Known(FirmwareSriov {
             enabled: Setting { current: told.enabled.current, ..listed.enabled },
             vfs: Setting { current: told.vfs.current, ..listed.vfs },
             dpu_mode: told.dpu_mode,
             ..listed
         }),
-        (Some(listed), _) => FirmwareFacts::Known(listed),
-        (None, told) => told,
+        (Some(listed), Err(_)) => FirmwareFacts::Known(listed),
+        (None, Ok(told)) => FirmwareFacts::Known(told),
+        (None, Err(ProgramError::NotThere(_))) => FirmwareFacts::ToolMissing,
+        (None, Err(why)) => FirmwareFacts::Unreadable(why.to_string()),
     }
 }
 
@@ -46,13 +48,9 @@ fn listed(host: &dyn Host, pf: &PciAddress) -> Option<FirmwareSriov> {
     in_devlink(&host.devlink(pf).unwrap_or_default(), shown)
 }
 
-fn by_program(host: &dyn Host, pf: &PciAddress) -> FirmwareFacts {
-    let said = match mstconfig(host, &["-e", "-d", &pf.to_string(), "q"]) {
-        Ok(said) => said,
-        Err(Answer::NoTool) => return FirmwareFacts::ToolMissing,
-        Err(Answer::No(why)) => return FirmwareFacts::Unreadable(why),
-    };
-    table(&said).map_or_else(FirmwareFacts::Unreadable, FirmwareFacts::Known)
+fn by_program(host: &dyn Host, pf: &PciAddress) -> Result<FirmwareSriov, ProgramError> {
+    let said = mstconfig(host, &["-e", "-d", &pf.to_string(), "q"])?;
+    table(&said).map_err(ProgramError::Failed)
 }
 
 /// What devlink lists of it. That is the value of the next boot alone; that of this boot is what the card shows.
@@ -73,11 +71,8 @@ pub fn raise(
     source: FirmwareSource,
     vfs: u32,
 ) -> Result<Changed, FirmwareError> {
-    let refused = |setting: &str, why: String| FirmwareError::Refused {
-        pf: *pf,
-        setting: setting.to_owned(),
-        why,
-    };
+    let refused =
+        |setting: &str, why| FirmwareError::Refused { pf: *pf, setting: setting.to_owned(), why };
     let wanted = setting(source, true, vfs);
     let before = known(host, pf).map_err(|why| refused(&wanted, why))?;
     if before.enabled.next && before.vfs.next >= vfs {
@@ -90,7 +85,7 @@ pub fn raise(
             let mut arguments = vec!["-d".to_owned(), pf.to_string(), "-y".into(), "set".into()];
             arguments.extend(wanted.split(' ').map(str::to_owned));
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            mstconfig(host, &arguments).map(drop).map_err(Answer::into_words)
+            mstconfig(host, &arguments).map(drop)
         }
     }
     .map_err(|why| refused(&wanted, why))?;
@@ -115,12 +110,8 @@ fn setting(source: FirmwareSource, enabled: bool, vfs: u32) -> String {
 }
 
 /// What is set for the next boot, as its source has it.
-fn known(host: &dyn Host, pf: &PciAddress) -> Result<FirmwareSriov, String> {
-    match listed(host, pf).map_or_else(|| by_program(host, pf), FirmwareFacts::Known) {
-        FirmwareFacts::Known(known) => Ok(known),
-        FirmwareFacts::ToolMissing => Err(Answer::NoTool.into_words()),
-        FirmwareFacts::Unreadable(why) => Err(why),
-    }
+fn known(host: &dyn Host, pf: &PciAddress) -> Result<FirmwareSriov, ProgramError> {
+    listed(host, pf).map_or_else(|| by_program(host, pf), Ok)
 }
 
 fn permanent(devlink: &DevlinkDevice) -> Option<(bool, u32)> {
@@ -132,42 +123,12 @@ fn permanent(devlink: &DevlinkDevice) -> Option<(bool, u32)> {
 }
 
 /// SR-IOV first: the driver keeps the number with it (mlx5/core/lib/nv_param.c).
-fn by_devlink(host: &dyn Host, pf: &PciAddress, vfs: u32) -> Result<(), String> {
+fn by_devlink(host: &dyn Host, pf: &PciAddress, vfs: u32) -> Result<(), ProgramError> {
     for (name, value) in [(ENABLE, "true".to_owned()), (TOTAL, vfs.to_string())] {
         let (name, mode) = (name.to_owned(), PERMANENT.to_owned());
-        host.change_devlink(pf, &DevlinkChange::Parameter { name, mode, value })
-            .map_err(|refusal| refusal.to_string())?;
+        host.change_devlink(pf, &DevlinkChange::Parameter { name, mode, value })?;
     }
     Ok(())
-}
-
-enum Answer {
-    NoTool,
-    No(String),
-}
-
-impl Answer {
-    fn into_words(self) -> String {
-        match self {
-            Self::NoTool => "this host has no mstconfig".to_owned(),
-            Self::No(why) => why,
-        }
-    }
-}
-
-fn mstconfig(host: &dyn Host, arguments: &[&str]) -> Result<String, Answer> {
-    let output = match host.run(&Program::Mstconfig, arguments, b"") {
-        Err(refusal) if refusal.errno == Errno::NOENT => return Err(Answer::NoTool),
-        other => other.map_err(|refusal| Answer::No(refusal.to_string()))?,
-    };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    match output.status {
-        0 => Ok(text(&output.stdout)),
-        status => {
-            let said = [text(&output.stderr), text(&output.stdout)].join(" ");
-            Err(Answer::No(format!("mstconfig ended with status {status}: {}", said.trim())))
-        }
-    }
 }
 
 /// The rows of `mstconfig -e q`: a marker where the values differ, name, default, current, next boot.

@@ -6,6 +6,7 @@
 
 use crate::alt_names;
 use crate::function;
+use crate::guid;
 use crate::journal;
 use crate::seam::{
     Host, Interest, Link, LinkChange, LinkQuery, Namespace, RdmaChange, RdmaDevice, Refusal,
@@ -18,6 +19,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use thiserror::Error;
 
+/// What firmware starts with.
+const NO_GUID: &str = "ff:ff:ff:ff:ff:ff:ff:ff";
 /// A namespace that has just died is taken apart by a kernel thread; its devices come back a moment later.
 /// A driver that was bound again makes its interface as late.
 const LATE: Duration = Duration::from_secs(5);
@@ -218,7 +221,7 @@ pub fn vf_home(host: &dyn Host, record: &Record, vf: &VfCustody) -> Result<Notes
         Err(error) => return Err(error),
     }
     if vf.wanted.guid.is_some() {
-        guid_home(host, &identity, vf)?;
+        notes.extend(guid_home(host, &identity, vf)?);
         if let Some(before) = &vf.link {
             notes.extend(interface_home(host, record, &pci, before)?);
         }
@@ -226,40 +229,29 @@ pub fn vf_home(host: &dyn Host, record: &Record, vf: &VfCustody) -> Result<Notes
     Ok(notes)
 }
 
-/// Gives a VF its old GUID again, with the rebind that makes its driver take it.
-fn guid_home(host: &dyn Host, identity: &VfIdentity, vf: &VfCustody) -> Result<(), HomeError> {
-    let Some(before) = &vf.before.guid else { return Ok(()) };
-    let refused = |refusal| HomeError::Refused { device: identity.pci.to_string(), refusal };
-    let interface = interface_at_home(host, &identity.pci).map_err(refused)?;
-    let current = interface.and_then(|link| guid_of(&link.address));
-    if current.as_ref() == Some(before) {
-        return Ok(());
+/// Gives a VF its old GUID again. Of a node GUID that does not come back there is only a note: what the VF is offered with
+/// is asked for before the next pod.
+fn guid_home(host: &dyn Host, identity: &VfIdentity, vf: &VfCustody) -> Result<Notes, HomeError> {
+    let Some(before) = &vf.before.guid else { return Ok(Notes::new()) };
+    let port = guid::seen(host, identity)?.into_iter().find(|(what, _)| *what == guid::PORT);
+    if port.is_some_and(|(_, found)| found == *before) {
+        return Ok(Notes::new());
     }
-    // Zeros are no GUID that the kernel takes; all ones are what firmware starts with.
-    let zero = before.bytes().all(|byte| matches!(byte, b'0' | b':'));
-    let guid = if zero { "ff:ff:ff:ff:ff:ff:ff:ff".to_owned() } else { before.clone() };
-    let wanted = VfProfile { guid: Some(guid), ..VfProfile::default() };
-    match vf_profile::apply(host, identity, &wanted) {
-        // A card that takes no GUID has never had ours: there is nothing to put back, and a pod must not stay for it.
-        Err(VfProfileError::Refused { refusal, .. }) if refusal.errno == Errno::OPNOTSUPP => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(_) => rebind(host, &identity.pci).map_err(refused),
+    // Zeros are no GUID that the kernel takes; all ones are what firmware starts with. Neither is looked for again.
+    let had = |digits: [u8; 2]| before.bytes().all(|byte| digits.contains(&byte));
+    let had_none = had([b'0', b':']) || had([b'f', b':']);
+    let wanted = if had_none { NO_GUID } else { before };
+    let others = guid::give(host, identity, wanted)?;
+    if had_none {
+        return Ok(Notes::new());
     }
-}
-
-/// The GUID at the end of an IPoIB hardware address; none for other interfaces.
-pub fn guid_of(address: &[u8]) -> Option<String> {
-    (address.len() == 20).then(|| show_address(&address[12..]))
-}
-
-/// Takes the driver of a function off and puts it on again. In user space there is nothing to take anew, and without
-/// a driver nothing to take off.
-pub fn rebind(host: &dyn Host, pci: &PciAddress) -> Result<(), Refusal> {
-    let Some(driver) = function::driver(host, pci)?.filter(|driver| driver != "vfio-pci") else {
-        return Ok(());
-    };
-    host.write(&format!("/sys/bus/pci/drivers/{driver}/unbind"), &pci.to_string())?;
-    host.write(&format!("/sys/bus/pci/drivers/{driver}/bind"), &pci.to_string())
+    let device = identity.pci.to_string();
+    if let Some((what, found)) = others.iter().find(|(what, _)| *what == guid::PORT) {
+        let (found, wanted) = (found.clone(), wanted.to_owned());
+        return Err(HomeError::NotAsBefore { device, what, wanted, found });
+    }
+    let note = |(what, found)| format!("{device} came home with {what} {found}, not {wanted}");
+    Ok(others.into_iter().map(note).collect())
 }
 
 /// Settings on the PF, then the VF's own address, which an untrusted VF may not change on some cards. Its interface, where it

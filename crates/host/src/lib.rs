@@ -13,6 +13,7 @@ pub mod facilities;
 pub mod fields;
 pub mod firmware;
 pub mod function;
+pub mod guid;
 pub mod home;
 pub mod journal;
 pub mod kernel_argument;
@@ -24,6 +25,7 @@ pub mod lockdown;
 pub mod mounts;
 pub mod netlink;
 pub mod old_plugins;
+pub mod program_error;
 #[cfg(test)]
 mod properties;
 pub mod rdma_device;

@@ -7,8 +7,9 @@ use crate::driver_bind::DriverError;
 use crate::facilities::VhostError;
 use crate::firmware::FirmwareError;
 use crate::function::optional;
+use crate::program_error::ProgramError;
 use crate::rdma_reload::ReloadError;
-use crate::seam::{Errno, Host, Refusal, words};
+use crate::seam::{Errno, Host, Refusal};
 
 /// True when the kernel is locked down (`[integrity]` or `[confidentiality]`).
 pub fn is_on(host: &dyn Host) -> Result<bool, Refusal> {
@@ -17,32 +18,33 @@ pub fn is_on(host: &dyn Host) -> Result<bool, Refusal> {
     Ok(text.contains("[integrity]") || text.contains("[confidentiality]"))
 }
 
-/// What the kernel answers under lockdown, and without it to whoever lacks a right or a signature: EPERM for all,
-/// EKEYREJECTED and ENOKEY for a module.
-const DENIALS: [Errno; 3] = [Errno::PERM, Errno::KEYREJECTED, Errno::NOKEY];
-
 /// An error of the operations that a locked-down kernel may refuse: those that load modules or set a card's firmware.
 pub trait Denied {
     fn is_denied(&self) -> bool;
 }
 
+/// EPERM, under lockdown and without it to whoever lacks a right.
 impl Denied for Refusal {
     fn is_denied(&self) -> bool {
-        DENIALS.contains(&self.errno)
+        self.errno == Errno::PERM
     }
 }
 
-/// modprobe and mstconfig tell the errno that they got in the words of the C library, and in no other way.
-fn tells_denial(said: &str) -> bool {
-    let said = said.to_lowercase();
-    DENIALS.iter().any(|errno| said.contains(&words(*errno)))
+impl Denied for ProgramError {
+    fn is_denied(&self) -> bool {
+        match self {
+            Self::NotPermitted(_) => true,
+            Self::Kernel(refusal) => refusal.is_denied(),
+            Self::NotThere(_) | Self::Failed(_) => false,
+        }
+    }
 }
 
 impl Denied for DriverError {
     fn is_denied(&self) -> bool {
         match self {
             Self::NoModule { reason, .. } | Self::NoModuleForIt { reason, .. } => {
-                tells_denial(reason)
+                reason.is_denied()
             }
             Self::CannotUnbind { refusal, .. } | Self::CannotBind { refusal, .. } => {
                 refusal.is_denied()
@@ -61,8 +63,8 @@ impl Denied for DriverError {
 impl Denied for ReloadError {
     fn is_denied(&self) -> bool {
         match self {
-            Self::Stays { said, .. } => tells_denial(said),
-            Self::NotLoaded { said } => said.iter().any(|said| tells_denial(said)),
+            Self::Stays { said, .. } => said.is_denied(),
+            Self::NotLoaded { said } => said.iter().any(Denied::is_denied),
             Self::Refused(refusal) => refusal.is_denied(),
             Self::InUse { .. }
             | Self::Unexpected { .. }
@@ -74,14 +76,14 @@ impl Denied for ReloadError {
 
 impl Denied for VhostError {
     fn is_denied(&self) -> bool {
-        tells_denial(&self.why)
+        self.why.is_denied()
     }
 }
 
 impl Denied for FirmwareError {
     fn is_denied(&self) -> bool {
         match self {
-            Self::Refused { why, .. } => tells_denial(why),
+            Self::Refused { why, .. } => why.is_denied(),
             Self::NotTaken { .. } => false,
         }
     }

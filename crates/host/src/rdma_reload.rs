@@ -4,6 +4,7 @@
 //! down first, so that whoever comes after a crash loads it again (`finish`). Whether a reload may be is the planner's.
 
 use crate::function::optional;
+use crate::program_error::{ProgramError, kmod};
 use crate::rdma_mode::{effective, parameter};
 use crate::seam::{Changed, Host, LinkQuery, Namespace, Program, RdmaOwner, Refusal};
 use api::inventory::{RdmaModule, RdmaModules};
@@ -27,13 +28,14 @@ pub enum ReloadError {
     #[error(
         "cannot reload the RDMA modules for mode {wanted}: {said}; the modules are loaded as they were"
     )]
-    Stays { wanted: RdmaMode, said: String },
+    Stays { wanted: RdmaMode, said: ProgramError },
     #[error("the RDMA mode is {found} after the modules were reloaded for {wanted}")]
     NotTaken { wanted: RdmaMode, found: String },
     #[error(
-        "cannot load the RDMA modules again: {}; load them by hand (modprobe), or reboot the host", said.join("; ")
+        "cannot load the RDMA modules again: {}; load them by hand (modprobe), or reboot the host",
+        in_words(said)
     )]
-    NotLoaded { said: Vec<String> },
+    NotLoaded { said: Vec<ProgramError> },
     #[error(
         "the record of a reload in {} cannot be understood: {said}; load the host's RDMA modules by hand and remove it",
         files::RELOAD
@@ -218,7 +220,7 @@ fn write_down(host: &dyn Host, journal: &Reload) -> Result<(), Refusal> {
 
 /// One module, and no other: `modprobe -r` would take the card's Ethernet driver with its RDMA driver. The inner error is
 /// what the program said.
-fn unload(host: &dyn Host, module: &str) -> Result<Result<(), String>, Refusal> {
+fn unload(host: &dyn Host, module: &str) -> Result<Result<(), ProgramError>, Refusal> {
     match is_loaded(host, module)? {
         true => said(host, &Program::Rmmod, &[module]),
         false => Ok(Ok(())),
@@ -229,7 +231,7 @@ fn load(
     host: &dyn Host,
     module: &str,
     mode: Option<RdmaMode>,
-) -> Result<Result<(), String>, Refusal> {
+) -> Result<Result<(), ProgramError>, Refusal> {
     if is_loaded(host, module)? {
         return Ok(Ok(()));
     }
@@ -243,12 +245,15 @@ fn said(
     host: &dyn Host,
     program: &Program,
     arguments: &[&str],
-) -> Result<Result<(), String>, Refusal> {
-    let output = host.run(program, arguments, b"")?;
-    Ok(match output.status {
-        0 => Ok(()),
-        _ => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    })
+) -> Result<Result<(), ProgramError>, Refusal> {
+    match kmod(host, program, arguments) {
+        Err(ProgramError::Kernel(refusal)) => Err(refusal),
+        came => Ok(came),
+    }
+}
+
+fn in_words(said: &[ProgramError]) -> String {
+    said.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -379,13 +379,7 @@ pub struct DevlinkParameter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DevlinkChange {
     Eswitch(EswitchMode),
-    Parameter {
-        name: String,
-        mode: String,
-        value: String,
-    },
-    /// `devlink dev reload action driver_reinit`.
-    Reload,
+    Parameter { name: String, mode: String, value: String },
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

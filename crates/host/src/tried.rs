@@ -114,7 +114,6 @@ pub fn describe_devlink_change(change: &crate::seam::DevlinkChange) -> String {
     match change {
         C::Eswitch(mode) => format!("set eswitch mode {mode}"),
         C::Parameter { name, mode, value } => format!("set {mode} parameter {name} to {value}"),
-        C::Reload => "reload".to_owned(),
     }
 }
 

@@ -80,12 +80,22 @@ pub fn identify(host: &dyn Host, pci: &PciAddress) -> Result<VfIdentity, VfProfi
 /// The PF's interface, and the VF as it shows it. In switchdev mode the representors stand beside the PF's
 /// interface in sysfs; only the latter lists VFs.
 pub fn look(host: &dyn Host, vf: &VfIdentity) -> Result<(PfLink, VfProfile), VfProfileError> {
+    let (pf, held) = find(host, vf)?;
+    Ok((pf, profile_of(&held)))
+}
+
+/// All that the PF's interface says of the VF.
+pub fn held(host: &dyn Host, vf: &VfIdentity) -> Result<VfLink, VfProfileError> {
+    find(host, vf).map(|(_, held)| held)
+}
+
+fn find(host: &dyn Host, vf: &VfIdentity) -> Result<(PfLink, VfLink), VfProfileError> {
     for name in host.list(&vf.pf.file("net"))? {
         let query = LinkQuery { name: Some(name), index: None, with_vfs: true };
         for link in host.links(&Namespace::Host, &query)? {
             if let Some(found) = link.vfs.iter().find(|found| found.index == vf.index) {
                 let pf = PfLink { link: link.index, name: link.name.clone(), mtu: link.mtu };
-                return Ok((pf, profile_of(found)));
+                return Ok((pf, found.clone()));
             }
         }
     }

@@ -12,6 +12,8 @@ mod operations;
 mod rdma;
 #[path = "contract/simulated.rs"]
 mod simulated;
+#[path = "contract/switch.rs"]
+mod switch;
 
 use expect_test::expect_file;
 
@@ -24,6 +26,9 @@ fn the_simulation_answers_as_written_and_as_the_kernel_does_in_the_lab() {
     }
     for case in &rdma::CASES {
         text.push_str(&format!("# {}\n{}\n\n", case.0, simulated::rdma_lines(case)));
+    }
+    for case in &switch::CASES {
+        text.push_str(&format!("# {}\n{}\n\n", case.0, switch::simulated(case)));
     }
     expect_file!["contract/lines.txt"].assert_eq(&text);
 }

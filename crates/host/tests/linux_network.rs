@@ -372,8 +372,9 @@ fn a_device_without_devlink_is_no_such_device() {
     let refused = host.devlink(&device).unwrap_err();
     assert_eq!(refused.errno, rustix::io::Errno::NODEV, "{refused}");
     assert_eq!(refused.tried, "ask devlink about 0000:00:00.7");
-    let refused = host.change_devlink(&device, &DevlinkChange::Reload).unwrap_err();
-    assert_eq!(refused.tried, "reload on 0000:00:00.7 by devlink");
+    let change = DevlinkChange::Eswitch(api::EswitchMode::Switchdev);
+    let refused = host.change_devlink(&device, &change).unwrap_err();
+    assert_eq!(refused.tried, "set eswitch mode switchdev on 0000:00:00.7 by devlink");
 }
 
 #[test]

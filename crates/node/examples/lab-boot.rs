@@ -28,6 +28,7 @@ use cards::{Cards, VFS, read};
 use host::seam::{Errno, RdmaChange};
 use host::{Host, Namespace};
 use report::{Outcome, Report, equal};
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use systemd::{POST, PRE, ours, show, systemctl};
@@ -35,10 +36,16 @@ use systemd::{POST, PRE, ours, show, systemctl};
 const WITNESSES: &str = "/run/witness";
 const RUNTIMES: [&str; 3] = ["containerd", "crio", "kubelet"];
 
-/// Units and program come from where our container would have them, through the host's root at `/host`.
-fn install() -> Outcome {
+/// Nobody installs anything by hand: the daemon reads the mode in the cluster, and writes units and program from where our
+/// container has them, through the host's root at `/host`. The order is the one that it saves.
+fn install(cards: &Cards) -> Outcome {
     tree::note("files", &tree::listed());
-    ours(&["install-boot"])?;
+    tree::note("boot", &boot_id());
+    systemd::with_daemon("systemd", |state| {
+        equal("status.bootPhases", &state["status"]["bootPhases"], &json!("installed"))?;
+        succeeded(state)?;
+        cards.at_goal()
+    })?;
     let verified = systemd::said("systemd-analyze", &["verify", PRE, POST])?;
     equal("what systemd-analyze verify says", verified.as_str(), "")?;
     for unit in [PRE, POST] {
@@ -46,23 +53,18 @@ fn install() -> Outcome {
     }
     let version = systemctl(&["--version"])?;
     let version = version.lines().next().unwrap_or_default();
-    Ok(format!("both are enabled, and systemd-analyze verify of {version} has nothing to say"))
+    let order = std::fs::metadata(files::ORDER).map_err(|e| format!("the saved order: {e}"))?;
+    Ok(format!(
+        "the node state says installed; both are enabled, and systemd-analyze verify of {version} has nothing to say; \
+         an order of {} bytes is saved",
+        order.len()
+    ))
 }
 
 fn both(settled: Result<String, String>, cards: &Cards) -> Outcome {
     settled?;
     equal("cards with a driver", cards.addresses.len(), 2)?;
     Ok(format!("{:?}", cards.addresses))
-}
-
-fn save(cards: &Cards) -> Outcome {
-    cards.save_order()?;
-    tree::note("boot", &boot_id());
-    equal("mode", cards.host.rdma_mode().ok(), Some(RdmaMode::Shared))?;
-    equal("VFs", cards.counts(), vec![0, 0])?;
-    Ok(format!(
-        "for {VFS} VFs on each of two cards and mode exclusive; now there are none, and it is shared"
-    ))
 }
 
 /// A service with a private network is another network namespace, which has no path that anybody could find.
@@ -197,7 +199,8 @@ fn broken() -> Outcome {
         let unit = format!("{name}.service");
         equal(&unit, systemctl(&["is-active", &unit])?.trim(), "active")?;
         let found = witnessed(name);
-        equal(&format!("what {name} found"), found.trim_end(), "shared, vfs 0 0, drivers")?;
+        // The mode came by the module's option, which the daemon has set too.
+        equal(&format!("what {name} found"), found.trim_end(), "exclusive, vfs 0 0, drivers")?;
     }
     equal(PRE, show(PRE, "ActiveState")?.as_str(), "failed")?;
     let status = systemctl(&["status", "--no-pager", "--full", PRE]).unwrap_or_else(|told| told);
@@ -220,10 +223,19 @@ fn old_cgroups(cards: &Cards) -> Outcome {
         .to_owned())
 }
 
+/// The mode that brought them takes them away.
 fn removed(cards: &Cards) -> Outcome {
-    ours(&["remove-boot"])?;
+    systemd::with_daemon("daemon", |state| {
+        succeeded(state)?;
+        equal("status.bootPhases", &state["status"]["bootPhases"], &json!(null))?;
+        match Path::new("/etc/systemd/system").join(PRE).exists() {
+            false => Ok(()),
+            true => Err(format!("{PRE} is still there")),
+        }
+    })?;
     let differences = tree::differences(&tree::noted("files"), &tree::listed());
-    equal("files", differences.as_str(), "")?;
+    // It is the pool's that still asks for the mode.
+    equal("files", differences.as_str(), files::MODPROBE)?;
     for list in ["list-units", "list-unit-files"] {
         let known = systemctl(&[list, "--all", "--no-legend", "--plain"])?;
         let ours: Vec<&str> = known.lines().filter(|line| line.contains("ironrail")).collect();
@@ -231,7 +243,23 @@ fn removed(cards: &Cards) -> Outcome {
     }
     cards.at_goal()?;
     ours(&["remove-boot"])?;
-    Ok("every file below /etc and /usr is as before the install, systemd knows no unit of ours, and the VFs stay; where nothing is left a removal ends well too".to_owned())
+    Ok(format!(
+        "every file below /etc and /usr is as before the install, but for {}, which the mode still needs; systemd \
+         knows no unit of ours, and the VFs stay; where nothing is left a removal ends well too",
+        files::MODPROBE
+    ))
+}
+
+/// The daemon has nothing left to do, and says so.
+fn succeeded(state: &Value) -> Result<(), String> {
+    let status = &state["status"];
+    match status["syncStatus"].as_str() {
+        Some("Succeeded") => Ok(()),
+        _ => Err(format!(
+            "sync status {}: {}; blockers {}",
+            status["syncStatus"], status["lastSyncError"], status["blockers"]
+        )),
+    }
 }
 
 fn boot_id() -> String {
@@ -273,12 +301,11 @@ fn main() {
     report.case("boot units: both cards have their driver", || both(settled, &cards));
     match boot.as_str() {
         "install" => {
-            let name = "boot units: installed through the host's root, and systemd finds no fault";
-            report.case(name, install);
             let name =
                 "boot units: a service with a network of its own keeps the mode from being changed";
             report.case(name, || private_network(&cards));
-            report.case("boot units: the order is saved for the next boot", || save(&cards));
+            let name = "boot units: the daemon installs them by configurationMode, and systemd finds no fault";
+            report.case(name, || install(&cards));
         }
         "kept" => {
             let name = "boot units: after a reboot mode and vfs are there before runtimes start";
@@ -295,7 +322,8 @@ fn main() {
             let name = "boot units: an order that is broken is named, and the runtimes start";
             report.case(name, broken);
             report.case("boot units: with cgroup v1 as with v2", || old_cgroups(&cards));
-            report.case("boot units: removed, they leave nothing", || removed(&cards));
+            let name = "boot units: taken away by configurationMode, they leave nothing";
+            report.case(name, || removed(&cards));
             report.case("selinux: every file of the disk gets its label", selinux::label);
         }
         "selinux" => {
@@ -305,6 +333,8 @@ fn main() {
             let name =
                 "selinux: systemd may run the boot phase, and nothing that it does is denied";
             report.case(name, || selinux::started(&cards));
+            let name = "selinux: removed by hand, neither units nor program are left";
+            report.case(name, selinux::removed);
         }
         "locked" => {
             report.case("locked down: the firmware of a card is kept from every tool", || {

@@ -542,7 +542,32 @@ fn vfs_whose_settings_are_not_ours_are_offered_without_a_profile() {
     let none = "0000:3b:00.2 none\n0000:3b:00.3 none\n";
     assert_eq!(profiles(|_, desired| desired.functions[0].externally_managed = true), none);
     assert_eq!(profiles(|function, _| function.eswitch = api::EswitchMode::Switchdev), none);
-    assert_eq!(profiles(|function, _| function.link_type = Some(LinkType::Infiniband)), none);
+    assert_eq!(profiles(|function, _| function.link_type = None), none);
+}
+
+/// The GUID of the RDMA device that the driver has started, and in user space the one that the PF holds.
+#[test]
+fn on_infiniband_the_profile_is_the_guid_that_the_vf_was_configured_with() {
+    let told = profiles(|function, _| {
+        function.link_type = Some(LinkType::Infiniband);
+        function.vfs[0].guid = Some("0011:2233:4455:6677".to_owned());
+        function.vfs[0].admin_guid = Some("0200:0000:0000:0009".to_owned());
+        function.vfs[1].admin_guid = Some("0011:2233:4455:6678".to_owned());
+    });
+    expect![[r#"
+        0000:3b:00.2 {"guid":"00:11:22:33:44:55:66:77"}
+        0000:3b:00.3 {"guid":"00:11:22:33:44:55:66:78"}
+    "#]]
+    .assert_eq(&told);
+    let none = profiles(|function, _| {
+        function.link_type = Some(LinkType::Infiniband);
+        function.vfs[0].guid = Some(NO_GUID.to_owned());
+    });
+    expect![[r#"
+        0000:3b:00.2 {}
+        0000:3b:00.3 {}
+    "#]]
+    .assert_eq(&none);
 }
 
 /// The interface is in the pod, so that nobody sees the MAC of its driver.

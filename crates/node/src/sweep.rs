@@ -13,7 +13,7 @@ use api::journal::Record;
 use api::nodestate::SweepStatus;
 use api::{PciAddress, Timestamp};
 use host::old_plugins::{self, Cached, Plugin};
-use host::{Host, Namespace, device_lock, home, journal, vf_profile};
+use host::{Host, Namespace, device_lock, guid, home, journal, vf_profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -393,8 +393,8 @@ fn as_left(host: &dyn Host, cached: &Cached) -> Result<Record, String> {
     if let Ok(pci) = cached.record.device.parse::<PciAddress>() {
         let link = home::interface_at_home(host, &pci).map_err(|refusal| refusal.to_string())?;
         if let Some(link) = link {
-            let guid = home::guid_of(&link.address);
-            let address = guid.unwrap_or_else(|| vf_profile::show_address(&link.address));
+            let port = guid::of_address(&link.address);
+            let address = port.unwrap_or_else(|| vf_profile::show_address(&link.address));
             cached.forget_address_unless(&address);
         }
     }

@@ -569,12 +569,12 @@ fn infiniband(asked: &str, found: u64) -> String {
     let pci: PciAddress = VF.parse().unwrap();
     let guid = |host: &SimHost| {
         let link = home::interface_at_home(host, &pci).unwrap().unwrap();
-        (link.name, home::guid_of(&link.address).unwrap())
+        (link.name, guid::of_address(&link.address).unwrap())
     };
     let (name, before) = guid(&host);
     let pf = "0000:3b:00.0".parse().unwrap();
     host::vf_settings::set_guid(&host, &pf, 0, &host::vf_settings::show_guid(found)).unwrap();
-    home::rebind(&host, &pci).unwrap();
+    guid::rebind(&host, &pci).unwrap();
     let cache = serde_json::json!({
         "cniVersion": "1.0.0", "name": "blue", "type": "ib-sriov", "deviceID": VF, "VFID": 0,
         "HostIFNames": name, "HostIFGUID": before, "args": {"cni": {"guid": asked}},

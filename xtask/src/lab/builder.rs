@@ -2,8 +2,8 @@
 //!
 //! rxe as it is knows no PCI device and dies with its interface's move. With the changes it is, for whoever looks from
 //! outside, an RDMA device on each VF, as a ConnectX card has one. It shows how ib_core behaves, and nothing of mlx5.
-//! netdevsim, which Debian leaves out, has an embedded switch; with its change devlink knows it as a PCI device. It shows
-//! how devlink behaves, and nothing of a card.
+//! netdevsim, which Debian leaves out, has an embedded switch; with its changes devlink knows it as a PCI device, with the
+//! permanent parameters of a card whose firmware does SR-IOV. It shows how devlink behaves, and nothing of a card.
 
 use super::packages::{KernelPackages, Packages};
 use crate::tools;
@@ -48,8 +48,27 @@ const DRIVERS: [Driver; 2] = [
     },
 ];
 
-/// Devlink's name of a device is that of its bus and its own: a function of an otherwise unused PCI bus.
-const SOFT_SWITCH: [Change; 3] = [
+/// Devlink's name of a device is that of its bus and its own: a function of an otherwise unused PCI bus. What is set in its
+/// firmware is kept and does nothing, as on a card until its next boot.
+const SOFT_SWITCH: [Change; 4] = [
+    Change {
+        file: "dev.c",
+        text: "static const struct devlink_param nsim_devlink_params[] = {\n",
+        becomes: "static bool nsim_sriov;\nstatic u32 nsim_total_vfs = 4;\n\n\
+            static int nsim_firmware_get(struct devlink *devlink, u32 id,\n\
+            \tstruct devlink_param_gset_ctx *ctx, struct netlink_ext_ack *extack)\n{\n\
+            \tif (id == DEVLINK_PARAM_GENERIC_ID_ENABLE_SRIOV)\n\t\tctx->val.vbool = nsim_sriov;\n\
+            \telse\n\t\tctx->val.vu32 = nsim_total_vfs;\n\treturn 0;\n}\n\n\
+            static int nsim_firmware_set(struct devlink *devlink, u32 id,\n\
+            \tstruct devlink_param_gset_ctx *ctx, struct netlink_ext_ack *extack)\n{\n\
+            \tif (id == DEVLINK_PARAM_GENERIC_ID_ENABLE_SRIOV)\n\t\tnsim_sriov = ctx->val.vbool;\n\
+            \telse\n\t\tnsim_total_vfs = ctx->val.vu32;\n\treturn 0;\n}\n\n\
+            static const struct devlink_param nsim_devlink_params[] = {\n\
+            \tDEVLINK_PARAM_GENERIC(ENABLE_SRIOV, BIT(DEVLINK_PARAM_CMODE_PERMANENT),\n\
+            \t\tnsim_firmware_get, nsim_firmware_set, NULL),\n\
+            \tDEVLINK_PARAM_GENERIC(TOTAL_VFS, BIT(DEVLINK_PARAM_CMODE_PERMANENT),\n\
+            \t\tnsim_firmware_get, nsim_firmware_set, NULL),\n",
+    },
     Change {
         file: "bus.c",
         text: "static const struct bus_type nsim_bus = {",

@@ -14,7 +14,7 @@ use std::process::Command;
 
 const SIZE: u64 = 1 << 30;
 
-const DIRECTORIES: [&str; 12] = [
+const DIRECTORIES: [&str; 13] = [
     "proc",
     "sys",
     "dev",
@@ -26,6 +26,7 @@ const DIRECTORIES: [&str; 12] = [
     "var/tmp",
     "usr/local/bin",
     "image/host",
+    "image/proc",
     "etc/systemd/system/multi-user.target.wants",
 ];
 /// Merged directories, and what names stand for.

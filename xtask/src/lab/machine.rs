@@ -3,15 +3,17 @@
 use super::kernel::Kernel;
 use super::packages::Packages;
 use super::{Arguments, Boot, Plan};
+use crate::tools;
 use anyhow::Context;
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A case that hangs ends the machine after seven minutes (`lab/report.rs`); a machine that is silent for longer hangs itself.
+/// A case that hangs ends the machine after seven minutes (`lab/report.rs`); a machine in which nothing of ours is heard for
+/// longer hangs itself, whatever its kernel says.
 const PATIENCE: Duration = Duration::from_secs(450);
 /// How much of a machine's last words is told when it hangs.
 const LAST_WORDS: usize = 15;
@@ -70,8 +72,34 @@ pub struct Root {
     pub disk: Option<PathBuf>,
 }
 
-/// Where the kernel of an emulated machine is known to hang, whoever asked it for what (see `COMMAND_LINE`).
-const KERNEL_HANGS: [&str; 1] = ["rcu_barrier"];
+impl Root {
+    /// Keeps the disk as it is before a boot, for a second start of that boot.
+    pub fn save(&self) -> anyhow::Result<()> {
+        self.disk.as_ref().map_or(Ok(()), |disk| copy(disk, &saved(disk)))
+    }
+
+    pub fn restore(&self) -> anyhow::Result<()> {
+        self.disk.as_ref().map_or(Ok(()), |disk| copy(&saved(disk), disk))
+    }
+}
+
+fn saved(disk: &Path) -> PathBuf {
+    disk.with_extension("before")
+}
+
+/// What is empty takes no place.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut copy = Command::new("cp");
+    tools::run(copy.arg("--sparse=always").arg(from).arg(to))
+}
+
+/// What the kernel of an emulated machine is known to hang in, whoever asked it for what, and the words by which it is
+/// known: a function (see `COMMAND_LINE`), and what the kernel says when a processor gets no timer interrupts any more, as
+/// one did from its boot on, on a computer that compiled besides.
+const KERNEL_HANGS: [(&str, &str); 2] = [
+    ("rcu_barrier", "the kernel's rcu_barrier"),
+    ("Possible timer handling issue", "a processor whose timer the emulator has lost"),
+];
 
 /// What came of a machine.
 #[derive(Default)]
@@ -87,7 +115,7 @@ pub struct Outcome {
 pub struct Hang {
     /// The case, or that it was silent.
     pub what: String,
-    /// The kernel's function that is known for it. Any other hang may be ours.
+    /// What is known for it. Any other hang may be ours.
     pub known: Option<&'static str>,
 }
 
@@ -97,7 +125,6 @@ impl Outcome {
         self.counts.add(next.counts);
         let problems: Vec<String> = self.problem.take().into_iter().chain(next.problem).collect();
         self.problem = (!problems.is_empty()).then(|| problems.join("; "));
-        self.hung = self.hung.take().or(next.hung);
     }
 }
 
@@ -219,8 +246,10 @@ fn listen(
     let mut counts = Counts::default();
     let mut hung: Option<Hang> = None;
     let mut last = VecDeque::new();
+    let mut complaint = None;
+    let mut heard = Instant::now();
     loop {
-        match lines.recv_timeout(PATIENCE) {
+        match lines.recv_timeout(PATIENCE.saturating_sub(heard.elapsed())) {
             Ok(text) => {
                 writeln!(log, "{text}")?;
                 last.push_back(text.clone());
@@ -233,6 +262,10 @@ fn listen(
                 if everything || outcome {
                     println!("{text}");
                 }
+                if outcome {
+                    heard = Instant::now();
+                }
+                complaint = known(&text).or(complaint);
                 counts.take_in(&text);
                 if ["ok ", "FAILED ", "SKIPPED "].iter().any(|word| text.starts_with(word)) {
                     counts.told.insert(text.clone());
@@ -240,10 +273,7 @@ fn listen(
                 match (text.strip_prefix("HUNG "), &mut hung) {
                     (Some(case), _) => hung = Some(Hang { what: case.to_owned(), known: None }),
                     // Behind it come the machine's tasks, each with the functions that it is in.
-                    (None, Some(hang)) => {
-                        let known = KERNEL_HANGS.into_iter().find(|known| text.contains(known));
-                        hang.known = hang.known.or(known);
-                    }
+                    (None, Some(hang)) => hang.known = hang.known.or(known(&text)),
                     (None, None) => {}
                 }
             }
@@ -251,11 +281,15 @@ fn listen(
             Err(RecvTimeoutError::Timeout) => {
                 println!("the machine's last words were");
                 last.iter().for_each(|line| println!("    {line}"));
-                let what = format!("the machine said nothing for {PATIENCE:?}");
-                hung = Some(Hang { what, known: None });
+                let what = format!("nothing of ours was heard for {PATIENCE:?}");
+                hung = Some(Hang { what, known: complaint });
                 break;
             }
         }
     }
     Ok((counts, hung))
+}
+
+fn known(line: &str) -> Option<&'static str> {
+    KERNEL_HANGS.into_iter().find_map(|(words, known)| line.contains(words).then_some(known))
 }

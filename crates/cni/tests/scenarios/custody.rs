@@ -5,7 +5,7 @@ use api::PciAddress;
 use expect_test::expect;
 use host::seam::{LinkChange, LinkQuery, VfLinkState, VfSetting, Vlan};
 use host::sim::Fault;
-use host::{Host, Namespace, home, vf_settings};
+use host::{Host, Namespace, guid, vf_settings};
 use serde_json::json;
 
 #[test]
@@ -651,7 +651,7 @@ fn offered_with(profile: serde_json::Value) -> Bench {
     let device: PciAddress = VF.parse().unwrap();
     let pf: PciAddress = PF.parse().unwrap();
     vf_settings::set_mac(&bench.host, &pf, 0, "02:00:00:00:00:01").unwrap();
-    home::rebind(&bench.host, &device).unwrap();
+    guid::rebind(&bench.host, &device).unwrap();
     let id = bench.host.read("/proc/sys/kernel/random/boot_id").unwrap();
     let mut device = json!({"pci": VF, "state": {"is": "ready"}, "parent": PF});
     device["profile"] = profile;

@@ -3,8 +3,8 @@
 use crate::bench::{Bench, show};
 use crate::tampering::{Tamper, Tampering};
 use expect_test::{Expect, expect};
-use host::Host;
-use host::sim::{Flavour, Machine};
+use host::sim::{Fault, Flavour, Machine};
+use host::{Host, guid, vf_profile, vf_settings};
 use serde_json::{Value, json};
 
 /// VF 0 of an InfiniBand ConnectX-7.
@@ -184,7 +184,7 @@ fn a_guid_that_the_firmware_does_not_take_is_found_out_and_undone() {
         expect![[r#"
             > fault GuidStaysZero
             > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
-            failed 999: 0000:3b:00.1 has GUID b2:42:ef:ff:fe:c2:59:de after 02:00:00:00:00:00:00:01 was set
+            failed 999: 0000:3b:00.1 has port GUID b2:42:ef:ff:fe:c2:59:de after 02:00:00:00:00:00:00:01 was set
             > world
             0000:3b:00.1 ibp59s0v0 00:00:10:86:fe:80:00:00:00:00:00:00:b2:42:ef:ff:fe:c2:59:de mtu 2044 down, mlx5_1
             0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
@@ -220,6 +220,128 @@ fn a_vf_for_user_space_gets_its_guid_and_stays() {
             0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
         "#]],
     );
+}
+
+/// The GUID that the daemon has configured.
+const GOLDEN: &str = "02:00:00:00:00:00:0a:01";
+
+/// A VF that the daemon has given a GUID, and the offer of it.
+fn offered() -> Bench {
+    let bench = bench();
+    configure(&bench, GOLDEN);
+    let boot_id = bench.host.machine().boot_id.clone();
+    let device = json!({
+        "pci": VF, "state": {"is": "ready"}, "parent": "0000:3b:00.0", "profile": {"guid": GOLDEN},
+    });
+    let resource = json!({
+        "rdma": true, "vhostNet": false, "excludeTopology": false, "devices": [device],
+    });
+    let offer = json!({
+        "version": 1, "bootId": boot_id, "sequence": 1, "resources": {"openshift.io/ib": resource},
+    });
+    bench.host.replace(api::files::OFFER, offer.to_string().as_bytes(), 0o600).unwrap();
+    bench
+}
+
+/// Has the PF hold this GUID for the VF, and its driver take it.
+fn configure(bench: &Bench, guid: &str) {
+    let pf = "0000:3b:00.0".parse().unwrap();
+    vf_settings::set_guid(&bench.host, &pf, 0, guid).unwrap();
+    guid::rebind(&bench.host, &VF.parse().unwrap()).unwrap();
+}
+
+/// The VF's two GUIDs.
+fn guids(bench: &Bench) -> String {
+    let vf = vf_profile::identify(&bench.host, &VF.parse().unwrap()).unwrap();
+    let seen = guid::seen(&bench.host, &vf).unwrap();
+    let seen: Vec<String> = seen.iter().map(|(what, guid)| format!("{what} {guid}\n")).collect();
+    seen.concat()
+}
+
+#[test]
+fn a_guid_that_somebody_unknown_has_left_is_gone_before_the_next_pod_and_after_it() {
+    let bench = offered();
+    configure(&bench, "02:00:00:00:00:00:00:09");
+    let mut told = guids(&bench);
+    told += &bench.run(&format!(
+        "ADD ib-sriov a ib0 {{\"deviceID\": \"{VF}\"}}\nsaid\nDEL ib-sriov a ib0 {{\"deviceID\": \"{VF}\"}}"
+    ));
+    told += &guids(&bench);
+    let asked = json!({"deviceID": VF, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}});
+    told += &bench.run(&format!("ADD ib-sriov b ib0 {asked}\nsaid\nDEL ib-sriov b ib0 {asked}"));
+    told += &guids(&bench);
+    expect![[r#"
+        port GUID 02:00:00:00:00:00:00:09
+        node GUID 02:00:00:00:00:00:00:09
+        > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+        > said
+        warning: 0000:3b:00.1 had port GUID 02:00:00:00:00:00:00:09 and node GUID 02:00:00:00:00:00:00:09 in place of 02:00:00:00:00:00:0a:01, which no journal knows of, and was brought back to what it is offered with; a GUID for a pod belongs into its network or its annotation
+        > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+        ok
+        port GUID 02:00:00:00:00:00:0a:01
+        node GUID 02:00:00:00:00:00:0a:01
+        > ADD ib-sriov b ib0 {"deviceID":"0000:3b:00.1","args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/b","pciID":"0000:3b:00.1"}],"dns":{}}
+        > said
+        > DEL ib-sriov b ib0 {"deviceID":"0000:3b:00.1","args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
+        ok
+        port GUID 02:00:00:00:00:00:0a:01
+        node GUID 02:00:00:00:00:00:0a:01
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_vf_whose_guid_does_not_come_back_is_not_given() {
+    let bench = offered();
+    configure(&bench, "02:00:00:00:00:00:00:09");
+    bench.host.machine().faults.insert(Fault::GuidStaysZero);
+    let mut told = bench.run(&format!(
+        "ADD ib-sriov a ib0 {{\"deviceID\": \"{VF}\"}}\nDEL ib-sriov a ib0 {{\"deviceID\": \"{VF}\"}}"
+    ));
+    told += &guids(&bench);
+    expect![[r#"
+        > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+        failed 999: 0000:3b:00.1 has port GUID 02:00:00:00:00:00:00:09 and node GUID 02:00:00:00:00:00:00:09 in place of 02:00:00:00:00:00:0a:01, which no journal knows of, and cannot be brought back to what it is offered with: it has port GUID b2:42:ef:ff:fe:c2:59:de and node GUID 00:00:00:00:00:00:00:00 after 02:00:00:00:00:00:0a:01 was set
+        > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
+        ok
+        port GUID b2:42:ef:ff:fe:c2:59:de
+        node GUID 00:00:00:00:00:00:00:00
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn in_user_space_the_pf_holds_what_the_daemon_configured_again_after_a_pod() {
+    let bench = offered();
+    let asked = json!({
+        "deviceID": VF, "vfioPciMode": true, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}},
+    });
+    bench.run(&format!(
+        "modprobe vfio-pci
+         write /sys/bus/pci/drivers/mlx5_core/unbind {VF}
+         write /sys/bus/pci/devices/{VF}/driver_override vfio-pci
+         write /sys/bus/pci/drivers_probe {VF}"
+    ));
+    let mut told = guids(&bench);
+    told += &bench.run(&format!("ADD ib-sriov a ib0 {asked}"));
+    told += &guids(&bench);
+    told += &bench.run(&format!("DEL ib-sriov a ib0 {asked}"));
+    told += &guids(&bench);
+    expect![[r#"
+        port GUID 02:00:00:00:00:00:0a:01
+        node GUID 02:00:00:00:00:00:0a:01
+        > ADD ib-sriov a ib0 {"deviceID":"0000:3b:00.1","vfioPciMode":true,"args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+        port GUID 02:00:00:00:00:00:00:01
+        node GUID 02:00:00:00:00:00:00:01
+        > DEL ib-sriov a ib0 {"deviceID":"0000:3b:00.1","vfioPciMode":true,"args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
+        ok
+        port GUID 02:00:00:00:00:00:0a:01
+        node GUID 02:00:00:00:00:00:0a:01
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]

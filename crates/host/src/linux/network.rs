@@ -102,7 +102,6 @@ pub(super) fn change_devlink(device: &PciAddress, change: &DevlinkChange) -> Res
     let family = devlink.family;
     let request = match change {
         DevlinkChange::Eswitch(mode) => codec::set_eswitch(family, device, *mode),
-        DevlinkChange::Reload => codec::reload(family, device),
         DevlinkChange::Parameter { name, mode, value } => {
             // The kernel wants the type said again; only reading the parameter tells it.
             let Some(value_type) = devlink.parameter(device, name)?.value_type else {

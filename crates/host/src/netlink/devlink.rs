@@ -1,4 +1,4 @@
-//! Devlink over generic netlink, as far as we use it: the embedded switch, parameters, reload.
+//! Devlink over generic netlink, as far as we use it: the embedded switch and parameters.
 //!
 //! Generic netlink gives a family its message type at run time, so everything here takes the number that `family` found.
 
@@ -15,7 +15,6 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 const ESWITCH_GET: u8 = 29;
 const ESWITCH_SET: u8 = 30;
-const RELOAD: u8 = 37;
 const PARAM_GET: u8 = 38;
 const PARAM_SET: u8 = 39;
 
@@ -29,8 +28,9 @@ const PARAM_VALUES_LIST: u16 = 84;
 const PARAM_VALUE: u16 = 85;
 const PARAM_VALUE_DATA: u16 = 86;
 const PARAM_VALUE_CMODE: u16 = 87;
-const RELOAD_ACTION: u16 = 153;
-const DRIVER_REINIT: u8 = 1;
+
+/// Of newer kernels (7.3 has it): a switch in switchdev mode that somebody keeps from forwarding until its rules are in place.
+const SWITCHDEV_INACTIVE: u16 = 2;
 
 /// When a parameter takes effect, by the kernel's number.
 const MODES: [&str; 3] = ["runtime", "driverinit", "permanent"];
@@ -99,7 +99,7 @@ pub fn parse_eswitch(payload: &[u8]) -> Result<Option<EswitchMode>, Malformed> {
     match mode.map(Attribute::u16).transpose()? {
         None => Ok(None),
         Some(0) => Ok(Some(EswitchMode::Legacy)),
-        Some(1) => Ok(Some(EswitchMode::Switchdev)),
+        Some(1 | SWITCHDEV_INACTIVE) => Ok(Some(EswitchMode::Switchdev)),
         Some(other) => Err(Malformed(format!("{other} is no mode of an embedded switch"))),
     }
 }
@@ -113,14 +113,8 @@ pub fn set_eswitch(family: u16, device: &PciAddress, mode: EswitchMode) -> Reque
     Request::change(family, payload(ESWITCH_SET, attributes))
 }
 
-pub fn reload(family: u16, device: &PciAddress) -> Request {
-    let attributes = handle(device).u8(RELOAD_ACTION, DRIVER_REINIT);
-    Request::change(family, payload(RELOAD, attributes))
-}
-
-/// The parameters that are asked for: those of SR-IOV in the firmware, and the one by which the lab's netdevsim shows that
-/// the question is understood.
-pub const PARAMETERS: [&str; 3] = ["enable_sriov", "total_vfs", "max_macs"];
+/// The parameters that are asked for: those of SR-IOV in the firmware.
+pub const PARAMETERS: [&str; 2] = ["enable_sriov", "total_vfs"];
 
 /// One parameter of one device. No dump: kernels before 6.6 do not look at the handle of one, tell the parameters of all
 /// devices, and wait for the lock of each.

@@ -39,55 +39,18 @@ fn an_eswitch_mode_reads_back_as_it_was_written() {
 }
 
 #[test]
+fn a_switch_that_is_kept_from_forwarding_is_in_switchdev_mode() {
+    let answer = payload(ESWITCH_GET, handle(&card()).bytes(ESWITCH_MODE, &[2, 0]));
+    assert_eq!(parse_eswitch(&answer), Ok(Some(EswitchMode::Switchdev)));
+}
+
+#[test]
 fn a_mode_that_we_do_not_know_is_named() {
     let answer = payload(ESWITCH_GET, handle(&card()).bytes(ESWITCH_MODE, &[9, 0]));
     assert_eq!(
         parse_eswitch(&answer).unwrap_err().to_string(),
         "9 is no mode of an embedded switch"
     );
-}
-
-#[test]
-fn a_reload_names_the_device_and_the_action() {
-    let request = reload(FAMILY, &card());
-    expect![[r#"
-        [
-            Attribute {
-                kind: 1,
-                value: [
-                    112,
-                    99,
-                    105,
-                    0,
-                ],
-            },
-            Attribute {
-                kind: 2,
-                value: [
-                    48,
-                    48,
-                    48,
-                    48,
-                    58,
-                    51,
-                    98,
-                    58,
-                    48,
-                    48,
-                    46,
-                    48,
-                    0,
-                ],
-            },
-            Attribute {
-                kind: 153,
-                value: [
-                    1,
-                ],
-            },
-        ]
-    "#]]
-    .assert_debug_eq(&attributes(&request.payload).unwrap());
 }
 
 /// A parameter as the kernel sends it: `devlink dev param show`.

@@ -26,6 +26,9 @@ pub enum Flavour {
     Immutable,
 }
 
+/// Vendor and device of the soft card. It is no PCI device, so the numbers are nobody's.
+pub(super) const NETDEVSIM: (&str, &str) = ("ffff", "0001");
+
 impl Flavour {
     pub(super) fn etc_writable(self) -> bool {
         self != Self::Immutable
@@ -204,14 +207,6 @@ impl Machine {
             part.offset = if ports == 1 { 1 } else { 2 + u16::from(port) * (total as u16 - 1) };
             part.infiniband = infiniband;
             part.firmware = Some(firmware(total, ports, infiniband));
-            let runtime = |value: &str| BTreeMap::from([("runtime".to_owned(), value.to_owned())]);
-            let driverinit =
-                |value: &str| BTreeMap::from([("driverinit".to_owned(), value.to_owned())]);
-            part.parameters = BTreeMap::from([
-                ("flow_steering_mode".to_owned(), runtime("smfs")),
-                ("enable_rdma".to_owned(), driverinit("true")),
-                ("enable_roce".to_owned(), driverinit("true")),
-            ]);
             let mut function = self.function(bus, port, numa_node, ("15b3", device));
             if infiniband {
                 function.class = 0x02_0700;
@@ -282,6 +277,20 @@ impl Machine {
         let mut part = self.physical_part(bus, 0, "10ca", 7, 1000);
         (part.offset, part.stride) = (128, 2);
         let mut function = self.function(bus, 0, numa_node, ("8086", "10c9"));
+        function.kind = FunctionKind::Physical(Box::new(part));
+        self.insert(bus, 0, function);
+    }
+
+    /// The soft card of the lab, which has a switch and whose VFs have neither driver nor interface: netdevsim, with the
+    /// SR-IOV of a firmware among its parameters (xtask, lab/builder.rs).
+    pub fn add_netdevsim(&mut self, bus: u8) {
+        let mut part = self.physical_part(bus, 0, "0002", 4, u32::MAX);
+        let permanent = |value: &str| BTreeMap::from([("permanent".to_owned(), value.to_owned())]);
+        part.parameters = BTreeMap::from([
+            ("enable_sriov".to_owned(), permanent("false")),
+            ("total_vfs".to_owned(), permanent("4")),
+        ]);
+        let mut function = self.function(bus, 0, 0, NETDEVSIM);
         function.kind = FunctionKind::Physical(Box::new(part));
         self.insert(bus, 0, function);
     }

@@ -35,8 +35,9 @@ impl Machine {
         })
     }
 
-    /// Without a switch EOPNOTSUPP (net/devlink/dev.c). An unknown parameter and a value of another type are EINVAL, a time
-    /// that the parameter has not is EOPNOTSUPP (net/devlink/param.c, __devlink_nl_cmd_param_set_doit; lab).
+    /// Without a switch EOPNOTSUPP (net/devlink/dev.c). An unknown parameter, a value of another type and a time that there
+    /// is not are EINVAL, a time that the parameter has not is EOPNOTSUPP (net/devlink/param.c,
+    /// __devlink_nl_cmd_param_set_doit; lab).
     pub(super) fn change_devlink(
         &mut self,
         pci: &PciAddress,
@@ -48,7 +49,8 @@ impl Machine {
             DevlinkChange::Parameter { name, mode, value } => {
                 let physical = self.physical_mut(pci).ok_or(Errno::OPNOTSUPP)?;
                 let modes = physical.parameters.get_mut(name).ok_or(Errno::INVAL)?;
-                if !modes.values().all(|held| is_of_its_type(held, value)) {
+                let is_time = ["runtime", "driverinit", "permanent"].contains(&mode.as_str());
+                if !is_time || !modes.values().all(|held| is_of_its_type(held, value)) {
                     return Err(Errno::INVAL);
                 }
                 let held = modes.get_mut(mode).ok_or(Errno::OPNOTSUPP)?;
@@ -68,15 +70,6 @@ impl Machine {
                     self.store_firmware(pci, &next);
                 }
             }
-            DevlinkChange::Reload => {
-                // The driver starts again: VFs go (drivers/net/ethernet/mellanox/mlx5/core/devlink.c refuses while
-                // SR-IOV is on, EOPNOTSUPP).
-                if self.physical(pci).is_some_and(|physical| physical.num_vfs > 0) {
-                    return Err(Errno::OPNOTSUPP);
-                }
-                self.unbind(pci);
-                self.probe(pci);
-            }
         }
         Ok(())
     }
@@ -93,8 +86,11 @@ impl Machine {
             self.make_representors(pci);
         }
         // drivers/net/ethernet/mellanox/mlx5/core/en_main.c, mlx5e_netdev_change_profile: the uplink's interface is taken
-        // down and set up anew for its new role. The same of ice: belief.
-        self.flap(pci);
+        // down and set up anew for its new role. The same of ice: belief. netdevsim leaves it alone (dev.c,
+        // nsim_esw_switchdev_enable).
+        if self.driver_of(Some(pci)).is_some_and(|row| row.name != "netdevsim") {
+            self.flap(pci);
+        }
         self.settle_lags();
     }
 }

@@ -59,12 +59,17 @@ const IGB: VfRules = VfRules {
     spoof_check: true,
 };
 
-pub(super) const DRIVERS: [DriverRow; 8] = [
+/// netdevsim takes everything, 802.1ad too (drivers/net/netdevsim/netdev.c, nsim_set_vf_vlan; lab).
+const NETDEVSIM: VfRules =
+    VfRules { any: true, link_state: true, min_rate: true, service_vlan: true, spoof_check: false };
+
+pub(super) const DRIVERS: [DriverRow; 9] = [
     // Which settings mlx5 and ice take: belief, read in the drivers' net_device_ops; not seen in the lab.
     row("mlx5_core", "mlx5_core", true, Some("mlx5_"), true, true, 9978, ALL),
     row("ice", "ice", true, Some("irdma"), true, true, 9702, ICE),
     row("iavf", "iavf", true, None, false, false, 9710, NONE),
     row("igb", "igb", true, None, true, false, 9216, IGB),
+    row("netdevsim", "netdevsim", true, None, true, true, 65535, NETDEVSIM),
     row("igbvf", "igbvf", true, None, false, false, 9216, NONE),
     row("vfio-pci", "vfio_pci", false, None, false, false, 0, NONE),
     row("pcieport", "pcieport", false, None, false, false, 0, NONE),
@@ -100,6 +105,7 @@ pub(super) fn claimed_by(function: &Function) -> Option<&'static DriverRow> {
         ("8086", "1889") => "iavf",
         ("8086", "10c9" | "1533") => "igb",
         ("8086", "10ca") => "igbvf",
+        super::build::NETDEVSIM => "netdevsim",
         _ => return None,
     };
     driver(name)

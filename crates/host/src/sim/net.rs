@@ -3,7 +3,7 @@
 
 use super::FunctionKind;
 use super::drivers::{DriverRow, driver};
-use super::machine::{HOST_NAMESPACE, Machine, NetDevice};
+use super::machine::{HOST_NAMESPACE, Machine, NetDevice, PhysicalPart};
 use super::net_vf::show_vf;
 use crate::seam::{Link, LinkQuery};
 use api::{EswitchMode, PciAddress};
@@ -145,12 +145,17 @@ impl Machine {
         driver(self.functions.get(pci?)?.driver.as_deref()?)
     }
 
-    /// Only in switchdev mode; otherwise the kernel answers EOPNOTSUPP (lab.md section 2).
+    /// The card of a port that devlink knows, in either mode: the uplink has its name and its switch in legacy mode too
+    /// (drivers/net/ethernet/mellanox/mlx5/core/en/devlink.c, mlx5e_devlink_port_register;
+    /// drivers/net/ethernet/intel/ice/devlink/port.c, ice_devlink_create_pf_port; netdevsim: lab). For any other interface
+    /// the kernel answers EOPNOTSUPP (lab.md section 2).
+    fn card_of_port(&self, device: &NetDevice) -> Option<&PhysicalPart> {
+        let pci = device.parent.as_ref()?;
+        self.physical(pci).filter(|_| self.driver_of(Some(pci)).is_some_and(|row| row.eswitch))
+    }
+
     pub(super) fn phys_port_name(&self, device: &NetDevice) -> Option<String> {
-        let physical = self.physical(device.parent.as_ref()?)?;
-        if physical.eswitch == EswitchMode::Legacy {
-            return None;
-        }
+        let physical = self.card_of_port(device)?;
         Some(match device.represents {
             Some(vf) => format!("pf{}vf{vf}", physical.port),
             None => format!("p{}", physical.port),
@@ -158,8 +163,7 @@ impl Machine {
     }
 
     pub(super) fn phys_switch_id(&self, device: &NetDevice) -> Option<String> {
-        let physical = self.physical(device.parent.as_ref()?)?;
-        (physical.eswitch == EswitchMode::Switchdev).then(|| format!("{:016x}", physical.guid))
+        self.card_of_port(device).map(|physical| format!("{:016x}", physical.guid))
     }
 
     pub(super) fn set_link_up(&mut self, space: u64, index: u32, up: bool) -> Result<(), Errno> {

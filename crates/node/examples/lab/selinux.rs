@@ -81,6 +81,15 @@ pub fn started(cards: &Cards) -> Outcome {
     ))
 }
 
+/// What a person installed, a person removes.
+pub fn removed() -> Outcome {
+    ours(&["remove-boot"])?;
+    let found = tree::listed();
+    let left: Vec<&str> = found.lines().filter(|line| line.contains("ironrail")).collect();
+    equal("files", left.join("\n").as_str(), "")?;
+    Ok("no path below /etc and /usr has our name".to_owned())
+}
+
 /// The domains of the boot phase while it runs.
 fn watched() -> Result<BTreeSet<String>, String> {
     // A container may not ask for that here, and no boot has been since the install.

@@ -3,8 +3,13 @@
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// The node's name in the cluster, and where that writes down the node's state.
+const NODE: &str = "lab-0";
+const STATE: &str = "/run/lab-state.json";
+/// Under software emulation everything takes its time.
+const PATIENCE: Duration = Duration::from_secs(240);
 pub const PRE: &str = "ironrail-boot-pre.service";
 pub const POST: &str = "ironrail-boot-post.service";
 const RUNTIME: &str = "system_u:system_r:container_engine_t:s0";
@@ -39,6 +44,56 @@ pub fn ours(words: &[&str]) -> Result<(), String> {
         let status = systemctl(&["status", "--no-pager", "--full", "ours"]);
         told + &status.unwrap_or_else(|told| told)
     })
+}
+
+/// Our daemon as our DaemonSet starts it, in a cluster beside it whose `configurationMode` is this, until `ready` says what
+/// it has seen. Then daemon and cluster are ended as a power cut would.
+pub fn with_daemon<T>(
+    configuration_mode: &str,
+    ready: impl Fn(&serde_json::Value) -> Result<T, String>,
+) -> Result<T, String> {
+    let cluster = format!("--property=Type=exec /usr/sbin/cluster {configuration_mode}");
+    let daemon = format!(
+        "--property=BindPaths=/:/image/host --property=BindPaths=/proc:/image/proc \
+         --property=SELinuxContext=-{RUNTIME} \
+         --setenv=NODE_NAME={NODE} --setenv=NAMESPACE={} --setenv=KUBECONFIG=/host/tmp/kubeconfig \
+         --setenv=KUBELET_DIRECTORY=/host/var/lib/kubelet --property=Restart=always \
+         --property=RestartSec=1 --property=StartLimitIntervalSec=0 /usr/bin/lab-boot contain daemon",
+        api::names::NAMESPACE
+    );
+    let units = [("lab-cluster", cluster), ("lab-daemon", daemon)];
+    for (unit, words) in &units {
+        let words = words.split_whitespace();
+        let words: Vec<&str> = ["--unit", unit].into_iter().chain(words).collect();
+        said("systemd-run", &words)?;
+    }
+    let outcome = waited(ready);
+    for (unit, _) in units.iter().rev() {
+        let _ = systemctl(&["kill", "--signal=KILL", unit]);
+        let _ = systemctl(&["stop", unit]);
+    }
+    outcome.map_err(|why| {
+        let said = ["lab-cluster", "lab-daemon"].map(|unit| {
+            said("journalctl", &["--quiet", "--output=cat", "--lines=15", "--unit", unit])
+                .unwrap_or_else(|told| told)
+        });
+        format!("{why}\n{}", said.concat())
+    })
+}
+
+/// Asks until there is an answer, or the last refusal when patience is over.
+fn waited<T>(ready: impl Fn(&serde_json::Value) -> Result<T, String>) -> Result<T, String> {
+    let started = Instant::now();
+    loop {
+        let state = std::fs::read(STATE).unwrap_or_default();
+        match ready(&serde_json::from_slice(&state).unwrap_or_default()) {
+            Ok(seen) => return Ok(seen),
+            Err(why) if started.elapsed() > PATIENCE => {
+                return Err(format!("not within {PATIENCE:?}: {why}"));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(200)),
+        }
+    }
 }
 
 /// The runtime's part: it becomes the container.

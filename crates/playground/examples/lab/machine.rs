@@ -106,6 +106,13 @@ pub struct Machine {
 
 impl Machine {
     pub fn start() -> Self {
+        let machine = Self::without_programs();
+        machine.start_programs();
+        machine
+    }
+
+    /// API server, operator and kubelet; who starts the node's programs is another's matter.
+    pub fn without_programs() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         // One simulated node, for the operator to run on.
         let options = Options { nodes: 1, ..Options::default() };
@@ -132,7 +139,6 @@ impl Machine {
             _playground: playground,
         };
         machine.ready();
-        machine.start_programs();
         machine
     }
 
@@ -205,6 +211,20 @@ impl Machine {
             _ => {}
         }
         self.runtime.block_on(self.user.apply(&manifest))
+    }
+
+    /// Changes the operator's configuration as `kubectl patch` does.
+    pub fn configure(&self, spec: Value) -> Result<(), String> {
+        let key = ObjectKey::new(
+            names::API_VERSION,
+            names::OPERATOR_CONFIG,
+            names::NAMESPACE,
+            names::DEFAULT_CONFIG,
+        );
+        let request = Request::new(Method::Patch(PatchType::Merge), key.path());
+        let request = request.with_body(json!({ "spec": spec }));
+        let answer = self.runtime.block_on(self.user.send(&request));
+        if answer.is_done() { Ok(()) } else { Err(format!("cannot change {key}: {answer}")) }
     }
 
     pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<(), String> {
