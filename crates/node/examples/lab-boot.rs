@@ -228,10 +228,9 @@ fn removed(cards: &Cards) -> Outcome {
     systemd::with_daemon("daemon", |state| {
         succeeded(state)?;
         equal("status.bootPhases", &state["status"]["bootPhases"], &json!(null))?;
-        match Path::new("/etc/systemd/system").join(PRE).exists() {
-            false => Ok(()),
-            true => Err(format!("{PRE} is still there")),
-        }
+        equal(PRE, Path::new("/etc/systemd/system").join(PRE).exists(), false)?;
+        // Before the policy was there, the daemon was asked for no VFs.
+        cards.at_goal()
     })?;
     let differences = tree::differences(&tree::noted("files"), &tree::listed());
     // It is the pool's that still asks for the mode.
@@ -245,7 +244,7 @@ fn removed(cards: &Cards) -> Outcome {
     ours(&["remove-boot"])?;
     Ok(format!(
         "every file below /etc and /usr is as before the install, but for {}, which the mode still needs; systemd \
-         knows no unit of ours, and the VFs stay; where nothing is left a removal ends well too",
+         knows no unit of ours, and mode and VFs are there; where nothing is left a removal ends well too",
         files::MODPROBE
     ))
 }
