@@ -450,8 +450,8 @@ fn interface_home(
     }
 }
 
-/// The interface of a PCI function in the host's namespace. Child interfaces (IPoIB with a partition key) and
-/// representors of other functions stand in the same directory; the function's own is on nothing.
+/// The interface of a PCI function in the host's namespace. Child interfaces (IPoIB with a partition key) and, at a PF in
+/// switchdev mode, the representors of its VFs stand in the same directory.
 pub fn interface_at_home(host: &dyn Host, pci: &PciAddress) -> Result<Option<Link>, Refusal> {
     let mut links = Vec::new();
     for name in interface_names(host, pci)? {
@@ -494,9 +494,19 @@ pub fn interface_in(
     Ok(own_link(links))
 }
 
-fn own_link(links: Vec<Link>) -> Option<Link> {
+/// The function's own of the interfaces below it: what it represents has a port of its own, and a child is on it. A
+/// representor is on nothing either, and its name may come before.
+fn own_link(mut links: Vec<Link>) -> Option<Link> {
+    links.retain(|link| !link.phys_port_name.as_deref().is_some_and(is_representor));
     let own = links.iter().position(|link| link.lower.is_none_or(|lower| lower == link.index));
     links.into_iter().nth(own.unwrap_or(0))
+}
+
+/// By the name of its port: `pf0vf3` and `pf0sf88`, `c1pf0` with a number of the controller before it on a SmartNIC, and
+/// `p0pf0vf3` (drivers/net/ethernet/sfc/ef100_rep.c). An uplink is `p0` (net/devlink/port.c,
+/// __devlink_port_phys_port_name_get).
+fn is_representor(port: &str) -> bool {
+    port.contains("pf")
 }
 
 fn find_interface_away(

@@ -97,8 +97,10 @@ fn set(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::SimHost;
+    use crate::seam::LinkQuery;
+    use crate::sim::{Fault, Machine, SimHost};
     use crate::testing::{self, pf, worker, worker_with_vfs};
+    use api::EswitchMode;
     use expect_test::expect;
 
     #[test]
@@ -125,6 +127,42 @@ mod tests {
             AlreadyRight
         "#]]
         .assert_eq(&out);
+    }
+
+    /// Two VFs in switchdev mode, where udev gave the first one's representor a name that comes before the PF's.
+    fn with_representors() -> Machine {
+        let host = SimHost::new(worker_with_vfs(2));
+        crate::eswitch::set(&host, &pf(), EswitchMode::Switchdev).unwrap();
+        let links = host.links(&Namespace::Host, &LinkQuery::default()).unwrap();
+        let of_vf_0 = |link: &&Link| link.phys_port_name.as_deref() == Some("pf0vf0");
+        let link = links.iter().find(of_vf_0).unwrap().index;
+        let name = "a0".to_owned();
+        host.change_link(&Namespace::Host, &LinkChange::Rename { link, name }).unwrap();
+        host.snapshot()
+    }
+
+    #[test]
+    fn a_representor_is_not_taken_for_the_pf_whatever_its_name() {
+        let host = SimHost::new(with_representors());
+        let names = host.list(&pf().file("net")).unwrap();
+        assert_eq!(names, ["a0", "enp3s0f0", "enp3s0f0_1"]);
+        let mut out = testing::run_twice(with_representors(), |host| set_mtu(host, &pf(), 9000));
+        out.push_str(&testing::run_twice(with_representors(), |host| set_down(host, &pf())));
+        expect![[r#"
+            Yes
+                enp3s0f0: mtu 9000
+            AlreadyRight
+            Yes
+                enp3s0f0: down
+            AlreadyRight
+        "#]]
+        .assert_eq(&out);
+        let vf = "0000:03:00.2".parse().unwrap();
+        crate::vf_settings::set_mac(&host, &pf(), 0, "02:00:00:00:00:0a").unwrap();
+        crate::driver_bind::unbind(&host, &vf).unwrap();
+        host.machine().faults.insert(Fault::VfIgnoresItsMac);
+        let wrong = crate::driver_bind::bind_default(&host, &vf).unwrap_err().to_string();
+        assert!(wrong.contains("its PF 0000:03:00.0 holds 02:00:00:00:00:0a for it"), "{wrong}");
     }
 
     #[test]
