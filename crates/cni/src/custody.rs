@@ -98,9 +98,10 @@ pub fn is_ours(call: &Call, record: &Record) -> bool {
 }
 
 /// The device as the daemon offers it; None without a daemon. Refuses one that it does not offer now: it is about to be
-/// changed, or cannot be used.
+/// changed, or cannot be used. None for a device on the auxiliary bus (an SF) too: the daemon has PCI functions alone, so that
+/// such a device is somebody else's to offer.
 pub fn offered(call: &Call, device: &str) -> Result<Option<OfferedDevice>, Failure> {
-    if !daemon_is_here(call) {
+    if !daemon_is_here(call) || device.parse::<PciAddress>().is_err() {
         return Ok(None);
     }
     let later = |because: String| {

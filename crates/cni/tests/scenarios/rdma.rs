@@ -501,6 +501,67 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     );
 }
 
+/// A subfunction (SF) of the PF, which no policy of ours makes and no offer of ours has.
+#[test]
+fn an_auxiliary_device_goes_into_the_pod_and_comes_home_with_and_without_a_daemon() {
+    for offer in [false, true] {
+        let bench = Bench::new();
+        let name = bench.host.machine().add_subfunction(&crate::bench::PF.parse().unwrap(), 4);
+        assert_eq!(name, "mlx5_core.sf.4");
+        if offer {
+            let offer = json!({
+                "version": 1, "bootId": bench.host.machine().boot_id.clone(), "sequence": 1,
+                "byPath": false, "resources": {},
+            });
+            bench.run(&format!("file /run/ironrail/offer.json {offer}"));
+        }
+        let more = json!({
+            "deviceID": name,
+            "prevResult": {"interfaces": [{"name": "net1"}]},
+        });
+        let gone = json!({"deviceID": name, "cni.dev/valid-attachments": []});
+        let told = bench.run(&format!(
+            "ADD rdma a net1 {more}
+             pod a
+             CHECK rdma a net1 {more}
+             ADD rdma b net1 {more}
+             DEL rdma a net1 {more}
+             pod a
+             ADD rdma a net1 {more}
+             GC rdma {gone}
+             pod a
+             DEL rdma a net1 {more}"
+        ));
+        let told = told.replace(&more.to_string(), "…").replace(&gone.to_string(), "…");
+        expect![[r#"
+            > ADD rdma a net1 …
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1"}],"dns":{}}
+            > pod a
+            lo
+            rdma mlx5_6
+            > CHECK rdma a net1 …
+            ok
+            > ADD rdma b net1 …
+            failed 11: mlx5_core.sf.4 is already allocated to interface net1 of container a
+            > DEL rdma a net1 …
+            ok
+            > pod a
+            lo
+            > ADD rdma a net1 …
+            {"cniVersion":"1.1.0","interfaces":[{"name":"net1"}],"dns":{}}
+            > GC rdma …
+            ok
+            > pod a
+            lo
+            > DEL rdma a net1 …
+            ok
+        "#]]
+        .assert_eq(&told);
+        assert_eq!(host::home::rdma_devices_at_home(&bench.host, &name).unwrap().len(), 1);
+        assert!(host::journal::is_empty(&bench.host).unwrap());
+    }
+}
+
 #[test]
 fn a_chain_without_device_id_is_joined_by_pci_id_or_by_mac() {
     check(

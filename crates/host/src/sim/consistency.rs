@@ -93,7 +93,7 @@ impl Machine {
                     found.push(format!("{entry} is given twice"));
                 }
             }
-            if !parents.insert(device.parent) {
+            if !parents.insert((device.parent, &device.auxiliary)) {
                 found.push(format!("{} has two RDMA devices", device.parent));
             }
             if self.functions.get(&device.parent).is_none_or(|function| function.driver.is_none()) {

@@ -276,6 +276,9 @@ pub struct RdmaSubsystem {
 pub struct RdmaDev {
     pub name: String,
     pub parent: PciAddress,
+    /// Name of the subfunction of `parent` that it belongs to; None where it is the function's own.
+    #[serde(default)]
+    pub auxiliary: Option<String>,
     pub namespace: u64,
     pub node_guid: u64,
     pub system_image_guid: u64,
@@ -355,7 +358,7 @@ impl Machine {
         self.rdma
             .devices
             .iter()
-            .find(|(_, dev)| dev.parent == *pci)
+            .find(|(_, dev)| dev.parent == *pci && dev.auxiliary.is_none())
             .map(|(index, dev)| (*index, dev))
     }
 

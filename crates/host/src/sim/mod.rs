@@ -5,6 +5,7 @@
 //! with the real errno. Each behaviour carries its witness: a kernel file and function, a lab case
 //! (`spec/lab.md`), or the word `belief`. Nothing here knows what ironrail wants.
 
+mod auxiliary;
 mod boot;
 mod build;
 mod consistency;

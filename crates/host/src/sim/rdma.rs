@@ -65,7 +65,7 @@ impl Machine {
     }
 
     fn rdma_device(&self, space: u64, index: u32, device: &RdmaDev) -> RdmaDevice {
-        let netdev = self.netdev_of(&device.parent);
+        let netdev = self.rdma_netdev(device);
         let seen = netdev.filter(|link| link.namespace == space);
         let active = netdev.is_some_and(|link| link.up && link.carrier);
         RdmaDevice {
@@ -198,6 +198,7 @@ impl Machine {
         let device = RdmaDev {
             name,
             parent: *pci,
+            auxiliary: None,
             namespace: HOST_NAMESPACE,
             node_guid,
             system_image_guid: image,

@@ -322,7 +322,11 @@ impl Machine {
     fn sys_node(&self, space: u64, parts: &[&str]) -> Option<Node> {
         match parts {
             [] => Node::directory(["bus", "class", "devices", "kernel", "module"]),
-            ["bus"] => Node::directory(["pci"]),
+            ["bus"] => {
+                let auxiliary = (!self.auxiliary_names(None).is_empty()).then_some("auxiliary");
+                Node::directory(auxiliary.into_iter().chain(["pci"]))
+            }
+            ["bus", "auxiliary", rest @ ..] => self.auxiliary_bus_node(rest),
             ["bus", "pci", rest @ ..] => self.pci_bus_node(rest),
             ["class"] => {
                 let rdma: &[&str] = if self.rdma.mode.is_some() {

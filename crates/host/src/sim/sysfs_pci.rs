@@ -100,6 +100,7 @@ impl Machine {
             names.extend(["infiniband", "infiniband_mad", "infiniband_verbs"]);
         }
         let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        names.extend(self.auxiliary_names(Some(pci)));
         match &function.kind {
             FunctionKind::Physical(part) if part.total_vfs > 0 => {
                 names.extend(SRIOV.map(str::to_owned));
@@ -166,6 +167,9 @@ impl Machine {
             }
             (class @ ("infiniband" | "infiniband_verbs" | "infiniband_mad"), rest) => {
                 self.device_rdma_node(space, pci, class, rest)
+            }
+            (name, _) if self.rdma_of_auxiliary(name).is_some() => {
+                self.auxiliary_node(space, pci, depth, parts)
             }
             (name, rest) => match &function.kind {
                 FunctionKind::Physical(part) => self.physical_node(part, pci, name, rest),

@@ -1,6 +1,6 @@
 //! `/sys/class/infiniband*` and `/dev/infiniband`: what a network namespace shows of the RDMA devices.
 
-use super::machine::{HOST_NAMESPACE, Machine, RdmaDev};
+use super::machine::{HOST_NAMESPACE, Machine, NetDevice, RdmaDev};
 use super::sysfs::Node;
 use crate::tried::colons;
 use api::PciAddress;
@@ -18,16 +18,16 @@ impl Machine {
     /// (lab.md section 3).
     pub(super) fn rdma_class_node(&self, space: u64, class: &str, parts: &[&str]) -> Option<Node> {
         self.rdma.mode?;
-        let of = |pci: &PciAddress, name: &str| {
-            let device = self.device_path(pci)?;
-            Node::link(format!("../../{}/{class}/{name}", device.strip_prefix("/sys/")?))
+        let of = |device: &RdmaDev, name: &str| {
+            let directory = self.rdma_directory(device)?;
+            Node::link(format!("../../{}/{class}/{name}", directory.strip_prefix("/sys/")?))
         };
         match (class, parts) {
             ("infiniband", []) => {
                 Node::directory(self.rdma_in(space).map(|device| device.name.clone()))
             }
             ("infiniband", [name]) => {
-                of(&self.rdma_in(space).find(|device| device.name == *name)?.parent, name)
+                of(self.rdma_in(space).find(|device| device.name == *name)?, name)
             }
             (_, []) => {
                 let all =
@@ -39,7 +39,7 @@ impl Machine {
                 let named = |device: &&RdmaDev| {
                     character_names(device, class).iter().any(|own| own == name)
                 };
-                of(&self.rdma.devices.values().find(named)?.parent, name)
+                of(self.rdma.devices.values().find(named)?, name)
             }
             _ => None,
         }
@@ -53,7 +53,30 @@ impl Machine {
         class: &str,
         parts: &[&str],
     ) -> Option<Node> {
-        let (_, device) = self.rdma_of(pci)?;
+        self.rdma_class_below(space, self.rdma_of(pci)?.1, class, parts)
+    }
+
+    /// The directory that the RDMA device's own directories are in.
+    pub(super) fn rdma_directory(&self, device: &RdmaDev) -> Option<String> {
+        let function = self.device_path(&device.parent)?;
+        Some(match &device.auxiliary {
+            Some(name) => format!("{function}/{name}"),
+            None => function,
+        })
+    }
+
+    /// The interface beside an RDMA device; that of a subfunction's is not played.
+    pub(super) fn rdma_netdev(&self, device: &RdmaDev) -> Option<&NetDevice> {
+        self.netdev_of(&device.parent).filter(|_| device.auxiliary.is_none())
+    }
+
+    pub(super) fn rdma_class_below(
+        &self,
+        space: u64,
+        device: &RdmaDev,
+        class: &str,
+        parts: &[&str],
+    ) -> Option<Node> {
         let seen = self.sees_rdma(space, device);
         match (class, parts) {
             ("infiniband", []) => Node::directory(seen.then(|| device.name.clone())),
@@ -110,7 +133,7 @@ impl Machine {
     }
 
     fn port_node(&self, space: u64, device: &RdmaDev, parts: &[&str]) -> Option<Node> {
-        let netdev = self.netdev_of(&device.parent);
+        let netdev = self.rdma_netdev(device);
         let active = netdev.is_some_and(|link| link.up && link.carrier);
         // In shared mode other namespaces see a stand-in of the device, without hardware counters
         // (drivers/infiniband/core/sysfs.c, setup_port: only for the device itself).
@@ -165,7 +188,7 @@ impl Machine {
 
     /// Entry 0 is the link-local address of the interface, the others its IPv4 addresses, while it is up.
     fn gid(&self, device: &RdmaDev, number: usize) -> String {
-        let Some(link) = self.netdev_of(&device.parent).filter(|link| link.up) else {
+        let Some(link) = self.rdma_netdev(device).filter(|link| link.up) else {
             return EMPTY_GID.to_owned();
         };
         let mut gids = vec![link_local(&link.address)];
