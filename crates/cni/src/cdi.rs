@@ -3,7 +3,7 @@
 //!
 //! The device plugin decides which kinds of nodes a container gets; here only their names are put right.
 
-use crate::custody;
+use crate::custody::{self, Offered};
 use crate::failure::Failure;
 use crate::frame::Call;
 use api::PciAddress;
@@ -12,24 +12,45 @@ use host::facilities;
 use host::seam::Errno;
 use serde_json::Value;
 
-/// Sees to it that the spec of a device names its RDMA nodes of now.
-///
-/// A spec that is missing is made where the daemon offers the device with RDMA: after a reboot the kubelet admits a pod
-/// again with the name that it was given before, and asks nobody.
+/// Sees to it that the spec of a device names its RDMA nodes of now. One that is missing is made where the daemon
+/// offers the device with RDMA.
 pub fn describe(call: &Call, device: &str) -> Result<(), Failure> {
-    let Ok(pci) = device.parse::<PciAddress>() else { return Ok(()) };
+    if device.parse::<PciAddress>().is_err() {
+        return Ok(());
+    }
     if rewrite(call, device)? {
         return Ok(());
     }
-    let Some((resource, offered)) = custody::offered_by_name(call, device)? else { return Ok(()) };
-    if !resource.rdma || !custody::given_by_path(call, device)?.is_empty() {
+    let Some(offered) = custody::in_offer(call, device)?.filter(|offered| offered.resource.rdma)
+    else {
         return Ok(());
-    }
-    let found = facilities::of(call.host, &resource, &offered);
-    if !found.rdma.contains_key("uverbs") {
+    };
+    if is_by_name(call, &offered)? && !cdi::rdma_nodes(call.host, device).contains_key("uverbs") {
         return Err(without_uverbs(device));
     }
-    Ok(cdi::write(call.host, &pci, &found.nodes())?)
+    restore(call, &offered)
+}
+
+/// Makes the spec of a device that has none and whose containers are given device nodes by it, of RDMA, vfio or
+/// vhost-net: after a boot the kubelet admits a pod again with the name that it was given before, and asks nobody.
+pub fn restore(call: &Call, offered: &Offered) -> Result<(), Failure> {
+    let pci = offered.device.pci;
+    match call.host.metadata(&cdi::path(&pci)) {
+        Err(refusal) if refusal.errno == Errno::NOENT => {}
+        Ok(_) => return Ok(()),
+        Err(refusal) => return Err(refusal.into()),
+    }
+    let nodes = facilities::of(call.host, &offered.resource, &offered.device).nodes();
+    if nodes.is_empty() || !is_by_name(call, offered)? {
+        return Ok(());
+    }
+    Ok(cdi::write(call.host, &pci, &nodes)?)
+}
+
+/// True where the pod's containers are given the nodes of the device by its CDI name.
+fn is_by_name(call: &Call, offered: &Offered) -> Result<bool, Failure> {
+    let device = offered.device.pci.to_string();
+    Ok(!offered.by_path && custody::given_by_path(call, &device)?.is_empty())
 }
 
 /// Writes the RDMA nodes of a device into its spec; false where there is none.

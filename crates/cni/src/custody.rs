@@ -97,10 +97,33 @@ pub fn is_ours(call: &Call, record: &Record) -> bool {
         == (call.container, call.interface)
 }
 
+/// A device as the daemon offers it.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    pub device: OfferedDevice,
+    /// What goes for all devices of its resource; they themselves are left out.
+    pub resource: OfferedResource,
+    /// Device nodes are given by path, and CDI names no one.
+    pub by_path: bool,
+}
+
+impl Offered {
+    /// As often as the offer has the device.
+    fn all(offer: Offer, device: &str) -> impl Iterator<Item = Self> {
+        let by_path = offer.by_path;
+        offer.resources.into_values().flat_map(move |mut resource| {
+            let mut devices = std::mem::take(&mut resource.devices);
+            devices.retain(|found| found.pci.to_string() == device);
+            let one = move |device| Self { device, resource: resource.clone(), by_path };
+            devices.into_iter().map(one)
+        })
+    }
+}
+
 /// The device as the daemon offers it; None without a daemon. Refuses one that it does not offer now: it is about to be
-/// changed, or cannot be used. None for a device on the auxiliary bus (an SF) too: the daemon has PCI functions alone, so that
-/// such a device is somebody else's to offer.
-pub fn offered(call: &Call, device: &str) -> Result<Option<OfferedDevice>, Failure> {
+/// changed, or cannot be used. None for a device on the auxiliary bus (an SF) too: the daemon has PCI functions alone,
+/// so that such a device is somebody else's to offer.
+pub fn offered(call: &Call, device: &str) -> Result<Option<Offered>, Failure> {
     if !daemon_is_here(call) || device.parse::<PciAddress>().is_err() {
         return Ok(None);
     }
@@ -108,13 +131,12 @@ pub fn offered(call: &Call, device: &str) -> Result<Option<OfferedDevice>, Failu
         Failure::new(failure::TRY_AGAIN_LATER, format!("{device} is not offered: {because}"))
     };
     let offer = read_offer(call).map_err(later)?;
-    let devices = || offer.resources.values().flat_map(|resource| &resource.devices);
     let mut reason = "no policy of this node asks for it".to_owned();
-    for offered in devices().filter(|offered| offered.pci.to_string() == device) {
-        match &offered.state {
+    for offered in Offered::all(offer, device) {
+        match &offered.device.state {
             OfferState::Ready => {
-                same_device(call, offered).map_err(later)?;
-                return Ok(Some(offered.clone()));
+                same_device(call, &offered.device).map_err(later)?;
+                return Ok(Some(offered));
             }
             OfferState::Unverified { because } => {
                 reason = format!("it is not verified since the boot, {because}")
@@ -126,25 +148,14 @@ pub fn offered(call: &Call, device: &str) -> Result<Option<OfferedDevice>, Failu
     Err(later(reason))
 }
 
-/// The resource as which the daemon offers a device, where containers are given device nodes by CDI name. None without a
-/// daemon.
-pub fn offered_by_name(
-    call: &Call,
-    device: &str,
-) -> Result<Option<(OfferedResource, OfferedDevice)>, Failure> {
+/// The device in the daemon's offer, whatever its state. None without a daemon.
+pub fn in_offer(call: &Call, device: &str) -> Result<Option<Offered>, Failure> {
     if !daemon_is_here(call) {
         return Ok(None);
     }
     let offer =
         read_offer(call).map_err(|because| Failure::new(failure::TRY_AGAIN_LATER, because))?;
-    if offer.by_path {
-        return Ok(None);
-    }
-    Ok(offer.resources.into_values().find_map(|resource| {
-        let offered =
-            resource.devices.iter().find(|found| found.pci.to_string() == device)?.clone();
-        Some((resource, offered))
-    }))
+    Ok(Offered::all(offer, device).next())
 }
 
 /// PCI addresses are given anew when VFs are made anew: the address of the offer must still be the VF that was offered.

@@ -3,6 +3,7 @@
 //! Every rebind and every RDMA move makes devices anew, so all of this plugin happens under the node-wide lock, and
 //! the RDMA device goes first: its move destroys the IPoIB interface and makes it again on the host.
 
+use crate::cdi;
 use crate::custody;
 use crate::failure::{self, Failure};
 use crate::frame::Call;
@@ -156,7 +157,8 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     }
     custody::make_free(call, &device)?;
     let moves = custody::lock_rdma(call)?;
-    let golden = offered.and_then(|offered| offered.profile?.guid);
+    let profile = offered.as_ref().and_then(|offered| offered.device.profile.as_ref());
+    let golden = profile.and_then(|profile| profile.guid.clone());
     if let Some((vf, golden)) = config.identity.as_ref().zip(golden.as_ref()) {
         custody::guid_as_offered(call, vf, golden)?;
     }
@@ -171,7 +173,10 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         rdma: None,
     };
     journal::write(call.host, &record)?;
-    let given = give(call, &config, &mut record);
+    let given = give(call, &config, &mut record).and_then(|given| {
+        offered.as_ref().map_or(Ok(()), |offered| cdi::restore(call, offered))?;
+        Ok(given)
+    });
     // An IPAM plugin may take minutes, and nothing below makes devices anew: other pods must not wait for it.
     drop(moves);
     match given.and_then(|given| address(call, &config, given)) {

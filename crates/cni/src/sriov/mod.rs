@@ -4,7 +4,8 @@
 
 mod config;
 
-use crate::custody;
+use crate::cdi;
+use crate::custody::{self, Offered};
 use crate::failure::Failure;
 use crate::frame::Call;
 use crate::ipam::{self, Ipam};
@@ -50,8 +51,8 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     let offered = custody::offered(call, &device)?;
     let again = custody::record_of(call, &device)?.is_some();
     custody::make_free(call, &device)?;
-    if let Some(profile) = offered.and_then(|offered| offered.profile) {
-        custody::as_offered(call, &config.device, &profile)?;
+    if let Some(profile) = offered.as_ref().and_then(|offered| offered.device.profile.as_ref()) {
+        custody::as_offered(call, &config.device, profile)?;
     }
     if let Some(ipam) = config.ipam.as_ref().filter(|_| again) {
         // The ADD before this one may have been given an address, which is refused the second time.
@@ -69,7 +70,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         rdma: None,
     };
     journal::write(call.host, &record)?;
-    match give(call, &config, &vf) {
+    match give(call, &config, &vf, offered.as_ref()) {
         Ok(outcome) => outcome.json(call.version).map(Some),
         Err(failure) => Err(undo(call, &config, &record, failure)),
     }
@@ -121,7 +122,12 @@ fn refuse_unless_user_space(call: &Call, device: &PciAddress) -> Result<(), Fail
 }
 
 /// The changes of ADD; whatever fails here is undone by the caller.
-fn give(call: &Call, config: &Config, vf: &Vf) -> Result<Outcome, Failure> {
+fn give(
+    call: &Call,
+    config: &Config,
+    vf: &Vf,
+    offered: Option<&Offered>,
+) -> Result<Outcome, Failure> {
     let identity = vf_profile::identify(call.host, &config.device)?;
     vf_profile::apply(call.host, &identity, &config.wanted)?;
     let mut interface = Interface {
@@ -153,6 +159,7 @@ fn give(call: &Call, config: &Config, vf: &Vf) -> Result<Outcome, Failure> {
         let link = pod::find(call, &config.device)?;
         pod::address(call, &link, &outcome)?;
     }
+    offered.map_or(Ok(()), |offered| cdi::restore(call, offered))?;
     legacy::allocate(call, &config.device.to_string())?;
     if vf.link.is_some() && !outcome.ips.is_empty() {
         pod::announce(call, &config.device, &outcome);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // every function here is part of a test
 
 mod bench;
+mod cdi;
 mod crash;
 mod custody;
 mod faults;
