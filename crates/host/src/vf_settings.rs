@@ -4,6 +4,7 @@
 //! `vf_profile`'s.
 
 use crate::function::{self, FactError};
+use crate::guid::{NODE, PORT};
 use crate::home::interface_at_home;
 use crate::seam::{Changed, Host, LinkChange, LinkQuery, Namespace, Refusal, VfLink, VfSetting};
 use crate::vf_profile::{self, VfIdentity, VfProfileError};
@@ -25,8 +26,8 @@ pub enum VfSettingError {
     NoGuid { pf: PciAddress, vf: u32, guid: String },
     #[error("cannot set GUID {guid} on VF {vf} of {pf}: {refusal}")]
     GuidRefused { pf: PciAddress, vf: u32, guid: String, refusal: Refusal },
-    #[error("VF {vf} of {pf} has GUID {found} after {guid} was set")]
-    GuidNotTaken { pf: PciAddress, vf: u32, guid: String, found: String },
+    #[error("VF {vf} of {pf} has {what} {found} after {guid} was set")]
+    GuidNotTaken { pf: PciAddress, vf: u32, guid: String, what: &'static str, found: String },
 }
 
 /// Sets the MAC that the PF holds for the VF, and reads it back. A driver takes it at its next probe.
@@ -76,15 +77,14 @@ pub fn set_guid(
         })?;
     }
     let (_, after) = look(host, pf, vf)?;
-    match after.node_guid {
-        Some(found) if found != wanted => Err(VfSettingError::GuidNotTaken {
-            pf: *pf,
-            vf,
-            guid: guid.to_owned(),
-            found: show_guid(found),
-        }),
-        _ => Ok(Changed::Yes),
+    // The subnet manager goes by the port's. What a driver does not tell is believed.
+    for (what, found) in [(NODE, after.node_guid), (PORT, after.port_guid)] {
+        if let Some(found) = found.filter(|found| *found != wanted) {
+            let (guid, found) = (guid.to_owned(), show_guid(found));
+            return Err(VfSettingError::GuidNotTaken { pf: *pf, vf, guid, what, found });
+        }
     }
+    Ok(Changed::Yes)
 }
 
 /// The PF's interface, and the VF as it shows it.
@@ -180,6 +180,18 @@ mod tests {
             "11:22" is not a GUID; write 0011:2233:4455:6677 or 00:11:22:33:44:55:66:77
             "0011:2233:4455:667g" is not a GUID; write 0011:2233:4455:6677 or 00:11:22:33:44:55:66:77
         "#]].assert_eq(&out);
+    }
+
+    #[test]
+    fn a_port_guid_that_the_card_does_not_take_is_a_failure() {
+        let machine = infiniband().with(Fault::IgnoresVfPortGuid);
+        let out = testing::run(machine, |host| set_guid(host, &pf(), 1, GUID));
+        expect![[r#"
+            VF 1 of 0000:03:00.0 has port GUID 0000:0000:0000:0000 after 0011:2233:4455:6677 was set
+                ibp3s0: vf 1 node guid 00:11:22:33:44:55:66:77
+                ibp3s0: vf 1 port guid 00:11:22:33:44:55:66:77
+        "#]]
+        .assert_eq(&out);
     }
 
     #[test]

@@ -296,7 +296,13 @@ fn vf_defect(function: &PhysicalFunction, vf: &VirtualFunction, group: &Group) -
 fn identity_defect(function: &PhysicalFunction, vf: &VirtualFunction) -> Option<&'static str> {
     let infiniband = function.link_type == Some(LinkType::Infiniband);
     match infiniband {
-        true => (vf.guid.as_deref() == Some(NO_GUID)).then_some("has no GUID"),
+        true if vf.guid.as_deref() == Some(NO_GUID) => Some("has no GUID"),
+        // The end of an IPoIB interface's hardware address is the port's GUID, by which the subnet manager goes.
+        true => {
+            let address = vf.mac.as_deref().unwrap_or_default();
+            let is_zero = address.len() == 59 && address.ends_with("00:00:00:00:00:00:00:00");
+            is_zero.then_some("has no port GUID")
+        }
         false => (vf.mac.as_deref() == Some(NO_MAC)).then_some("has no MAC address"),
     }
 }

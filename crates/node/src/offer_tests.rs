@@ -445,12 +445,13 @@ fn mac_guid_and_mtu_are_looked_at_before_a_vf_is_ready() {
     let function = &mut inventory.physical_functions[0];
     function.link_type = Some(LinkType::Infiniband);
     function.vfs[2].guid = Some(NO_GUID.to_owned());
+    function.vfs[0].mac = Some(format!("{}00:00:00:00:00:00:00:00", "fe:".repeat(12)));
     check(
         &offer(None, 0, &desired, &inventory, "openshift.io", &none),
         expect![[r#"
         offer 1
         openshift.io/rdma with rdma
-          0000:3b:00.2 ready
+          0000:3b:00.2 broken: VF 0 of 0000:3b:00.0 (0000:3b:00.2) has no port GUID
           0000:3b:00.3 broken: VF 1 of 0000:3b:00.0 (0000:3b:00.3) has another MTU than its policy asks for
           0000:3b:00.4 broken: VF 2 of 0000:3b:00.0 (0000:3b:00.4) has no GUID
     "#]],

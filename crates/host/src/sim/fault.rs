@@ -63,6 +63,8 @@ pub enum Fault {
     VfIgnoresItsMac,
     /// The PF accepts a VF's MAC and keeps the old one.
     IgnoresVfMac,
+    /// The PF accepts a VF's port GUID and keeps the old one (belief).
+    IgnoresVfPortGuid,
     /// The node GUID of a VF stays zero whatever is set.
     GuidStaysZero,
     /// No IOMMU: vfio-pci refuses to probe.

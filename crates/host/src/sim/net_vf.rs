@@ -18,6 +18,7 @@ impl Machine {
         let pci = self.links[&identity].parent.ok_or(Errno::OPNOTSUPP)?;
         let row = self.driver_of(Some(&pci)).ok_or(Errno::OPNOTSUPP)?;
         let ignores_mac = self.has(Fault::IgnoresVfMac);
+        let ignores_port_guid = self.has(Fault::IgnoresVfPortGuid);
         let physical = self.physical_mut(&pci).ok_or(Errno::OPNOTSUPP)?;
         if !row.vf.any {
             return Err(Errno::OPNOTSUPP);
@@ -58,6 +59,7 @@ impl Machine {
                 return Err(Errno::OPNOTSUPP);
             }
             VfSetting::NodeGuid(guid) => state.node_guid = *guid,
+            VfSetting::PortGuid(_) if ignores_port_guid => {}
             VfSetting::PortGuid(guid) => state.port_guid = *guid,
         }
         Ok(())
