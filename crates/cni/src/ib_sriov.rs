@@ -245,7 +245,7 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
         },
         ..Interface::default()
     };
-    let bare = Outcome { interfaces: vec![interface_entry], ..Outcome::default() };
+    let mut bare = Outcome { interfaces: vec![interface_entry], ..Outcome::default() };
     let (Some(identity), Some(vf)) = (&config.identity, record.vf.clone()) else {
         return Ok(bare);
     };
@@ -271,6 +271,7 @@ fn give(call: &Call, config: &Config, record: &mut Record) -> Result<Outcome, Fa
     let link = interface(call, &config.device)?;
     let moved = pod::enter(call, &config.device, &link)?;
     pod::up(call, &moved)?;
+    bare.interfaces.iter_mut().for_each(|interface| interface.mtu = moved.mtu);
     Ok(bare)
 }
 

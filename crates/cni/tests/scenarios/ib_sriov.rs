@@ -3,8 +3,9 @@
 use crate::bench::{Bench, show};
 use crate::tampering::{Tamper, Tampering};
 use expect_test::{Expect, expect};
+use host::seam::LinkChange;
 use host::sim::{Fault, Flavour, Machine};
-use host::{Host, guid, vf_profile, vf_settings};
+use host::{Host, Namespace, guid, vf_profile, vf_settings};
 use serde_json::{Value, json};
 
 /// VF 0 of an InfiniBand ConnectX-7.
@@ -41,7 +42,7 @@ fn a_guid_is_given_and_taken_back() {
             0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
             0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
             > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "runtimeConfig": {"infinibandGUID": "02:00:00:00:00:00:00:01"}}
-            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
             > world
             0000:3b:00.1 ib0@a 00:00:10:86:fe:80:00:00:00:00:00:00:02:00:00:00:00:00:00:01 mtu 2044 up, mlx5_1
             0000:3b:00.2 ibp59s0v1 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c8:ff:fe:3e:b5:2f mtu 2044 down, mlx5_2
@@ -105,7 +106,7 @@ fn without_isolation_the_nodes_that_a_rebind_made_anew_are_described_or_refused(
         {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:3b:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/issm2","permissions":"rw"},{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad2","permissions":"rw"},{"path":"/dev/infiniband/uverbs2","permissions":"rw"}]}}]}
         > write /sys/bus/pci/devices/0000:3b:00.1/driver/unbind 0000:3b:00.1
         > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.2", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
-        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.2"}],"dns":{}}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/a","pciID":"0000:3b:00.2"}],"dns":{}}
         > show /var/run/cdi/ironrail.dev-vf-0000:3b:00.2.json
         {"cdiVersion":"0.5.0","kind":"ironrail.dev/vf","devices":[{"name":"0000:3b:00.2","containerEdits":{"deviceNodes":[{"path":"/dev/infiniband/issm1","permissions":"rw"},{"path":"/dev/infiniband/rdma_cm","permissions":"rw"},{"path":"/dev/infiniband/umad1","permissions":"rw"},{"path":"/dev/infiniband/uverbs1","permissions":"rw"}]}}]}
         > write /sys/bus/pci/devices/0000:3b:00.1/driver/unbind 0000:3b:00.1
@@ -127,7 +128,7 @@ fn isolation_moves_the_rdma_device_before_the_interface() {
          world"#,
         expect![[r#"
             > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaIsolation": true, "link_state": "enable", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
-            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
             > pod a
             lo
             ib0
@@ -162,7 +163,7 @@ fn del_after_the_namespace_is_gone_restores_the_guid() {
          world"#,
         expect![[r#"
             > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaIsolation": true, "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
-            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
             > end a
             > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
             ok
@@ -274,7 +275,7 @@ fn a_guid_that_somebody_unknown_has_left_is_gone_before_the_next_pod_and_after_i
         port GUID 02:00:00:00:00:00:00:09
         node GUID 02:00:00:00:00:00:00:09
         > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
-        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
         > said
         warning: 0000:3b:00.1 had port GUID 02:00:00:00:00:00:00:09 and node GUID 02:00:00:00:00:00:00:09 in place of 02:00:00:00:00:00:0a:01, which no journal knows of, and was brought back to what it is offered with; a GUID for a pod belongs into its network or its annotation
         > DEL ib-sriov a ib0 {"deviceID": "0000:3b:00.1"}
@@ -282,7 +283,7 @@ fn a_guid_that_somebody_unknown_has_left_is_gone_before_the_next_pod_and_after_i
         port GUID 02:00:00:00:00:00:0a:01
         node GUID 02:00:00:00:00:00:0a:01
         > ADD ib-sriov b ib0 {"deviceID":"0000:3b:00.1","args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
-        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/b","pciID":"0000:3b:00.1"}],"dns":{}}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/b","pciID":"0000:3b:00.1"}],"dns":{}}
         > said
         > DEL ib-sriov b ib0 {"deviceID":"0000:3b:00.1","args":{"cni":{"guid":"02:00:00:00:00:00:00:01"}}}
         ok
@@ -417,7 +418,7 @@ fn rdma_after_ib_sriov_is_refused_before_it_destroys_the_interface() {
          pod a"#,
         expect![[r#"
             > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}}}
-            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+            {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
             > ADD rdma a ib0 {"deviceID": "0000:3b:00.1"}
             failed 7: rdma after ib-sriov would destroy the interface of 0000:3b:00.1; take rdma out of the chain and set rdmaIsolation: true for ib-sriov
             > pod a
@@ -525,7 +526,7 @@ fn the_rdma_device_may_have_a_name_of_its_own_in_the_pod() {
         > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaDeviceName": "rail0"}
         failed 7: rdmaDeviceName "rail0" needs rdmaIsolation: true; without it the RDMA device stays on the host
         > ADD ib-sriov a ib0 {"deviceID": "0000:3b:00.1", "rdmaDeviceName": "rail0", "rdmaIsolation": true}
-        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
+        {"cniVersion":"1.1.0","interfaces":[{"name":"ib0","mtu":2044,"sandbox":"/run/netns/a","pciID":"0000:3b:00.1"}],"dns":{}}
         > pod a
         lo
         ib0
@@ -549,14 +550,20 @@ fn check_compares_guid_and_link_state() {
         )
     };
     bench.run(&format!("ADD {}", conf(1, "enable")));
-    let told = [(1, "enable"), (2, "enable"), (1, "disable")].map(|(guid, state)| {
+    let check = |(guid, state)| {
         let told = bench.run(&format!("CHECK {}", conf(guid, state)));
         told.lines().last().unwrap_or_default().to_owned()
-    });
+    };
+    let mut told = [(1, "enable"), (2, "enable"), (1, "disable")].map(check).to_vec();
+    let pod = Namespace::At("/run/netns/a".to_owned());
+    let link = host::home::interface_in(&bench.host, &pod, &VF.parse().unwrap()).unwrap().unwrap();
+    bench.host.change_link(&pod, &LinkChange::Mtu { link: link.index, mtu: 1280 }).unwrap();
+    told.push(check((1, "enable")));
     expect![[r#"
         ok
         failed 999: 0000:3b:00.1 in the pod has GUID 02:00:00:00:00:00:00:01 in place of 02:00:00:00:00:00:00:02
-        failed 999: VF 0 of ibp59s0 has link_state enable in place of link_state disable"#]]
+        failed 999: VF 0 of ibp59s0 has link_state enable in place of link_state disable
+        failed 999: 0000:3b:00.1 in the pod has MTU 1280 in place of 2044"#]]
     .assert_eq(&told.join("\n"));
 }
 
