@@ -38,7 +38,7 @@ pub struct Interface {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ip {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "index", skip_serializing_if = "Option::is_none")]
     pub interface: Option<usize>,
     pub address: Cidr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +122,23 @@ struct OldIp {
     routes: Vec<Route>,
 }
 
+/// An index among the interfaces. Below zero is none, as old plugins write it.
+fn index<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    Ok(usize::try_from(i64::deserialize(deserializer)?).ok())
+}
+
+/// In Go a member that is null is one that is absent, and so it is here.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().filter(|(_, field)| !field.is_null());
+            fields.map(|(name, field)| (name.clone(), without_nulls(field))).collect()
+        }
+        Value::Array(entries) => entries.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -132,6 +149,7 @@ impl Outcome {
         let garbled = |error: serde_json::Error| {
             Failure::new(failure::DECODE, format!("cannot read {what}: {error}"))
         };
+        let value = &without_nulls(value);
         let version = match value.get("cniVersion").and_then(Value::as_str) {
             None | Some("") => asked,
             Some(text) => Version::parse(text)?,
@@ -141,13 +159,13 @@ impl Outcome {
         }
         let mut outcome = Self::default();
         for key in ["ip4", "ip6"] {
-            if let Some(value) = value.get(key).filter(|value| !value.is_null()) {
+            if let Some(value) = value.get(key) {
                 let old = OldIp::deserialize(value).map_err(garbled)?;
                 outcome.ips.push(Ip { interface: None, address: old.ip, gateway: old.gateway });
                 outcome.routes.extend(old.routes);
             }
         }
-        if let Some(dns) = value.get("dns").filter(|value| !value.is_null()) {
+        if let Some(dns) = value.get("dns") {
             outcome.dns = Dns::deserialize(dns).map_err(garbled)?;
         }
         Ok(outcome)

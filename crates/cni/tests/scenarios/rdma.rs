@@ -607,6 +607,28 @@ fn an_old_result_is_read_and_printed_as_it_was() {
     "#]].assert_eq(&show(&reply));
 }
 
+/// As plugins that are not written in Go may say it: what Go's decoder takes for absent.
+#[test]
+fn null_in_a_result_is_as_good_as_nothing() {
+    let bench = Bench::new();
+    let prev = json!({
+        "cniVersion": "1.0.0", "interfaces": [{"name": "net1", "mac": null}], "routes": null,
+        "ips": [{"address": "10.1.2.3/24", "gateway": null, "interface": -1}],
+        "dns": {"nameservers": null},
+    });
+    let reply = bench.call("ADD", "rdma", "a", "net1", &json!({"prevResult": prev}));
+    let old = json!({
+        "cniVersion": "0.2.0", "ip4": {"ip": "10.1.2.3/24", "routes": null}, "ip6": null, "dns": null,
+    });
+    let old = json!({"cniVersion": "0.2.0", "prevResult": old});
+    let old = bench.call("ADD", "rdma", "a", "net1", &old);
+    expect![[r#"
+        {"cniVersion":"1.1.0","interfaces":[{"name":"net1"}],"ips":[{"address":"10.1.2.3/24"}],"dns":{}}
+        {"cniVersion":"0.2.0","ip4":{"ip":"10.1.2.3/24"},"dns":{}}
+    "#]]
+    .assert_eq(&(show(&reply) + &show(&old)));
+}
+
 #[test]
 fn the_cdi_spec_follows_the_character_devices() {
     let bench = Bench::new();
