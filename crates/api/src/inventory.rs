@@ -247,4 +247,19 @@ pub struct VirtualFunction {
     #[serde(default)]
     pub iommu_group: Option<u32>,
     pub vdpa: Option<String>,
+    /// What the journal says while a pod has its interface, for people.
+    #[serde(default)]
+    pub in_pod: Option<InPod>,
+}
+
+/// A VF in a pod as the CNI journal tells of it. What it does not tell is None.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InPod {
+    /// Name of the netdev at home, which it will have again.
+    pub name: Option<String>,
+    pub mac: Option<String>,
+    pub mtu: Option<u32>,
+    /// As `VirtualFunction::guid`.
+    pub guid: Option<String>,
 }

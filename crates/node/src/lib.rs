@@ -23,6 +23,7 @@ pub mod gpus;
 pub mod holders;
 #[cfg(feature = "cluster")]
 mod http;
+pub mod in_pods;
 pub mod install;
 pub mod kubelet;
 pub mod lanes;

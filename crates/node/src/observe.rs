@@ -340,6 +340,7 @@ impl<'a> View<'a> {
             rdma_device,
             representor: representor(beside, index),
             vdpa: None,
+            in_pod: None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The node of the guide, as it is seen: facts as text.
 
 use super::*;
+use api::journal::{LinkBefore, Record, VfCustody, VfProfile};
 use expect_test::{Expect, expect};
 use host::seam::{LinkChange, RdmaChange, VfSetting, Vlan};
 use host::sim::{Broken, Fault, Flavour, Machine, SimHost};
@@ -334,11 +335,54 @@ fn marks_in_the_pf_store_tell_whose_the_vfs_are() {
     .assert_eq(&said);
 }
 
+/// The VFs of the node state.
+fn vfs_in_status(host: &SimHost) -> String {
+    let state = api::nodestate::SriovNetworkNodeState::default();
+    let seen = crate::see::without_holders(host, &state).unwrap();
+    let progress = crate::status::Progress::default();
+    let status = crate::status::status(&state, Some(&seen.inventory), &progress, host.now());
+    serde_json::to_string_pretty(&status.interfaces[0].vfs).unwrap()
+}
+
+/// Moves interface and RDMA device of a VF into a pod, and writes the journal as ADD does.
+fn into_a_pod(host: &SimHost, vf: &str, pf: &str, wanted: VfProfile, before: VfProfile) {
+    host.machine().create_namespace("/var/run/netns/pod").unwrap();
+    let pod = || Namespace::At("/var/run/netns/pod".to_owned());
+    let link = home::interface_at_home(host, &vf.parse().unwrap()).unwrap().unwrap();
+    let before_us = LinkBefore {
+        name: link.name.clone(),
+        address: host::vf_profile::show_address(&link.address),
+        mtu: link.mtu,
+        ..LinkBefore::default()
+    };
+    let record = Record {
+        version: api::journal::VERSION,
+        boot_id: boot_id(host).unwrap(),
+        device: vf.to_owned(),
+        owner: api::journal::Owner::default(),
+        since: host.now(),
+        vf: Some(VfCustody {
+            pf: pf.parse().unwrap(),
+            index: 0,
+            before,
+            wanted,
+            link: Some(before_us),
+        }),
+        rdma: None,
+    };
+    host::journal::write(host, &record).unwrap();
+    let rdma = home::rdma_devices_at_home(host, vf).unwrap().remove(0).index;
+    host.change_rdma(&Namespace::Host, &RdmaChange::Move { device: rdma, to: pod() }).unwrap();
+    // The move of an InfiniBand device makes its interface anew.
+    let link = home::interface_at_home(host, &vf.parse().unwrap()).unwrap().unwrap().index;
+    let change = LinkChange::Move { link, to: pod(), name: Some("net1".to_owned()) };
+    host.change_link(&Namespace::Host, &change).unwrap();
+}
+
 #[test]
 fn vfs_inside_pods_are_complete_in_the_status() {
     let host = worker(|_| {});
     host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "1").unwrap();
-    let vf: PciAddress = "0000:03:00.2".parse().unwrap();
     host.machine().rdma.mode = Some(RdmaMode::Exclusive);
     let pf = home::interface_at_home(&host, &"0000:03:00.0".parse().unwrap()).unwrap().unwrap();
     let set = |setting| {
@@ -347,30 +391,55 @@ fn vfs_inside_pods_are_complete_in_the_status() {
     };
     set(VfSetting::Mac([2, 0, 0, 0, 0, 7]));
     set(VfSetting::Vlan(Vlan { id: 100, qos: 0, protocol: 0x8100 }));
-    host.machine().create_namespace("/var/run/netns/pod").unwrap();
-    let pod = || Namespace::At("/var/run/netns/pod".to_owned());
-    let link = home::interface_at_home(&host, &vf).unwrap().unwrap().index;
-    let change = LinkChange::Move { link, to: pod(), name: Some("net1".to_owned()) };
-    host.change_link(&Namespace::Host, &change).unwrap();
-    let rdma = home::rdma_devices_at_home(&host, "0000:03:00.2").unwrap().remove(0).index;
-    host.change_rdma(&Namespace::Host, &RdmaChange::Move { device: rdma, to: pod() }).unwrap();
-    let inventory = observe(&host, Vec::new()).unwrap();
-    let state = api::nodestate::SriovNetworkNodeState::default();
-    let progress = crate::status::Progress::default();
-    let status = crate::status::status(&state, Some(&inventory), &progress, host.now());
+    let wanted = VfProfile { mac: Some("02:00:00:00:00:08".to_owned()), ..VfProfile::default() };
+    into_a_pod(&host, "0000:03:00.2", "0000:03:00.0", wanted, VfProfile::default());
+    let known = vfs_in_status(&host);
     expect![[r#"
         [
           {
             "pciAddress": "0000:03:00.2",
             "vfID": 0,
-            "mac": "02:00:00:00:00:07",
+            "name": "enp3s0f0v0",
+            "mac": "02:00:00:00:00:08",
             "driver": "mlx5_core",
             "vendor": "15b3",
             "deviceID": "1018",
             "Vlan": 100,
+            "mtu": 1500,
             "rdmaDevice": "mlx5_4",
             "iommuGroup": 2410
           }
         ]"#]]
-    .assert_eq(&serde_json::to_string_pretty(&status.interfaces[0].vfs).unwrap());
+    .assert_eq(&known);
+    // Of a pod that somebody else's plugin started there is no journal: what cannot be known is absent.
+    host::journal::forget(&host, "0000:03:00.2").unwrap();
+    let unknown = known.replace("00:08", "00:07");
+    let unknown: Vec<&str> = unknown
+        .lines()
+        .filter(|line| !line.contains("\"name\"") && !line.contains("\"mtu\""))
+        .collect();
+    assert_eq!(vfs_in_status(&host), unknown.join("\n"));
+}
+
+#[test]
+fn the_guid_of_an_infiniband_vf_is_told_while_a_pod_has_it() {
+    let mut machine = Machine::new("ib-0", Flavour::Ubuntu, api::Timestamp::UNIX_EPOCH);
+    machine.add_connectx7(0x3b, 0, true);
+    machine.boot();
+    let host = SimHost::new(machine);
+    host.write("/sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs", "1").unwrap();
+    host.machine().rdma.mode = Some(RdmaMode::Exclusive);
+    let wanted =
+        VfProfile { guid: Some("02:00:00:00:00:00:00:01".to_owned()), ..VfProfile::default() };
+    into_a_pod(&host, "0000:3b:00.1", "0000:3b:00.0", wanted, VfProfile::default());
+    let told = vfs_in_status(&host);
+    let fields: Vec<&str> = told
+        .lines()
+        .map(str::trim)
+        .filter(|line| ["\"guid", "\"mac", "\"mtu", "\"name"].iter().any(|k| line.starts_with(k)))
+        .collect();
+    assert_eq!(
+        fields.join(" "),
+        r#""name": "ibp59s0v0", "mtu": 2044, "guid": "0200:0000:0000:0001","#
+    );
 }

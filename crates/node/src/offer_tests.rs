@@ -29,6 +29,7 @@ fn vf(index: u32, driver: &str) -> VirtualFunction {
         representor: None,
         iommu_group: None,
         vdpa: None,
+        in_pod: None,
     }
 }
 

@@ -5,11 +5,13 @@
 use crate::custody::{self, Found};
 use crate::fence::{self, Acknowledgement};
 use crate::holders::{self, Confirmed};
+use crate::in_pods;
 use crate::ledger;
 use crate::lifelines;
 use crate::observe::{self, ObserveError};
 use api::custody::{Holder, Offer};
 use api::inventory::Inventory;
+use api::journal::Record;
 use api::nodestate::{RebootRecord, SriovNetworkNodeState};
 use api::{PciAddress, Timestamp};
 use host::journal::JournalError;
@@ -47,11 +49,14 @@ pub fn see(
     let claims = custody::read_claims(host, &boot_id).good();
     let acknowledgement = Acknowledgement::of(claims.as_ref(), custody::device_plugin_absent(host));
     let claims = confirmed.in_our_time(claims.unwrap_or_default(), now);
-    let journal = journalled(host)?;
+    let records = journal::list(host).map_err(|error| error.to_string())?;
+    let read: Vec<Record> = records.iter().flatten().cloned().collect();
+    let journal = journalled(records)?;
     let pods = &holders::that_run(pods, &holders::named_as_ended(state), &journal, &claims);
     holders::confirm(confirmed, pods, &claims, now);
     let holders = holders::join(pods, &journal, &claims, confirmed, now);
     let mut inventory = observe::observe(host, holders).map_err(in_full)?;
+    in_pods::tell(&mut inventory, read.iter());
     lifelines::remember(host, &state.status.interfaces, &mut inventory, now);
     let asked = desired.functions.iter().map(|function| (function.pci, function.num_vfs));
     inventory.firmware =
@@ -80,6 +85,9 @@ pub fn see(
 pub fn without_holders(host: &dyn Host, state: &SriovNetworkNodeState) -> Result<Seen, String> {
     let known = state.status.holders.clone();
     let mut inventory = observe::observe(host, known).map_err(in_full)?;
+    // Who cannot be read tells nothing to people; who holds what is another question.
+    let records = journal::list(host).unwrap_or_default();
+    in_pods::tell(&mut inventory, records.iter().flatten());
     let on_host = std::mem::take(&mut inventory.reboots);
     inventory.reboots = ledger::union(&on_host, &state.status.reboots, &inventory.boot_id);
     inventory.initial_rdma_mode = inventory.initial_rdma_mode.or(state.status.initial_rdma_mode);
@@ -108,12 +116,11 @@ fn offered(
 }
 
 /// Devices that the CNI has. A record that cannot be read holds its device too.
-fn journalled(host: &dyn Host) -> Result<Vec<Holder>, String> {
-    let records = journal::list(host).map_err(|error| error.to_string())?;
+fn journalled(records: Vec<Result<Record, JournalError>>) -> Result<Vec<Holder>, String> {
     records.into_iter().map(|record| record.map(holder).or_else(unread)).collect()
 }
 
-fn holder(record: api::journal::Record) -> Holder {
+fn holder(record: Record) -> Holder {
     Holder {
         device: record.device,
         resource: String::new(),

@@ -176,21 +176,22 @@ fn virtual_function(
 ) -> VfStatus {
     let id = vf.pci.to_string();
     let holder = holders.iter().find(|holder| holder.device == id && !holder.pod.is_empty());
+    let in_pod = vf.in_pod.clone().unwrap_or_default();
     VfStatus {
         pci_address: vf.pci,
         vf_id: i64::from(vf.index),
-        name: vf.name.clone().unwrap_or_default(),
-        // Inside a pod it has the one that the PF holds for it, unless the pod's network asked for another.
-        mac: vf.mac.clone().or_else(|| vf.admin_mac.clone()).unwrap_or_default(),
+        name: vf.name.clone().or(in_pod.name).unwrap_or_default(),
+        // In user space it has the one that the PF holds for it, as in a pod that no journal tells of.
+        mac: vf.mac.clone().or(in_pod.mac).or_else(|| vf.admin_mac.clone()).unwrap_or_default(),
         assigned: holder.map(|h| format!("{}/{}", h.namespace, h.pod)).unwrap_or_default(),
         driver: vf.driver.clone().unwrap_or_default(),
         vendor: function.vendor.clone(),
         device_id: vf.device.clone(),
         vlan: i64::from(vf.vlan),
-        mtu: vf.mtu.map(i64::from).unwrap_or_default(),
+        mtu: vf.mtu.or(in_pod.mtu).map(i64::from).unwrap_or_default(),
         vdpa_type: vf.vdpa.clone().unwrap_or_default(),
         representor_name: vf.representor.clone().unwrap_or_default(),
-        guid: vf.guid.clone().unwrap_or_default(),
+        guid: vf.guid.clone().or(in_pod.guid).or_else(|| vf.admin_guid.clone()).unwrap_or_default(),
         rdma_device: vf
             .rdma_device
             .clone()

@@ -68,7 +68,7 @@ impl Guide {
     fn reported(&mut self) -> Outcome {
         // The daemon may look a moment after the machine has changed.
         let (fields, vfs) = self.machine.until("the status is what the machine is", || {
-            let (fields, vfs) = reading::of_status(&self.state())?;
+            let (fields, vfs) = reading::of_status(&self.state(), &self.pods)?;
             match vfs {
                 guide::VFS => Ok((fields, vfs)),
                 other => Err(format!("{other} VFs")),

@@ -106,6 +106,7 @@ pub fn new_vf(pf: &PhysicalFunction, index: u32) -> VirtualFunction {
         representor: None,
         iommu_group: None,
         vdpa: None,
+        in_pod: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! None of our code looks here, only at what these programs print.
 
 use super::machine::said;
+use super::pod::Pod;
 use playground::cluster::objects::{items, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -101,14 +102,27 @@ fn card(pci: &str) -> Result<(Fields, Value), String> {
     Ok((fields, link))
 }
 
-/// A VF: itself, and what its card's interface says of it.
-fn virtual_function(pci: &str, index: usize, of_card: &Value) -> Result<Fields, String> {
+/// A VF: itself, what its card's interface says of it, and what the pod that has it sees.
+fn virtual_function(
+    pci: &str,
+    index: usize,
+    of_card: &Value,
+    pod: Option<&Pod>,
+) -> Result<Fields, String> {
     let (mut fields, link) = common(&function(pci)?)?;
     let told = items(of_card, "/vfinfo_list").iter().find(|told| told["vf"] == index);
     let told = told.ok_or_else(|| format!("ip tells nothing of VF {index}"))?;
     fields.insert("vfID", vec![index.to_string()]);
     fields.insert("Vlan", vec![nothing_for_zero(&number(&told["vlan_list"][0]["vlan"]))]);
-    if link.is_null() {
+    if let Some(pod) = pod {
+        let read = |file: &str| Ok::<_, String>(vec![pod.run(&["cat", file])?.trim().to_owned()]);
+        fields.insert("mac", read("/sys/class/net/net1/address")?);
+        fields.insert("mtu", read("/sys/class/net/net1/mtu")?);
+        let own = pod.run(&["ls", &format!("/sys/bus/pci/devices/{pci}/infiniband")])?;
+        fields.insert("rdmaDevice", vec![own.trim().to_owned()]);
+        // The name that it had at home and will have again; the pod calls it otherwise, and the host sees none.
+        fields.remove("name");
+    } else if link.is_null() {
         let by_card = text(told, "/address").to_owned();
         fields.insert("mac", vec![String::new(), by_card]);
     }
@@ -140,8 +154,9 @@ fn compare(what: &str, found: &Value, expected: &Fields) -> Result<usize, String
     differs.map_or(Ok(expected.len()), Err)
 }
 
-/// Each field of each card and VF in a node state's status; returns how many there were, and of how many VFs.
-pub fn of_status(state: &Value) -> Result<(usize, usize), String> {
+/// Each field of each card and VF in a node state's status; returns how many there were, and of how many VFs. `pods`
+/// have each a VF, as `net1`.
+pub fn of_status(state: &Value, pods: &[(Pod, String)]) -> Result<(usize, usize), String> {
     let (mut fields, mut count) = (0, 0);
     for interface in items(state, "/status/interfaces") {
         let pci = text(interface, "/pciAddress");
@@ -159,7 +174,11 @@ pub fn of_status(state: &Value) -> Result<(usize, usize), String> {
             let address = shell(&path, pci)?.trim().to_owned();
             let reported = vfs.iter().find(|vf| text(vf, "/pciAddress") == address);
             let reported = reported.ok_or_else(|| format!("{address} is not reported"))?;
-            let expected = virtual_function(&address, index, &link)?;
+            let pod = pods.iter().find(|(_, device)| *device == address).map(|(pod, _)| pod);
+            let expected = virtual_function(&address, index, &link, pod)?;
+            if pod.is_some() && text(reported, "/name").is_empty() {
+                return Err(format!("{address} is in a pod and reported without its name"));
+            }
             fields += compare(&address, reported, &expected)?;
             count += 1;
         }
