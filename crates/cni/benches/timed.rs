@@ -7,7 +7,7 @@
 use api::{PciAddress, RdmaMode, Timestamp};
 use host::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Interest, Link, LinkChange, LinkQuery,
-    Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
+    Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaPort, RdmaUser, Route,
     RouteChange, Woken,
 };
 use host::unfinished::Unfinished;
@@ -72,6 +72,7 @@ timed! {
     change_devlink(device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal>;
     rdma_mode() -> Result<RdmaMode, Refusal>;
     rdma_devices(space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>;
+    rdma_ports(space: &Namespace, device: u32) -> Result<Vec<RdmaPort>, Refusal>;
     rdma_users(space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>;
     rdma_counters(space: &Namespace, device: u32, port: u32) -> Result<Vec<RdmaCount>, Refusal>;
     rdma_resources(space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal>;

@@ -6,7 +6,7 @@
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Host, Interest, Link, LinkChange,
     LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaCount, RdmaDevice,
-    RdmaUser, Refusal, Route, RouteChange, Woken,
+    RdmaPort, RdmaUser, Refusal, Route, RouteChange, Woken,
 };
 use crate::unfinished::Unfinished;
 use api::{PciAddress, RdmaMode, Timestamp};
@@ -222,6 +222,10 @@ impl<H: Host> Host for Crashing<H> {
 
     fn rdma_devices(&self, space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal> {
         self.asked(|host| host.rdma_devices(space))
+    }
+
+    fn rdma_ports(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaPort>, Refusal> {
+        self.asked(|host| host.rdma_ports(space, device))
     }
 
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal> {

@@ -58,8 +58,12 @@ pub trait Host: Send + Sync {
 
     /// The RDMA mode (RDMA_NLDEV_CMD_SYS_GET); ENOENT or EPROTONOSUPPORT while ib_core is not loaded.
     fn rdma_mode(&self) -> Result<RdmaMode, Refusal>;
-    /// RDMA devices that the namespace sees (RDMA_NLDEV_CMD_GET, dump), each with its ports.
+    /// RDMA devices that the namespace sees (RDMA_NLDEV_CMD_GET, dump).
     fn rdma_devices(&self, space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>;
+    /// The ports of one of them (RDMA_NLDEV_CMD_PORT_GET, dump), none for one that is not there. The kernel asks the
+    /// card for each (drivers/infiniband/core/nldev.c, fill_port_info: ib_query_port), which takes the firmware its
+    /// time.
+    fn rdma_ports(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaPort>, Refusal>;
     fn change_rdma(&self, space: &Namespace, change: &RdmaChange) -> Result<(), Refusal>;
     /// Who has protection domains, queue pairs or connections on the devices that the namespace sees
     /// (RDMA_NLDEV_CMD_RES_PD_GET, RES_QP_GET and RES_CM_ID_GET, dumps), each once a device. The kernel's own users are told
@@ -390,7 +394,6 @@ pub struct RdmaDevice {
     /// 0 is none.
     pub node_guid: u64,
     pub system_image_guid: u64,
-    pub ports: Vec<RdmaPort>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -127,6 +127,11 @@ pub fn run(program: &crate::seam::Program, arguments: &[&str]) -> String {
     line
 }
 
+/// A question for the ports of a device.
+pub fn rdma_ports(space: &Namespace, device: u32) -> String {
+    format!("list the ports of rdma device {device} in {}", in_words(space))
+}
+
 /// A question for the counters of a port.
 pub fn rdma_counters(space: &Namespace, device: u32, port: u32) -> String {
     format!("ask for the counters of port {port} of rdma device {device} in {}", in_words(space))

@@ -13,7 +13,7 @@ use api::{PciAddress, RdmaMode, Timestamp};
 use host::linux::LinuxHost;
 use host::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Interest, Link, LinkChange, LinkQuery,
-    Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
+    Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaPort, RdmaUser, Route,
     RouteChange, VfLink, Woken,
 };
 use host::sim::{Flavour, Machine, SimHost};
@@ -69,6 +69,7 @@ forward! {
     change_devlink(device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal>: machine;
     rdma_mode() -> Result<RdmaMode, Refusal>: machine;
     rdma_devices(space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>: machine;
+    rdma_ports(space: &Namespace, device: u32) -> Result<Vec<RdmaPort>, Refusal>: machine;
     rdma_users(space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>: machine;
     rdma_counters(space: &Namespace, device: u32, port: u32) -> Result<Vec<RdmaCount>, Refusal>: machine;
     rdma_resources(space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal>: machine;
@@ -161,5 +162,8 @@ fn main() {
         let functions = &inventory.physical_functions;
         found = (functions.len(), functions.iter().map(|pf| pf.vfs.len()).sum::<usize>());
     }
-    println!("{} PFs with {} VFs seen in {best:.1?} (best of {ROUNDS})", found.0, found.1);
+    println!(
+        "{} PFs with {} VFs seen in {best:.1?} (best of {ROUNDS}; sysfs from a disk, what netlink tells is data)",
+        found.0, found.1
+    );
 }

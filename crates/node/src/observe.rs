@@ -230,7 +230,7 @@ impl<'a> View<'a> {
             pci_path: self.pci_path(&pci),
             iommu_group: self.iommu_group(&pci),
             node_guid: rdma.map(|device| guid_text(device.node_guid)),
-            port_state: rdma.and_then(|device| device.ports.first()).map(|port| port.state.clone()),
+            port_state: rdma.and_then(|device| self.port_state(device)),
             firmware: firmware::in_devlink(&devlink, total_vfs.unwrap_or_default()),
             rdma_device,
             net_filter: String::new(),
@@ -242,6 +242,12 @@ impl<'a> View<'a> {
             alt_names: link.alt_names,
             vendor,
         })
+    }
+
+    /// Of a PF only: the card is asked for it, and nobody wants to know the ports of a thousand VFs.
+    fn port_state(&self, device: &RdmaDevice) -> Option<String> {
+        let ports = self.known(self.host.rdma_ports(&Namespace::Host, device.index))?;
+        Some(ports.into_iter().next()?.state)
     }
 
     /// What the kernel says; None where it is not there. What it does not tell is kept in mind.

@@ -15,8 +15,8 @@ use host::linux::LinuxHost;
 use host::mounts::{self, Keeps};
 use host::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Errno, Interest, Link, LinkChange,
-    LinkQuery, Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
-    RouteChange, Woken,
+    LinkQuery, Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaPort,
+    RdmaUser, Route, RouteChange, Woken,
 };
 use host::unfinished::Unfinished;
 use host::{Host, Namespace, Refusal, kernel_argument, rdma_mode};
@@ -114,6 +114,7 @@ forward! {
     change_devlink(device: &PciAddress, change: &DevlinkChange) -> Result<(), Refusal>;
     rdma_mode() -> Result<RdmaMode, Refusal>;
     rdma_devices(space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal>;
+    rdma_ports(space: &Namespace, device: u32) -> Result<Vec<RdmaPort>, Refusal>;
     rdma_users(space: &Namespace) -> Result<Vec<RdmaUser>, Refusal>;
     rdma_counters(space: &Namespace, device: u32, port: u32) -> Result<Vec<RdmaCount>, Refusal>;
     rdma_resources(space: &Namespace, device: u32) -> Result<Vec<RdmaCount>, Refusal>;

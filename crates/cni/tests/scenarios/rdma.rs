@@ -1,6 +1,7 @@
 //! The plugin `rdma`, mostly as the last of a chain.
 
 use crate::bench::{Bench, VF, check, show};
+use crate::tampering::Tampering;
 use expect_test::{Expect, expect};
 use host::seam::RdmaChange;
 use host::{Host, Namespace};
@@ -60,6 +61,22 @@ fn a_chain_gives_interface_and_rdma_device_to_the_pod_and_to_nobody_else() {
             0000:03:00.5 enp3s0f0v3 e2:45:6a:ab:8a:39 mtu 1500 down, mlx5_5
         "#]],
     );
+}
+
+/// The card's firmware answers for each port, and under the node-wide lock every other pod would wait for it.
+#[test]
+fn no_call_asks_a_card_for_the_state_of_its_ports() {
+    let bench = Bench::new();
+    let host = Tampering::listening(&bench.host);
+    for (verb, plugin) in
+        [("ADD", "sriov"), ("ADD", "rdma"), ("CHECK", "rdma"), ("DEL", "rdma"), ("DEL", "sriov")]
+    {
+        let reply = bench.call_over(&host, verb, plugin, "a", "net1", &json!({}));
+        assert_eq!(reply.exit, 0, "{}", show(&reply));
+    }
+    let heard = host.heard();
+    assert!(heard.contains(&"list the rdma devices".to_owned()), "{heard:?}");
+    assert!(!heard.iter().any(|asked| asked.contains("ports")), "{heard:?}");
 }
 
 #[test]

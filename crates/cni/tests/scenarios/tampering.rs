@@ -3,8 +3,8 @@
 use api::{PciAddress, RdmaMode, Timestamp};
 use host::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, Errno, Interest, Link, LinkChange,
-    LinkQuery, Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route,
-    RouteChange, Woken,
+    LinkQuery, Lock, Metadata, Output, Program, RdmaChange, RdmaCount, RdmaDevice, RdmaPort,
+    RdmaUser, Route, RouteChange, Woken,
 };
 use host::unfinished::Unfinished;
 use host::{Host, Namespace, Refusal};
@@ -134,6 +134,7 @@ refusable! {
     change_devlink(device: &PciAddress, change: &DevlinkChange) -> (), "change by devlink";
     rdma_mode() -> RdmaMode, "ask for the rdma mode";
     rdma_devices(space: &Namespace) -> Vec<RdmaDevice>, "list the rdma devices";
+    rdma_ports(space: &Namespace, device: u32) -> Vec<RdmaPort>, "list the ports of an rdma device";
     rdma_users(space: &Namespace) -> Vec<RdmaUser>, "list the users of rdma devices";
     rdma_counters(space: &Namespace, device: u32, port: u32) -> Vec<RdmaCount>, "ask for counters";
     rdma_resources(space: &Namespace, device: u32) -> Vec<RdmaCount>, "count resources";

@@ -140,9 +140,11 @@ fn soft_device(host: &LinuxHost, pf: PciAddress) -> Outcome {
     said("up", host.change_link(&HOME, &LinkChange::Up { link: netdev.index }))?;
     soft_rdma("mlx5_7", "rxe", &netdev.name);
     let found = device(host, &HOME, "mlx5_7")?.ok_or("the device is not listed")?;
-    equal("ports", found.ports.len(), 1)?;
-    equal("netdev", found.ports[0].netdev_name.clone(), Some(netdev.name.clone()))?;
-    equal("netdev's index", found.ports[0].netdev, Some(netdev.index))?;
+    let ports = said("ports", host.rdma_ports(&HOME, found.index))?;
+    equal("ports", ports.len(), 1)?;
+    equal("netdev", ports[0].netdev_name.clone(), Some(netdev.name.clone()))?;
+    equal("netdev's index", ports[0].netdev, Some(netdev.index))?;
+    equal("ports of nothing", said("ports", host.rdma_ports(&HOME, 9999))?.len(), 0)?;
     equal("has a guid", found.node_guid != 0, true)?;
     let rename = |name: &str| RdmaChange::Rename { device: found.index, name: name.to_owned() };
     said("rename", host.change_rdma(&HOME, &rename("rdma0")))?;

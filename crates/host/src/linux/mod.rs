@@ -18,7 +18,7 @@ mod wait;
 use crate::seam::{
     Address, AddressChange, DEADLINE, DevlinkChange, DevlinkDevice, Host, Interest, Link,
     LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaCount,
-    RdmaDevice, RdmaUser, Refusal, Route, RouteChange, Woken,
+    RdmaDevice, RdmaPort, RdmaUser, Refusal, Route, RouteChange, Woken,
 };
 use crate::tried;
 use crate::unfinished::{self, Unfinished};
@@ -259,6 +259,11 @@ impl Host for LinuxHost {
     fn rdma_devices(&self, space: &Namespace) -> Result<Vec<RdmaDevice>, Refusal> {
         let tried = format!("list the rdma devices of {}", tried::in_words(space));
         self.ask_rdma(&tried, space, network::rdma_devices)
+    }
+
+    fn rdma_ports(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaPort>, Refusal> {
+        let tried = tried::rdma_ports(space, device);
+        self.ask_rdma(&tried, space, move || network::rdma_ports(device))
     }
 
     fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {

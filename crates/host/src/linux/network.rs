@@ -5,7 +5,7 @@ use super::socket::{Conversation, Data, GENERIC, RDMA, ROUTE};
 use crate::netlink::{address, devlink as codec, link, rdma, route};
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, DevlinkParameter, Link, LinkChange,
-    LinkQuery, RdmaChange, RdmaCount, RdmaDevice, RdmaUser, Route, RouteChange,
+    LinkQuery, RdmaChange, RdmaCount, RdmaDevice, RdmaPort, RdmaUser, Route, RouteChange,
 };
 use api::{PciAddress, RdmaMode};
 use rustix::io::Errno;
@@ -126,7 +126,7 @@ pub(super) fn rdma_mode() -> Result<RdmaMode, Failure> {
 /// A list of RDMA devices with a device left out is asked for again this often: each time another one has left meanwhile.
 const LIST_TRIES: u32 = 20;
 
-/// The RDMA devices of the namespace, without their ports.
+/// The RDMA devices of the namespace.
 ///
 /// The kernel tells one device a message, and finds the next one by its place in the list (drivers/infiniband/core/nldev.c,
 /// `_nldev_get_dumpit`; device.c, `ib_enum_all_devs`). Where a device that was told leaves before the end, to a pod or into
@@ -156,21 +156,19 @@ fn ask_for_rdma_devices(conversation: &mut Conversation) -> Result<Vec<RdmaDevic
 }
 
 pub(super) fn rdma_devices() -> Result<Vec<RdmaDevice>, Failure> {
-    let mut conversation = Conversation::open(RDMA)?;
-    let mut devices = Vec::new();
-    for mut device in ask_for_rdma_devices(&mut conversation)? {
-        match conversation.ask(&rdma::port_query(device.index)) {
-            Ok(ports) => {
-                let ports = ports.iter().map(|(_, payload)| rdma::parse_port(payload));
-                device.ports = ports.collect::<Result<_, _>>()?;
-                devices.push(device);
-            }
-            // It went away between the two questions (nldev.c says EINVAL for an index that nobody has).
-            Err(Failure { errno: Errno::INVAL | Errno::NODEV, .. }) => {}
-            Err(failure) => return Err(failure),
+    ask_for_rdma_devices(&mut Conversation::open(RDMA)?)
+}
+
+pub(super) fn rdma_ports(device: u32) -> Result<Vec<RdmaPort>, Failure> {
+    match Conversation::open(RDMA)?.ask(&rdma::port_query(device)) {
+        // It went away since it was listed (nldev.c says EINVAL for an index that nobody has).
+        Err(Failure { errno: Errno::INVAL | Errno::NODEV, .. }) => Ok(Vec::new()),
+        answer => {
+            let answer = answer?;
+            let ports = answer.iter().map(|(_, payload)| rdma::parse_port(payload));
+            Ok(ports.collect::<Result<_, _>>()?)
         }
     }
-    Ok(devices)
 }
 
 pub(super) fn rdma_users() -> Result<Vec<RdmaUser>, Failure> {

@@ -68,7 +68,6 @@ pub fn device_query() -> Request {
     Request::dump(NLDEV | GET, Vec::new())
 }
 
-/// A device without its ports.
 pub fn parse_device(payload: &[u8]) -> Result<RdmaDevice, Malformed> {
     let mut device = RdmaDevice::default();
     for attribute in read(payload)? {

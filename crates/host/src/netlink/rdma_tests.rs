@@ -58,7 +58,6 @@ fn a_device_is_read_with_its_guids() {
             name: "mlx5_0",
             node_guid: 5794807821811917637,
             system_image_guid: 7,
-            ports: [],
         }
     "#]]
     .assert_debug_eq(&parse_device(&payload).unwrap());

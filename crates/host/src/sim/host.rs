@@ -7,7 +7,7 @@ use super::pod::{DeviceNode, is_kernel_path, list_files, list_nodes, node_metada
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, FileKind, Host, Interest, Link,
     LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaCount,
-    RdmaDevice, RdmaUser, Refusal, Route, RouteChange, Woken, words,
+    RdmaDevice, RdmaPort, RdmaUser, Refusal, Route, RouteChange, Woken, words,
 };
 use crate::tried;
 use crate::unfinished::{self, Unfinished};
@@ -494,6 +494,14 @@ impl Host for SimHost {
         let machine = self.machine();
         machine.read_rdma_mode().map_err(|errno| Refusal::new(tried(), errno))?;
         Ok(machine.rdma_devices_in(inode))
+    }
+
+    fn rdma_ports(&self, space: &Namespace, device: u32) -> Result<Vec<RdmaPort>, Refusal> {
+        let refused = |errno| Refusal::new(tried::rdma_ports(space, device), errno);
+        let inode = self.namespace(space).map_err(refused)?;
+        let machine = self.machine();
+        machine.read_rdma_mode().map_err(refused)?;
+        Ok(machine.rdma_ports_in(inode, device))
     }
 
     fn rdma_users(&self, space: &Namespace) -> Result<Vec<RdmaUser>, Refusal> {

@@ -61,26 +61,30 @@ impl Machine {
 
     pub(super) fn rdma_devices_in(&self, space: u64) -> Vec<RdmaDevice> {
         let seen = self.rdma.devices.iter().filter(|(_, device)| self.sees_rdma(space, device));
-        seen.map(|(index, device)| self.rdma_device(space, *index, device)).collect()
-    }
-
-    fn rdma_device(&self, space: u64, index: u32, device: &RdmaDev) -> RdmaDevice {
-        let netdev = self.rdma_netdev(device);
-        let seen = netdev.filter(|link| link.namespace == space);
-        let active = netdev.is_some_and(|link| link.up && link.carrier);
-        RdmaDevice {
-            index,
+        let told = |(index, device): (&u32, &RdmaDev)| RdmaDevice {
+            index: *index,
             name: device.name.clone(),
             node_guid: device.node_guid,
             system_image_guid: device.system_image_guid,
-            ports: vec![RdmaPort {
-                number: 1,
-                state: if active { "ACTIVE" } else { "DOWN" }.to_owned(),
-                physical_state: if active { "LINK_UP" } else { "DISABLED" }.to_owned(),
-                netdev: seen.map(|link| link.index),
-                netdev_name: seen.map(|link| link.name.clone()),
-            }],
-        }
+        };
+        seen.map(told).collect()
+    }
+
+    pub(super) fn rdma_ports_in(&self, space: u64, index: u32) -> Vec<RdmaPort> {
+        let device = self.rdma.devices.get(&index);
+        let Some(device) = device.filter(|device| self.sees_rdma(space, device)) else {
+            return Vec::new();
+        };
+        let netdev = self.rdma_netdev(device);
+        let seen = netdev.filter(|link| link.namespace == space);
+        let active = netdev.is_some_and(|link| link.up && link.carrier);
+        vec![RdmaPort {
+            number: 1,
+            state: if active { "ACTIVE" } else { "DOWN" }.to_owned(),
+            physical_state: if active { "LINK_UP" } else { "DISABLED" }.to_owned(),
+            netdev: seen.map(|link| link.index),
+            netdev_name: seen.map(|link| link.name.clone()),
+        }]
     }
 
     /// RDMA_NLDEV_CMD_SET with a namespace (drivers/infiniband/core/nldev.c, nldev_set_doit;

@@ -66,9 +66,11 @@ impl Stage<'_> {
             let found = vfs.iter().position(|link| link.as_ref().is_some_and(|l| l.index == index));
             found.map_or("another".to_owned(), |found| format!("VF{found}'s"))
         };
+        let host = self.host;
         let tell = |device: RdmaDevice| {
-            let interfaces: Vec<String> = device
-                .ports
+            let interfaces: Vec<String> = host
+                .rdma_ports(space, device.index)
+                .unwrap_or_default()
                 .iter()
                 .map(|port| port.netdev.map_or("none".to_owned(), &role))
                 .collect();

@@ -18,11 +18,12 @@ pub fn run(host: &dyn Host, arguments: &[&str]) -> Finished {
     };
     let answer = match object {
         "system" | "sys" => host.rdma_mode().map(|mode| Finished::said(format!("netns {mode}\n"))),
-        "link" => shown(host, rest, |found| Ok(links(found))),
+        "link" => shown(host, rest, |found| links(host, found)),
         "dev" | "device" => shown(host, rest, |found| Ok(device(found))),
         // `rdma statistic show link NAME` says the same as without the word.
         "statistic" => shown(host, rest.strip_prefix(&["link"]).unwrap_or(rest), |found| {
-            found.ports.iter().map(|port| statistic(host, found, port.number)).collect()
+            let ports = host.rdma_ports(&Namespace::Host, found.index)?;
+            ports.iter().map(|port| statistic(host, found, port.number)).collect()
         }),
         "resource" => shown(host, rest, |found| resources(host, found)),
         other => {
@@ -54,7 +55,7 @@ fn shown(
 }
 
 /// One line for each port.
-pub fn links(device: &RdmaDevice) -> String {
+pub fn links(host: &dyn Host, device: &RdmaDevice) -> Result<String, Refusal> {
     let line = |port: &RdmaPort| {
         let netdev = port.netdev_name.as_ref().map(|n| format!("netdev {n} ")).unwrap_or_default();
         format!(
@@ -62,7 +63,7 @@ pub fn links(device: &RdmaDevice) -> String {
             device.name, port.number, port.state, port.physical_state
         )
     };
-    device.ports.iter().map(line).collect()
+    Ok(host.rdma_ports(&Namespace::Host, device.index)?.iter().map(line).collect())
 }
 
 fn statistic(host: &dyn Host, device: &RdmaDevice, port: u32) -> Result<String, Refusal> {

@@ -37,7 +37,15 @@ pub fn run(pod: &Pod, arguments: &[&str]) -> Finished {
         return Finished::failed(format!("Wrong device name {name}\n"), 1);
     }
     match *object {
-        "link" => Finished::said(chosen.into_iter().map(links).collect()),
+        "link" => {
+            let told = chosen.into_iter().map(|device| links(pod.host, device));
+            match told.collect::<Result<String, host::Refusal>>() {
+                Ok(text) => Finished::said(text),
+                Err(refusal) => {
+                    Finished::failed(format!("error: {}\n", host::seam::words(refusal.errno)), 1)
+                }
+            }
+        }
         "dev" | "device" => Finished::said(chosen.into_iter().map(device).collect()),
         other => {
             Finished::failed(format!("Object \"{other}\" is unknown, try \"rdma help\".\n"), 1)
