@@ -81,6 +81,25 @@ pub fn gates(host: &dyn Host, names: &[&str]) -> Result<Gates, String> {
     Ok(gates)
 }
 
+/// A setting of the configuration that is a text: in the file, over it in the files of `--config-dir`. None: nobody has
+/// set it. Err: the sentence that says why nobody knows.
+pub fn setting(
+    host: &dyn Host,
+    arguments: &[String],
+    name: &str,
+) -> Result<Option<String>, String> {
+    let mut found = None;
+    for file in files(host, arguments)? {
+        let text = host.read(&file).map_err(unread)?;
+        let text = String::from_utf8_lossy(&text);
+        let value = text_in(&text, name).map_err(|line| {
+            format!("{file} says {line:?}, and the value of {name} is read from its own line alone")
+        })?;
+        found = value.or(found);
+    }
+    Ok(found)
+}
+
 /// The files of the configuration, the later over the earlier.
 fn files(host: &dyn Host, arguments: &[String]) -> Result<Vec<String>, String> {
     let mut files: Vec<String> = flag(arguments, "--config").into_iter().collect();
@@ -101,14 +120,31 @@ fn unread(refusal: Refusal) -> String {
 
 /// The value of a gate in YAML of either style, or in JSON. A gate's name stands nowhere else.
 fn set_in(text: &str, name: &str) -> Option<bool> {
-    text.lines().find_map(|line| {
-        let line = line.split_once('#').map_or(line, |(before, _)| before);
-        let (before, after) = line.split_once(name)?;
-        let opened = before.chars().next_back().is_none_or(|c| " \t{,\"'".contains(c));
-        let value = after.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
-        let value = value.trim_start().split([',', '}', ' ', '\t', '\r']).next()?;
-        boolean(value).filter(|_| opened)
-    })
+    text.lines().find_map(|line| boolean(behind(line, name)?.split(ENDS).next()?))
+}
+
+/// The same of a text; Err: the line that has the name and not the value.
+fn text_in<'a>(text: &'a str, name: &str) -> Result<Option<String>, &'a str> {
+    let found = text.lines().find_map(|line| Some((line, behind(line, name)?)));
+    let Some((line, value)) = found else { return Ok(None) };
+    let value = match value.strip_prefix(['"', '\'']) {
+        Some(quoted) => quoted.split(['"', '\'']).next(),
+        None => value.split(ENDS).next().filter(|value| !value.is_empty()),
+    };
+    // JSON may write a slash as `\/`.
+    value.map(|value| Some(value.replace("\\/", "/"))).ok_or(line.trim())
+}
+
+/// What ends a value that is not quoted.
+const ENDS: [char; 5] = [',', '}', ' ', '\t', '\r'];
+
+/// What is behind a name and its colon in a line.
+fn behind<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let line = line.split_once('#').map_or(line, |(before, _)| before);
+    let (before, after) = line.split_once(name)?;
+    let opened = before.chars().next_back().is_none_or(|c| " \t{,\"'".contains(c));
+    let value = after.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
+    opened.then(|| value.trim_start())
 }
 
 /// As YAML and Go's flags write it.

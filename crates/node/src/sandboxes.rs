@@ -48,7 +48,7 @@ pub async fn runtime(host: &dyn Host, root: &Path) -> Result<Runtime, String> {
 }
 
 fn socket(host: &dyn Host, root: &Path) -> Result<PathBuf, String> {
-    match configured(host) {
+    match configured(host)? {
         Some(endpoint) => Ok(inside(root, &resolved(host, &path_of(&endpoint)?)?)),
         None => the_only(host, root),
     }
@@ -129,17 +129,16 @@ fn path_of(endpoint: &str) -> Result<String, String> {
     }
 }
 
-/// The endpoint of the running kubelet: its flag, else its configuration file.
-pub fn configured(host: &dyn Host) -> Option<String> {
-    let arguments = kubelet::arguments(host)?;
-    let endpoint = flag(&arguments, "--container-runtime-endpoint").or_else(|| {
-        let file = host.read(&flag(&arguments, "--config")?).ok()?;
-        String::from_utf8_lossy(&file).lines().find_map(|line| {
-            let value = line.strip_prefix("containerRuntimeEndpoint:")?;
-            Some(value.trim().trim_matches(['"', '\'']).to_owned())
-        })
-    });
-    endpoint.filter(|endpoint| !endpoint.is_empty())
+/// The endpoint of the running kubelet: its flag, else its configuration. None: nobody has set it, or there is no
+/// process that is called kubelet. Err: nobody knows, so that what is usual must not be asked either.
+pub fn configured(host: &dyn Host) -> Result<Option<String>, String> {
+    let Some(arguments) = kubelet::arguments(host) else { return Ok(None) };
+    let endpoint = match flag(&arguments, "--container-runtime-endpoint") {
+        Some(endpoint) => Some(endpoint),
+        None => kubelet::setting(host, &arguments, "containerRuntimeEndpoint")
+            .map_err(|why| format!("cannot tell which container runtime is in charge: {why}"))?,
+    };
+    Ok(endpoint.filter(|endpoint| !endpoint.is_empty()))
 }
 
 #[cfg(test)]
@@ -157,7 +156,10 @@ mod tests {
         for (path, content) in files {
             host.replace(path, content.as_bytes(), 0o644).unwrap();
         }
-        expected.assert_eq(&format!("{:?}", configured(&host)));
+        expected.assert_eq(&match configured(&host) {
+            Ok(endpoint) => format!("{endpoint:?}"),
+            Err(why) => why,
+        });
     }
 
     #[test]
@@ -178,7 +180,43 @@ mod tests {
             expect![[r#"Some("unix:///run/containerd/containerd.sock")"#]],
         );
         check(&[kubelet, file, ("/var/lib/kubelet/config.yaml", "a: b\n")], expect!["None"]);
+        let json = r#"{"kind":"KubeletConfiguration","containerRuntimeEndpoint":"unix:///run/a.sock","a":1}"#;
+        check(
+            &[kubelet, file, ("/var/lib/kubelet/config.yaml", json)],
+            expect![[r#"Some("unix:///run/a.sock")"#]],
+        );
         check(&[shell], expect!["None"]);
+    }
+
+    #[test]
+    fn a_runtime_that_only_a_drop_in_names_is_asked_and_no_other() {
+        let kubelet = ("/proc/77/comm", "kubelet\n");
+        let line = "kubelet\0--config=/etc/kubelet.yaml\0--config-dir=/etc/kubelet.d\0";
+        let line = ("/proc/77/cmdline", line);
+        let file = ("/etc/kubelet.yaml", "containerRuntimeEndpoint: /run/first.sock\n");
+        let drop_in =
+            ("/etc/kubelet.d/20-crio.conf", "containerRuntimeEndpoint: /run/crio.sock #\n");
+        check(&[kubelet, line, file], expect![[r#"Some("/run/first.sock")"#]]);
+        check(&[kubelet, line, file, drop_in], expect![[r#"Some("/run/crio.sock")"#]]);
+        let flow = ("/etc/kubelet.d/30-z.conf", "{kind: K, containerRuntimeEndpoint: /run/z.sock}");
+        check(&[kubelet, line, file, drop_in, flow], expect![[r#"Some("/run/z.sock")"#]]);
+        let none = ("/etc/kubelet.d/30-z.conf", "containerRuntimeEndpoint: ''\n");
+        check(&[kubelet, line, file, none], expect!["None"]);
+        let other_style = ("/etc/kubelet.yaml", "containerRuntimeEndpoint: |\n  /run/a.sock\n");
+        check(&[kubelet, line, other_style], expect![[r#"Some("|")"#]]);
+        let below = ("/etc/kubelet.yaml", "containerRuntimeEndpoint:\n  /run/a.sock\n");
+        check(
+            &[kubelet, line, below],
+            expect![[
+                r#"cannot tell which container runtime is in charge: /etc/kubelet.yaml says "containerRuntimeEndpoint:", and the value of containerRuntimeEndpoint is read from its own line alone"#
+            ]],
+        );
+        check(
+            &[kubelet, line],
+            expect![
+                "cannot tell which container runtime is in charge: cannot read /etc/kubelet.yaml: no such file or directory"
+            ],
+        );
     }
 
     #[test]

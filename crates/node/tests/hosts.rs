@@ -239,7 +239,7 @@ fn kubelets_files(tree: &Tree) -> String {
 
 fn check(name: &str, expected: Expect) {
     let tree = tree(name);
-    let endpoint = sandboxes::configured(&tree.host).unwrap_or_default();
+    let endpoint = sandboxes::configured(&tree.host).unwrap().unwrap_or_default();
     let runtime = format!("container runtime: {endpoint}\n");
     let kubelet = kubelets_files(&tree);
     let told = [levers(&tree.host), runtime, kubelet, boot_phases(&tree), plugins(&tree)];
