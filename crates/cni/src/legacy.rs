@@ -76,6 +76,33 @@ pub fn stale(
     Ok(found)
 }
 
+/// The same of upstream's `rdma`, each with its device in whatever namespace it is: GC names none. The name of a file
+/// joins network, container and interface by a sign that a network's name may hold and a container's id does not; a
+/// file that could be another network's is left to the sweeper.
+pub fn stale_rdma(
+    call: &Call,
+    valid: &[(String, String)],
+) -> Result<Vec<Result<Option<Cached>, Failure>>, Failure> {
+    let network = format!("{}-", call.network);
+    let boot_id = crate::custody::boot_id(call)?;
+    let mut found = Vec::new();
+    for name in old_plugins::names(call.host, Plugin::Rdma).map_err(io)? {
+        let Some((container, interface)) =
+            name.strip_prefix(&network).and_then(|rest| rest.split_once('-'))
+        else {
+            continue;
+        };
+        let is_valid =
+            valid.iter().any(|(id, name)| (id.as_str(), name.as_str()) == (container, interface));
+        if is_valid || interface.contains('-') {
+            continue;
+        }
+        let cached = old_plugins::remembered(call.host, Plugin::Rdma, &name, None, boot_id.clone());
+        found.push(known(call, cached));
+    }
+    Ok(found)
+}
+
 fn remembered(call: &Call, plugin: Plugin, name: &str) -> Result<Option<Cached>, Failure> {
     let boot_id = crate::custody::boot_id(call)?;
     known(call, old_plugins::remembered(call.host, plugin, name, Some(owner(call)), boot_id))

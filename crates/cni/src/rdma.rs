@@ -4,6 +4,7 @@
 
 use crate::failure::{self, Failure};
 use crate::frame::Call;
+use crate::legacy::Cached;
 use crate::log::Level;
 use crate::outcome::Outcome;
 use crate::version::Version;
@@ -375,6 +376,23 @@ fn release_cached(call: &Call) -> Result<(), Failure> {
     Ok(call.host.remove(&cached.file)?)
 }
 
+/// The same of an attachment that is not valid any more. A device that a pod of upstream's or ours has by now stays.
+fn release_stale(call: &Call, cached: &Cached) -> Result<(), Failure> {
+    let device = named_device(&cached.record.device)?;
+    let _locks = custody::lock(call, &device)?;
+    if custody::is_anothers(call, &device)? {
+        return Ok(());
+    }
+    if let Some(rdma) = &cached.record.rdma
+        && journal::read(call.host, &device)?.is_none()
+    {
+        let _rdma = custody::lock_rdma(call)?;
+        home::rdma_home(call.host, &cached.record, rdma).map_err(lost)?;
+        call.log.info(format!("the RDMA device of {device} is home by GC"));
+    }
+    Ok(call.host.remove(&cached.file)?)
+}
+
 pub fn check(call: &Call) -> Result<Option<Value>, Failure> {
     configure_log(call)?;
     let previous = pod::must_have_previous(call)?;
@@ -431,6 +449,13 @@ pub fn gc(call: &Call) -> Result<Option<Value>, Failure> {
             Ok(()) => call.log.info(format!("the RDMA device of {} is home by GC", record.device)),
             Err(failure) => failures.push(failure.message),
         }
+    }
+    for cached in legacy::stale_rdma(call, &custody::valid_attachments(call)?)? {
+        let released = cached.and_then(|cached| match cached {
+            Some(cached) => release_stale(call, &cached),
+            None => Ok(()),
+        });
+        failures.extend(released.err().map(|failure| failure.message));
     }
     if failures.is_empty() { Ok(None) } else { Err(Failure::internal(failures.join("; "))) }
 }
