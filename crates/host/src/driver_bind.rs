@@ -7,6 +7,7 @@ use crate::program_error::{ProgramError, kmod};
 use crate::seam::{
     Changed, FileKind, Host, Interest, Link, LinkQuery, Namespace, Program, Refusal,
 };
+use crate::uptime::Patience;
 use crate::vf_profile::show_address;
 use api::PciAddress;
 use std::time::Duration;
@@ -126,15 +127,12 @@ fn comes_up(host: &dyn Host, pci: &PciAddress, driver: String) -> Result<Link, D
 }
 
 fn wait_for_interface(host: &dyn Host, pci: &PciAddress) -> Result<Option<Link>, Refusal> {
-    let start = host.now();
+    let mut patience = Patience::new(LATE);
     loop {
         if let Some(interface) = interface_at_home(host, pci)? {
             return Ok(Some(interface));
         }
-        let waited = host.now().duration_since(start).unsigned_abs();
-        let Some(left) = LATE.checked_sub(waited).filter(|left| !left.is_zero()) else {
-            return Ok(None);
-        };
+        let Some(left) = patience.left(host) else { return Ok(None) };
         // A notification can be lost when its socket is full, so the wait is never long.
         host.wait(&[Interest::Link], left.min(Duration::from_secs(1)));
     }

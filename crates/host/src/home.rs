@@ -11,9 +11,10 @@ use crate::journal;
 use crate::seam::{
     Host, Interest, Link, LinkChange, LinkQuery, Namespace, RdmaChange, RdmaDevice, Refusal,
 };
+use crate::uptime::Patience;
 use crate::vf_profile::{self, VfIdentity, VfProfileError, parse_address, show_address};
+use api::PciAddress;
 use api::journal::{LinkBefore, RdmaCustody, Record, VfCustody, VfProfile};
-use api::{PciAddress, Timestamp};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,13 +29,10 @@ const LATE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits for the next change of this kind, or a moment; false when what is late has had its time. Time is counted and not
 /// wakes: on a busy node strangers' interfaces and RDMA devices wake us many times a second.
-fn may_still_come(host: &dyn Host, since: Timestamp, interest: Interest) -> bool {
-    let waited = host.now().duration_since(since).unsigned_abs();
-    let left = LATE.saturating_sub(waited);
-    if !left.is_zero() {
-        host.wait(&[interest], left.min(LATE_PAUSE));
-    }
-    !left.is_zero()
+fn may_still_come(host: &dyn Host, patience: &mut Patience, interest: Interest) -> bool {
+    let Some(left) = patience.left(host) else { return false };
+    host.wait(&[interest], left.min(LATE_PAUSE));
+    true
 }
 
 /// Some drivers take an address late, and refuse one while they reset the VF: asked again for two seconds, as ADD does.
@@ -92,7 +90,7 @@ pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result
         return Ok(vec![format!("{device} does not exist any more")]);
     }
     let refused = |refusal| HomeError::Refused { device: device.to_owned(), refusal };
-    let since = host.now();
+    let mut patience = Patience::new(LATE);
     loop {
         if !rdma_devices_at_home(host, device).map_err(refused)?.is_empty() {
             // It may have come by itself, with the end of its namespace, and under the name that it had there.
@@ -105,7 +103,7 @@ pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result
         if function::optional(host.link_target(&driver_link(device))).map_err(refused)?.is_none() {
             return Ok(vec![format!("{device} has no driver, so it has no RDMA device")]);
         }
-        if !may_still_come(host, since, Interest::Rdma) {
+        if !may_still_come(host, &mut patience, Interest::Rdma) {
             let name = rdma.name.clone();
             return Err(HomeError::RdmaDeviceLost { device: device.to_owned(), name });
         }
@@ -430,7 +428,7 @@ fn interface_home(
 ) -> Result<Notes, HomeError> {
     let device = pci.to_string();
     let refused = |refusal| HomeError::Refused { device: device.clone(), refusal };
-    let since = host.now();
+    let mut patience = Patience::new(LATE);
     loop {
         if let Some(link) = interface_at_home(host, pci).map_err(refused)? {
             return rename_home(host, &link, before).map_err(refused);
@@ -444,14 +442,14 @@ fn interface_home(
         if function::driver(host, pci).map_err(refused)?.is_none() {
             return Ok(vec![format!("{pci} has no driver, so it has no interface")]);
         }
-        if !may_still_come(host, since, Interest::Link) {
+        if !may_still_come(host, &mut patience, Interest::Link) {
             return Err(HomeError::InterfaceLost(device));
         }
     }
 }
 
-/// The interface of a PCI function in the host's namespace. Child interfaces (IPoIB with a partition key) and, at a PF in
-/// switchdev mode, the representors of its VFs stand in the same directory.
+/// The interface of a PCI function in the host's namespace. Child interfaces (IPoIB with a partition key) and, at a PF
+/// in switchdev mode, the representors of its VFs stand in the same directory.
 pub fn interface_at_home(host: &dyn Host, pci: &PciAddress) -> Result<Option<Link>, Refusal> {
     let mut links = Vec::new();
     for name in interface_names(host, pci)? {
@@ -502,8 +500,8 @@ fn own_link(mut links: Vec<Link>) -> Option<Link> {
     links.into_iter().nth(own.unwrap_or(0))
 }
 
-/// By the name of its port: `pf0vf3` and `pf0sf88`, `c1pf0` with a number of the controller before it on a SmartNIC, and
-/// `p0pf0vf3` (drivers/net/ethernet/sfc/ef100_rep.c). An uplink is `p0` (net/devlink/port.c,
+/// By the name of its port: `pf0vf3` and `pf0sf88`, `c1pf0` with a number of the controller before it on a SmartNIC,
+/// and `p0pf0vf3` (drivers/net/ethernet/sfc/ef100_rep.c). An uplink is `p0` (net/devlink/port.c,
 /// __devlink_port_phys_port_name_get).
 fn is_representor(port: &str) -> bool {
     port.contains("pf")

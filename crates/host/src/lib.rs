@@ -38,6 +38,7 @@ pub mod sim;
 mod testing;
 pub mod tried;
 pub mod unfinished;
+pub mod uptime;
 pub mod vf_count;
 pub mod vf_profile;
 pub mod vf_settings;

@@ -3,6 +3,7 @@
 use crate::autoprobe;
 use crate::function::{self, FactError, number};
 use crate::seam::{Changed, Host, Interest, Refusal};
+use crate::uptime::Patience;
 use api::PciAddress;
 use rustix::io::Errno;
 use std::time::Duration;
@@ -109,12 +110,11 @@ fn write_count(
 }
 
 fn wait_for_vfs(host: &dyn Host, pf: &PciAddress, wanted: u32) -> Result<(), VfCountError> {
-    let start = host.now();
+    let mut patience = Patience::new(LATE);
     loop {
         let missing = (0..wanted).find(|index| function::vf(host, pf, *index).is_err());
         let Some(missing) = missing else { return Ok(()) };
-        let waited = host.now().duration_since(start).unsigned_abs();
-        let Some(left) = LATE.checked_sub(waited).filter(|left| !left.is_zero()) else {
+        let Some(left) = patience.left(host) else {
             return Err(VfCountError::NotOnTheBus { pf: *pf, wanted, missing });
         };
         // A uevent can be lost when its socket is full, so the wait is never long.

@@ -8,9 +8,8 @@
     reason = "it is the outside, with arguments and a directory of its own"
 )]
 
-use api::Timestamp;
+use host::journal;
 use host::linux::LinuxHost;
-use host::{Host, journal};
 use node::sweep::{Evidence, Sweeper};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -29,7 +28,7 @@ fn sandboxes() -> Result<BTreeSet<String>, String> {
 /// True when nothing is written about the device any more.
 fn swept(host: &LinuxHost, device: &str) -> Result<bool, String> {
     let mut sweeper = Sweeper::default();
-    let mut now: Timestamp = host.now();
+    let mut now = Duration::ZERO;
     for _ in 0..LOOKS {
         let sandboxes = sandboxes();
         let evidence = Evidence { sandboxes: &sandboxes, pods: Some(&[]), ended: &[] };

@@ -20,12 +20,13 @@ use api::nodestate::{DrainStatus, HOLDERS_LISTED, RebootRecord, SriovNetworkNode
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
 use host::rdma_reload::{self, ReloadError};
-use host::{Host, Refusal, autoprobe};
+use host::{Host, Refusal, autoprobe, uptime};
 use planner::lifeline::{self, Notice};
 use planner::order::Leave;
 use planner::{Action, Blocker, Desired, Lane, Permission, Plan, Step, Turn, audit};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Rounds of observe, plan, apply in one step. A card takes about four; more means that planner and host disagree.
 const ROUNDS: usize = 64;
@@ -95,16 +96,21 @@ impl Daemon {
     }
 
     /// True when the container runtime is to be asked before the next step.
-    pub fn sweep_is_due(&self, host: &dyn Host, now: Timestamp) -> bool {
-        self.sweeper.borrow().is_due(host, now)
+    pub fn sweep_is_due(&self, host: &dyn Host) -> bool {
+        // Where nobody knows the time the sweep says so.
+        self.sweeper.borrow().is_due(host, uptime::read(host).unwrap_or_default())
     }
 
     /// Brings home what dead pods left, where the runtime was asked for it.
-    fn sweep(&self, host: &dyn Host, world: &NodeWorld, now: Timestamp) -> Vec<Finding> {
+    fn sweep(&self, host: &dyn Host, world: &NodeWorld) -> Vec<Finding> {
         let Some(sandboxes) = &world.sandboxes else { return Vec::new() };
+        let (sandboxes, uptime) = match uptime::read(host) {
+            Ok(uptime) => (sandboxes, uptime),
+            Err(why) => (&Err(why), Duration::ZERO),
+        };
         let ended = world.state.as_ref().map(named_as_ended).unwrap_or_default();
         let evidence = Evidence { sandboxes, pods: world.pods.as_deref(), ended: &ended };
-        let findings = self.sweeper.borrow_mut().sweep(host, &evidence, now);
+        let findings = self.sweeper.borrow_mut().sweep(host, &evidence, uptime);
         for finding in &findings {
             match finding.is_home {
                 true => tracing::info!("{}", finding.sentence),
@@ -116,7 +122,7 @@ impl Daemon {
 
     /// Brings the node as near to its goal as it may come now, and returns what the API is to know.
     pub fn step(&self, host: &dyn Host, world: &NodeWorld, now: Timestamp) -> Outcome {
-        let findings = self.sweep(host, world, now);
+        let findings = self.sweep(host, world);
         // The operator makes the node state; without one nothing is wanted of this node.
         let Some(state) = &world.state else { return Outcome::default() };
         if let Err(refusal) = boot::save(host, state) {

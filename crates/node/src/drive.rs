@@ -207,7 +207,7 @@ async fn step(settings: &mut Settings, world: &mut NodeWorld) -> anyhow::Result<
         Some(_) => None,
         None => elsewhere(settings.host.as_ref(), &settings.kubelet),
     };
-    let due = settings.daemon.sweep_is_due(settings.host.as_ref(), settings.host.now());
+    let due = settings.daemon.sweep_is_due(settings.host.as_ref());
     world.sandboxes = match due {
         true => Some(sandboxes::list(settings.host.as_ref(), &settings.root).await),
         false => None,

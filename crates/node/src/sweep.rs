@@ -7,17 +7,18 @@
 //! journal.
 
 use crate::holders;
+use api::PciAddress;
 use api::custody::{Claims, EndedPod, Holder};
 use api::files::RDMA_LOCK;
 use api::journal::Record;
 use api::nodestate::SweepStatus;
-use api::{PciAddress, Timestamp};
 use host::old_plugins::{self, Cached, Plugin};
 use host::{Host, Namespace, device_lock, guid, home, journal, vf_profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// An orphan must be one for so long.
+/// An orphan must be one for so long, by the time since the boot: the clock may be set forward between two looks that
+/// are a second apart.
 const TWICE: Duration = Duration::from_secs(60);
 /// The journal is looked at so often.
 const EVERY: Duration = Duration::from_secs(30);
@@ -45,8 +46,8 @@ pub struct Finding {
 /// The memory of the sweeper. A daemon that forgets it waits a minute more, and that is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sweeper {
-    suspects: BTreeMap<String, (Note, Timestamp)>,
-    looked: Option<Timestamp>,
+    suspects: BTreeMap<String, (Note, Duration)>,
+    looked: Option<Duration>,
     said: BTreeSet<String>,
     pub counts: SweepStatus,
     /// The counts have taken up what the node state said when we began.
@@ -106,10 +107,11 @@ enum Verdict {
 }
 
 impl Sweeper {
-    /// True when it is time to ask the runtime, and there is something to ask about.
-    pub fn is_due(&self, host: &dyn Host, now: Timestamp) -> bool {
-        // A clock that was set back must not put the sweep off.
-        let early = |looked: Timestamp| now.duration_since(looked).unsigned_abs() < EVERY;
+    /// True when it is time to ask the runtime, and there is something to ask about. `uptime` is the time since the
+    /// boot.
+    pub fn is_due(&self, host: &dyn Host, uptime: Duration) -> bool {
+        // Of a look before a boot nothing is known any more.
+        let early = |looked| uptime.checked_sub(looked).is_some_and(|ago| ago < EVERY);
         let forgot = |plugin| old_plugins::names(host, plugin).is_ok_and(|names| names.is_empty());
         let nothing =
             journal::is_empty(host).unwrap_or(false) && Plugin::ALL.into_iter().all(forgot);
@@ -117,7 +119,7 @@ impl Sweeper {
     }
 
     /// Looks at every record once, and brings home what is an orphan's for the second time.
-    pub fn sweep(&mut self, host: &dyn Host, evidence: &Evidence, now: Timestamp) -> Vec<Finding> {
+    pub fn sweep(&mut self, host: &dyn Host, evidence: &Evidence, now: Duration) -> Vec<Finding> {
         self.looked = Some(now);
         let leftovers = tidy(host);
         let (sandboxes, pods) = match (evidence.sandboxes, evidence.pods) {
@@ -145,7 +147,7 @@ impl Sweeper {
             match (verdict, note) {
                 (Verdict::Orphan, Ok(note)) => {
                     let since = self.since(&note, now);
-                    if is_proved(since, now) {
+                    if now.saturating_sub(since) >= TWICE {
                         findings.extend(self.bring_home(host, &note));
                     }
                     suspects.insert(note.record().device.clone(), (note, since));
@@ -172,9 +174,9 @@ impl Sweeper {
     }
 
     /// Since when the same record is an orphan's.
-    fn since(&self, note: &Note, now: Timestamp) -> Timestamp {
+    fn since(&self, note: &Note, now: Duration) -> Duration {
         let known = self.suspects.get(&note.record().device);
-        known.filter(|(before, _)| before == note).map_or(now, |(_, since)| *since)
+        known.filter(|(before, _)| before == note).map_or(now, |(_, since)| (*since).min(now))
     }
 
     /// Nobody can be asked: whatever was seen once is to be seen twice anew.
@@ -225,11 +227,6 @@ impl Sweeper {
             }
         }
     }
-}
-
-/// Seen as an orphan's long enough; a look from the future is as good as none.
-fn is_proved(since: Timestamp, now: Timestamp) -> bool {
-    Duration::try_from(now.duration_since(since)).is_ok_and(|age| age >= TWICE)
 }
 
 fn judge(host: &dyn Host, note: &Note, sandboxes: &BTreeSet<String>, pods: &[Holder]) -> Verdict {

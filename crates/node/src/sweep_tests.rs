@@ -1,9 +1,9 @@
 //! What the sweeper does over a simulated machine: a pod left its VF behind, and the world says this or that about it.
 
 use super::*;
-use api::RdmaMode;
 use api::files::CNI_JOURNAL;
 use api::journal::{LinkBefore, Owner, RdmaCustody, VERSION, VfCustody, VfProfile};
+use api::{RdmaMode, Timestamp};
 use expect_test::{Expect, expect};
 use host::crashing::{Crash, Crashing, Death, Side, survive};
 use host::seam::{LinkChange, RdmaChange, VfSetting};
@@ -15,6 +15,11 @@ const POD: &str = "/var/run/netns/cni-a";
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+/// Time since the boot.
+fn up(second: u64) -> Duration {
+    Duration::from_secs(second)
 }
 
 /// A node whose pod train-7 has VF 0 with its RDMA device, and an administrative MAC that was set for it.
@@ -117,15 +122,15 @@ fn holder(namespace: &str, pod: &str) -> Said {
     Said { pods: Some(vec![holder]), ..nobody() }
 }
 
-fn look(sweeper: &mut Sweeper, host: &dyn Host, said: &Said, second: i64) -> String {
+fn look(sweeper: &mut Sweeper, host: &dyn Host, said: &Said, second: u64) -> String {
     let Said { sandboxes, pods, ended } = said;
     let evidence = Evidence { sandboxes, pods: pods.as_deref(), ended };
-    let findings = sweeper.sweep(host, &evidence, at(second));
+    let findings = sweeper.sweep(host, &evidence, up(second));
     let told = findings.into_iter().map(|finding| finding.sentence).chain(sweeper.said.clone());
     told.map(|sentence| format!("{second} s: {sentence}\n")).collect()
 }
 
-fn check(host: &SimHost, looks: &[(i64, Said)], expected: Expect) {
+fn check(host: &SimHost, looks: &[(u64, Said)], expected: Expect) {
     let mut sweeper = Sweeper::default();
     let mut out = String::new();
     for (second, said) in looks {
@@ -348,16 +353,39 @@ fn a_record_of_an_earlier_boot_is_forgotten_and_the_device_not_touched() {
     );
 }
 
+/// chrony sets the clock soon after a boot, an administrator whenever he likes.
+#[test]
+fn a_clock_that_is_set_makes_no_minute_of_two_looks() {
+    let host = node();
+    let looks = |sweeper: &mut Sweeper| {
+        let uptime = host::uptime::read(&host).unwrap();
+        let Said { sandboxes, pods, ended } = nobody();
+        let evidence = Evidence { sandboxes: &sandboxes, pods: pods.as_deref(), ended: &ended };
+        sweeper.is_due(&host, uptime).then(|| sweeper.sweep(&host, &evidence, uptime).len())
+    };
+    let mut sweeper = Sweeper::default();
+    let mut told = vec![looks(&mut sweeper)];
+    for second in [3600, -7200] {
+        host.machine().set_clock(at(second));
+        told.push(looks(&mut sweeper));
+    }
+    for _ in 0..2 {
+        host.machine().advance(Duration::from_secs(30));
+        told.push(looks(&mut sweeper));
+    }
+    assert_eq!(told, [Some(0), None, None, Some(0), Some(1)]);
+}
+
 #[test]
 fn a_sweep_is_due_twice_a_minute_and_only_when_there_is_a_record() {
     let host = node();
     let mut sweeper = Sweeper::default();
-    assert!(sweeper.is_due(&host, at(0)));
+    assert!(sweeper.is_due(&host, up(0)));
     look(&mut sweeper, &host, &nobody(), 0);
-    let due = [1, 29, 30, -40].map(|second| sweeper.is_due(&host, at(second)));
-    assert_eq!(due, [false, false, true, true]);
+    let due = [1, 29, 30].map(|second| sweeper.is_due(&host, up(second)));
+    assert_eq!(due, [false, false, true]);
     look(&mut sweeper, &host, &nobody(), 60);
-    assert!(!sweeper.is_due(&host, at(200)), "nothing is left to ask about");
+    assert!(!sweeper.is_due(&host, up(200)), "nothing is left to ask about");
 }
 
 #[test]
@@ -435,7 +463,7 @@ fn memories(host: &SimHost) -> Vec<String> {
 #[test]
 fn what_the_old_plugin_gave_to_a_pod_that_is_gone_comes_home_the_second_time() {
     let host = node_of_the_old_plugin();
-    assert!(Sweeper::default().is_due(&host, at(0)), "there is something to ask about");
+    assert!(Sweeper::default().is_due(&host, up(0)), "there is something to ask about");
     check(
         &host,
         &[(0, nobody()), (59, nobody()), (60, nobody())],
@@ -446,7 +474,7 @@ fn what_the_old_plugin_gave_to_a_pod_that_is_gone_comes_home_the_second_time() {
         "#]],
     );
     let left = memories(&host);
-    assert!(left.is_empty() && !Sweeper::default().is_due(&host, at(120)), "{left:?}");
+    assert!(left.is_empty() && !Sweeper::default().is_due(&host, up(120)), "{left:?}");
 }
 
 #[test]

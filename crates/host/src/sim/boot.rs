@@ -54,6 +54,7 @@ impl Machine {
 
     fn forget(&mut self) {
         self.reboot_requested = None;
+        self.uptime = Duration::ZERO;
         self.pending.clear();
         self.links.clear();
         self.rdma.devices.clear();

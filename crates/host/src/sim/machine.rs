@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Inode of the network namespace of process 1 (include/linux/proc_ns.h counts down from 0xF0000000; any fixed
 /// number does).
@@ -20,6 +21,9 @@ pub struct Machine {
     pub name: String,
     pub flavour: Flavour,
     pub clock: Timestamp,
+    /// Time since the boot, which goes on whoever sets the clock.
+    #[serde(default)]
+    pub uptime: Duration,
     /// How often it was booted; 1 after the first power-on.
     pub boots: u32,
     /// `/proc/sys/kernel/random/boot_id`.

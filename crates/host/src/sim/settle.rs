@@ -9,7 +9,9 @@ use std::time::Duration;
 impl Machine {
     /// Moves the clock forward, and does what was due.
     pub fn advance_to(&mut self, now: Timestamp) {
-        self.clock = self.clock.max(now);
+        let before = self.clock;
+        self.clock = before.max(now);
+        self.uptime += self.clock.duration_since(before).unsigned_abs();
         loop {
             let clock = self.clock;
             let Some(due) = self.pending.iter().position(|pending| pending.at <= clock) else {

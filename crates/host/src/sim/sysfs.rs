@@ -11,6 +11,7 @@ use crate::seam::{FileKind, Metadata};
 use api::{PciAddress, RdmaMode};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// One entry of the kernel's file systems.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -476,7 +477,15 @@ impl Machine {
                     .map(|module| format!("{module} 16384 0 - Live 0x0000000000000000\n"))
                     .collect::<String>(),
             ),
-            ["uptime"] => Node::line("60.00 60.00"),
+            // In hundredths; a minute of it is the boot's (fs/proc/uptime.c: CLOCK_BOOTTIME, which nobody sets).
+            ["uptime"] => {
+                let up = self.uptime + Duration::from_secs(60);
+                Node::line(format_args!(
+                    "{0}.{1:02} {0}.{1:02}",
+                    up.as_secs(),
+                    up.subsec_millis() / 10
+                ))
+            }
             ["sys"] => Node::directory(["kernel", "net"]),
             ["sys", "kernel"] => Node::directory(["hostname", "random"]),
             ["sys", "kernel", "hostname"] => Node::line(&self.name),

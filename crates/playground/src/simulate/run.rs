@@ -278,7 +278,7 @@ impl Simulation {
         for worker in self.containers.workers.values_mut() {
             let Worker::Daemon(daemon) = worker else { continue };
             let Some(slot) = self.cluster.nodes.get(daemon.node()) else { continue };
-            slot.kubelet.host.machine().set_clock(self.now);
+            set_clock(&mut slot.kubelet.host.machine(), self.now, self.now);
             daemon.at_rest(&Told::by(slot), self.now)?;
         }
         Ok(())
@@ -377,7 +377,7 @@ impl Simulation {
         for (node, slot) in &self.cluster.nodes {
             let skew = self.skew.get(node).copied().unwrap_or_default();
             let local = self.now + jiff::SignedDuration::from_secs(skew);
-            slot.kubelet.host.machine().set_clock(local);
+            set_clock(&mut slot.kubelet.host.machine(), local, self.now);
         }
         let mut direct = Direct { store: &mut self.store, now: self.now };
         let (busy, next) = self.cluster.tick(&mut direct, &mut self.containers, self.now);
@@ -464,4 +464,10 @@ impl Simulation {
 fn ignores_writes(function: &Function) -> bool {
     let FunctionKind::Physical(part) = &function.kind else { return false };
     part.firmware.as_ref().is_some_and(|firmware| firmware.ignores_writes)
+}
+
+/// Sets a node's clock, and how long it has been up, which goes on whoever sets the clock. Since when is no matter.
+pub(super) fn set_clock(machine: &mut Machine, local: Timestamp, now: Timestamp) {
+    machine.set_clock(local);
+    machine.uptime = now.duration_since(Timestamp::UNIX_EPOCH).unsigned_abs();
 }

@@ -3,7 +3,7 @@
 use super::fate::SECOND_OPERATOR;
 use super::faults::Fault;
 use super::mutation::Mutation;
-use super::run::Simulation;
+use super::run::{Simulation, set_clock};
 use super::workers::{Taken, Told, Worker};
 use crate::store::User;
 use api::wire::{Answer, ObjectKey, Write};
@@ -29,7 +29,7 @@ impl Simulation {
         let mut told = Told::default();
         let mut before = None;
         if let Some(slot) = node.as_ref().and_then(|node| self.cluster.nodes.get(node)) {
-            slot.kubelet.host.machine().set_clock(local);
+            set_clock(&mut slot.kubelet.host.machine(), local, self.now);
             told = Told::by(slot);
             if self.options.mutation == Some(Mutation::NobodySweeps) {
                 told.remember(self.sandboxes.entry(slot.kubelet.node.clone()).or_default());

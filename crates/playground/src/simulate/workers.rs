@@ -318,7 +318,7 @@ impl Daemon {
 
     fn step(&mut self, told: &Told, crash_at: CrashAt, now: Timestamp) -> Result<Taken, Killed> {
         self.world.pods = told.given.as_deref().map(holders);
-        let due = self.step.sweep_is_due(&self.host, now);
+        let due = self.step.sweep_is_due(&self.host);
         self.world.sandboxes = due.then(|| Ok(told.sandboxes.clone()));
         let (step, world) = (&self.step, &self.world);
         let outcome = with_crash(&self.host, crash_at, |host| step.step(host, world, now))?;
