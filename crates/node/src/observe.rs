@@ -24,6 +24,9 @@ const NETWORK_CLASS: &str = "0x02";
 /// without `sriov_totalvfs` may still be one.
 const HIDES_CAPABILITY: [&str; 1] = ["15b3"];
 
+/// Where vDPA devices are.
+const VDPA: &str = "/sys/bus/vdpa/devices";
+
 /// A fact that could not be had. Nothing is planned on half of the facts.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot observe {what}")]
@@ -129,7 +132,9 @@ fn physical_functions(
         Err(refusal) if no_rdma(refusal.errno) => Vec::new(),
         other => other.map_err(failed("the RDMA devices"))?,
     };
-    let view = View::new(host, links, rdma);
+    // No bus: no vDPA is loaded.
+    let vdpa = host.list(VDPA).unwrap_or_default();
+    let view = View::new(host, links, rdma, vdpa);
     let mut addresses: Vec<PciAddress> = names.iter().filter_map(|n| n.parse().ok()).collect();
     addresses.sort();
     let mut functions = Vec::new();
@@ -179,12 +184,14 @@ struct View<'a> {
     /// By their own name, where the kernel tells no device (before Linux 5.14).
     orphans: BTreeMap<String, Link>,
     rdma: BTreeMap<String, RdmaDevice>,
+    /// Names of vDPA devices.
+    vdpa: Vec<String>,
     /// What the kernel did not tell of the function that is being read.
     troubles: RefCell<Vec<String>>,
 }
 
 impl<'a> View<'a> {
-    fn new(host: &'a dyn Host, dump: Vec<Link>, rdma: Vec<RdmaDevice>) -> Self {
+    fn new(host: &'a dyn Host, dump: Vec<Link>, rdma: Vec<RdmaDevice>, vdpa: Vec<String>) -> Self {
         let mut links: BTreeMap<String, Vec<Link>> = BTreeMap::new();
         let mut orphans = BTreeMap::new();
         for mut link in dump {
@@ -194,7 +201,7 @@ impl<'a> View<'a> {
             }
         }
         let rdma = rdma.into_iter().map(|device| (device.name.clone(), device)).collect();
-        Self { host, links, orphans, rdma, troubles: RefCell::default() }
+        Self { host, links, orphans, rdma, vdpa, troubles: RefCell::default() }
     }
 
     /// None for a VF, and for a network function without the SR-IOV capability.
@@ -345,9 +352,18 @@ impl<'a> View<'a> {
             },
             rdma_device,
             representor: representor(beside, index),
-            vdpa: None,
+            vdpa: self.vdpa_type(&pci),
             in_pod: None,
         })
+    }
+
+    /// What a vDPA device that somebody made on the VF is for, in a policy's words. Its name is the one that upstream
+    /// gives.
+    fn vdpa_type(&self, pci: &PciAddress) -> Option<String> {
+        let name = format!("vdpa:{pci}");
+        let device = self.vdpa.iter().find(|device| **device == name)?;
+        let driver = self.host.link_target(&format!("{VDPA}/{device}/driver")).ok()?;
+        last_part(&driver).strip_suffix("_vdpa").map(str::to_owned)
     }
 
     fn text(&self, pci: &PciAddress, name: &str) -> Option<String> {

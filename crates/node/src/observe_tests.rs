@@ -443,3 +443,18 @@ fn the_guid_of_an_infiniband_vf_is_told_while_a_pod_has_it() {
         r#""name": "ibp59s0v0", "mtu": 2044, "guid": "0200:0000:0000:0001","#
     );
 }
+
+#[test]
+fn a_vdpa_device_that_somebody_made_on_a_vf_is_told() {
+    let host = worker(|_| {});
+    host.write("/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs", "3").unwrap();
+    let types = |host: &SimHost| -> Vec<Option<String>> {
+        let inventory = observe(host, Vec::new()).unwrap();
+        inventory.physical_functions[0].vfs.iter().map(|vf| vf.vdpa.clone()).collect()
+    };
+    assert_eq!(types(&host), [None, None, None]);
+    for (vf, driver) in [("0000:03:00.2", "virtio_vdpa"), ("0000:03:00.4", "vhost_vdpa")] {
+        host.machine().vdpa.insert(vf.parse().unwrap(), driver.to_owned());
+    }
+    assert_eq!(types(&host), [Some("virtio".to_owned()), None, Some("vhost".to_owned())]);
+}

@@ -55,6 +55,7 @@ impl Machine {
     fn forget(&mut self) {
         self.reboot_requested = None;
         self.uptime = Duration::ZERO;
+        self.vdpa.clear();
         self.pending.clear();
         self.links.clear();
         self.rdma.devices.clear();

@@ -8,6 +8,7 @@ use api::{EswitchMode, PciAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// The distribution, as far as its levers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -94,6 +95,8 @@ impl Machine {
             name: name.to_owned(),
             flavour,
             clock,
+            uptime: Duration::ZERO,
+            vdpa: BTreeMap::new(),
             boots: 0,
             boot_id: String::new(),
             reboot_requested: None,

@@ -42,6 +42,9 @@ pub struct Machine {
     /// systemd units that run.
     pub units: BTreeSet<String>,
     pub functions: BTreeMap<PciAddress, Function>,
+    /// Drivers of vDPA devices, by the VF that each was made on.
+    #[serde(default)]
+    pub vdpa: BTreeMap<PciAddress, String>,
     /// Network namespaces by inode, the host's included.
     pub namespaces: BTreeMap<u64, NetNamespace>,
     /// Namespaces that a path holds (bind mounts): `/run/netns/cni-…`.

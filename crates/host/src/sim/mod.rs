@@ -36,6 +36,7 @@ mod sysfs_rdma;
 mod sysfs_session;
 #[cfg(test)]
 mod tests;
+mod vdpa;
 mod write;
 
 pub use build::Flavour;

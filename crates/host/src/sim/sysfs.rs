@@ -325,10 +325,12 @@ impl Machine {
             [] => Node::directory(["bus", "class", "devices", "kernel", "module"]),
             ["bus"] => {
                 let auxiliary = (!self.auxiliary_names(None).is_empty()).then_some("auxiliary");
-                Node::directory(auxiliary.into_iter().chain(["pci"]))
+                let vdpa = (!self.vdpa.is_empty()).then_some("vdpa");
+                Node::directory(auxiliary.into_iter().chain(["pci"]).chain(vdpa))
             }
             ["bus", "auxiliary", rest @ ..] => self.auxiliary_bus_node(rest),
             ["bus", "pci", rest @ ..] => self.pci_bus_node(rest),
+            ["bus", "vdpa", rest @ ..] => self.vdpa_bus_node(rest),
             ["class"] => {
                 let rdma: &[&str] = if self.rdma.mode.is_some() {
                     &["infiniband", "infiniband_mad", "infiniband_verbs"]
