@@ -1,7 +1,8 @@
 //! Broken input from good input: a corpus of real bytes, and the ways in which bytes go wrong.
 //!
-//! Coverage-guided fuzzing needs a nightly compiler; this runs on the stable one, in every test run, and is the same from run
-//! to run. `IRONRAIL_FUZZ` says how many inputs a target is given; a longer run takes another seed with `IRONRAIL_FUZZ_SEED`.
+//! Beside the coverage-guided fuzzing of `cargo xtask fuzz`, which takes a C++ compiler and its time: this runs in
+//! every test run, and is the same from run to run. `IRONRAIL_FUZZ` says how many inputs a target is given; a longer
+//! run takes another seed with `IRONRAIL_FUZZ_SEED`.
 
 /// Numbers that spread; not for anything that must be hard to guess.
 struct Random(u64);
