@@ -28,7 +28,6 @@ pub mod old_plugins;
 pub mod program_error;
 #[cfg(test)]
 mod properties;
-pub mod rdma_device;
 pub mod rdma_mode;
 pub mod rdma_reload;
 pub mod reboot;

@@ -2,10 +2,10 @@
 //! machine never contradicts itself, and afterwards every VF can be brought to where it belongs.
 
 use crate::crashing::{Crash, Crashing, Death, Side, survive};
-use crate::seam::{Host, LinkChange, Namespace};
+use crate::seam::{Host, LinkChange, Namespace, RdmaChange};
 use crate::sim::{Fault, SimHost};
 use crate::testing::{PF, pf, worker};
-use crate::{driver_bind, function, home, link, rdma_device, rdma_mode, vf_count, vf_settings};
+use crate::{driver_bind, function, home, link, rdma_mode, vf_count, vf_settings};
 use api::{PciAddress, RdmaMode};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -104,18 +104,18 @@ fn act(host: &dyn Host, machine: &SimHost, deed: &Deed) {
             drop(host.change_link(&from, &change));
         }),
         Deed::PodTakesRdma(index) => on_vf(*index, &|vf| {
-            let Ok(device) = rdma_device::of(host, vf) else { return };
-            drop(rdma_device::relocate(
-                host,
-                device.index,
-                &Namespace::Host,
-                &Namespace::At(pod(*index)),
-            ));
+            let devices = home::rdma_devices_at_home(host, &vf.to_string()).unwrap_or_default();
+            for device in devices {
+                let to = Namespace::At(pod(*index));
+                let change = RdmaChange::Move { device: device.index, to };
+                drop(host.change_rdma(&Namespace::Host, &change));
+            }
         }),
         Deed::RdmaComesHome(index) => {
             let from = Namespace::At(pod(*index));
             for device in host.rdma_devices(&from).unwrap_or_default() {
-                drop(rdma_device::relocate(host, device.index, &from, &Namespace::Host));
+                let change = RdmaChange::Move { device: device.index, to: Namespace::Host };
+                drop(host.change_rdma(&from, &change));
             }
         }
         Deed::Write(file, text) => drop(host.write(&format!("{PF}/{file}"), text)),
@@ -145,7 +145,9 @@ fn recovers(host: &SimHost) -> Result<(), TestCaseError> {
         let at_home =
             home::interface_at_home(host, &vf).map_err(|error| fail(error.to_string()))?;
         prop_assert!(at_home.is_some(), "{vf} has no interface at home");
-        rdma_device::of(host, &vf).map_err(|error| fail(error.to_string()))?;
+        let devices = home::rdma_devices_at_home(host, &vf.to_string());
+        let devices = devices.map_err(|error| fail(error.to_string()))?;
+        prop_assert_eq!(devices.len(), 1, "RDMA devices of {}", vf);
     }
     prop_assert_eq!(crate::autoprobe::held(host).map_err(|error| fail(error.to_string()))?, vec![]);
     Ok(())

@@ -200,7 +200,8 @@ mod tests {
         set_guid(&host, &pf(), 1, GUID).unwrap();
         let vf = function::vf(&host, &pf(), 1).unwrap();
         crate::driver_bind::bind_default(&host, &vf).unwrap();
-        assert_eq!(show_guid(crate::rdma_device::of(&host, &vf).unwrap().node_guid), GUID);
+        let devices = crate::home::rdma_devices_at_home(&host, &vf.to_string()).unwrap();
+        assert_eq!(show_guid(devices[0].node_guid), GUID);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use super::pod::Pod;
 use super::report::{Outcome, Report, StageCase, equal};
 use api::PciAddress;
 use host::linux::LinuxHost;
-use host::seam::{LinkChange, LinkQuery};
-use host::{Host, home, rdma_device};
+use host::seam::{LinkChange, LinkQuery, RdmaChange};
+use host::{Host, home};
 use std::process::Child;
 use std::time::Duration;
 
@@ -86,12 +86,13 @@ impl Member {
         let pod = Pod::start(name);
         let space = pod.namespace();
         let link = netdev(host, vf)?.index;
-        let device = rdma_device::of(host, &vf).map_err(|error| error.to_string())?;
+        let device = said("device", home::rdma_devices_at_home(host, &vf.to_string()))?.pop();
+        let device = device.ok_or_else(|| format!("{vf} has no RDMA device"))?;
         let to_pod = LinkChange::Move { link, to: space.clone(), name: Some("net1".to_owned()) };
         let interface = || said("move", host.change_link(&HOME, &to_pod));
         let rdma = || {
-            let moved = rdma_device::relocate(host, device.index, &HOME, &space);
-            moved.map(drop).map_err(|error| error.to_string())
+            let change = RdmaChange::Move { device: device.index, to: space.clone() };
+            said("move", host.change_rdma(&HOME, &change))
         };
         if interface_first {
             interface()?;

@@ -4,9 +4,10 @@
 //! What is compared is what ib_core does, which both share, and not what a driver says of its hardware.
 
 use super::cases::{Case, Stage};
+use api::journal::{Owner, RdmaCustody, Record, VERSION};
 use api::{PciAddress, RdmaMode};
+use host::home;
 use host::seam::{LinkChange, Namespace, RdmaChange, RdmaDevice, Refusal};
-use host::{home, rdma_device};
 use rustix::io::Errno;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub const CASES: [Case; 8] = [
     ("a name is of its namespace, and gives way at the namespace's end", names),
     ("an rdma device that moves takes the lowest free numbers", numbers),
     ("an rdma device in a pod goes with its vf", gone),
-    ("the move operation says what was done and why not", operations),
+    ("the way home of an rdma device says what was done and why not", operations),
 ];
 
 const HOME: Namespace = Namespace::Host;
@@ -256,35 +257,45 @@ fn gone(stage: &mut Stage<'_>) {
     stage.devices("the pod sees", &pod);
 }
 
+/// The shipped way home, of a device that is there already, in the pod, called otherwise there, and nowhere.
 fn operations(stage: &mut Stage<'_>) {
     stage.begin(RdmaMode::Exclusive);
     let (vf, pod) = (stage.vf(0), stage.pods.start());
-    let found = rdma_device::of(stage.host, &vf).map(|device| device.name);
-    stage.told("the device of VF0", found);
-    let index = stage.rdma(vf).index;
-    for (what, from, to) in [("out", &HOME, &pod), ("out", &HOME, &pod), ("home", &pod, &HOME)] {
-        let moved = rdma_device::relocate(stage.host, index, from, to);
-        stage.told_of(&pod, what, moved);
-    }
-    let nowhere = Namespace::At("/run/netns/nothing".to_owned());
-    let moved = rdma_device::relocate(stage.host, index, &HOME, &nowhere);
-    let device = format!("rdma device {index} ");
-    let moved = moved.map_err(|error| error.to_string().replace(&device, "its device "));
-    stage.told("to nowhere", moved);
-    let moved = rdma_device::relocate(stage.host, 9999, &HOME, &pod);
-    stage.told_of(&pod, "what is not there", moved);
-}
-
-impl Stage<'_> {
-    /// What an operation answered, without the path of a pod's namespace.
-    fn told_of<T: std::fmt::Debug, E: std::fmt::Display>(
-        &mut self,
-        pod: &Namespace,
-        what: &str,
-        outcome: Result<T, E>,
-    ) {
-        let Namespace::At(path) = pod else { return self.told(what, outcome) };
-        let outcome = outcome.map_err(|error| error.to_string().replace(path.as_str(), "POD"));
-        self.told(what, outcome);
-    }
+    let found = stage.rdma(vf);
+    let Namespace::At(path) = &pod else { return };
+    let space = stage.host.metadata(path).ok();
+    let owner = Owner {
+        namespace: path.clone(),
+        namespace_device: space.map_or(0, |space| space.device),
+        namespace_inode: space.map_or(0, |space| space.inode),
+        ..Owner::default()
+    };
+    let record = Record {
+        version: VERSION,
+        boot_id: String::new(),
+        device: vf.to_string(),
+        owner,
+        since: stage.host.now(),
+        vf: None,
+        rdma: None,
+    };
+    let custody = RdmaCustody { name: found.name, index: found.index };
+    let out = RdmaChange::Move { device: custody.index, to: pod.clone() };
+    let otherwise = RdmaChange::Rename { device: custody.index, name: "rail0".to_owned() };
+    let home = |stage: &mut Stage<'_>, what: &str, custody: &RdmaCustody| {
+        let notes = home::rdma_home(stage.host, &record, custody);
+        let plain = |text: String| text.replace(&vf.to_string(), "VF0");
+        let told = notes.map(|notes| plain(notes.join("; ")));
+        stage.told(what, told.map_err(|error| plain(error.to_string())));
+    };
+    home(stage, "home from home", &custody);
+    stage.change_rdma("out", &HOME, &out);
+    home(stage, "home", &custody);
+    stage.change_rdma("out", &HOME, &out);
+    stage.change_rdma("called otherwise", &pod, &otherwise);
+    home(stage, "home", &custody);
+    stage.change_rdma("out", &HOME, &out);
+    let nowhere = RdmaCustody { name: "nothing".to_owned(), index: 9999 };
+    home(stage, "what is nowhere", &nowhere);
+    home(stage, "home", &custody);
 }
