@@ -1,6 +1,7 @@
 //! Node and port GUID of an InfiniBand VF: what it has, and giving it another, which its driver takes at its next probe.
 //!
-//! Both are set to one value, through the PF. Callers hold the lock of RDMA moves: a probe makes devices anew.
+//! Both are set to one value, through the PF. Callers hold the lock of RDMA moves: a probe makes devices anew. (The
+//! daemon, whose probes are of VFs that no pod has, holds it where their numbers matter: `node::apply::lock_numbers`.)
 
 use crate::function;
 use crate::home::{interface_at_home, rdma_devices_at_home};

@@ -2,23 +2,78 @@
 //!
 //! Each VF that a step touches is locked meanwhile, so that the CNI neither attaches nor detaches it under our hands.
 
-use crate::failures::Why;
+use crate::failures::{Failed as FailedLanes, Why};
 use crate::{boot, ledger};
 use api::nodestate::Interface;
 use api::{PciAddress, files};
 use host::kernel_argument::{self, Tool};
 use host::lockdown::Denied;
+use host::seam::{Errno, Lock};
 use host::{
     Host, Refusal, autoprobe, device_lock, driver_bind, eswitch, facilities, firmware, function,
     link, lockdown, rdma_mode, rdma_reload, reboot, vf_count, vf_settings,
 };
 use planner::action::{RebootCause, VfDriver};
-use planner::{Action, Blocker, Step};
+use planner::{Action, Blocker, Lane, Step};
 use std::fmt::Display;
 use std::time::Duration;
 
 /// How long the CNI may hold a VF; an ADD takes well under a second.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an ADD may hold the RDMA devices of the node.
+const MOVES: Duration = Duration::from_secs(2);
+
+/// Takes the lock of RDMA moves for steps that make RDMA devices anew or take them away, whose character devices take
+/// numbers and free them: an ADD beside us could get another number back than it gave, and where devices are given by
+/// path its pod would have to be made again. By CDI name numbers do not matter, and nobody has to wait.
+///
+/// All cards together, so that they are still configured side by side. Where the lock cannot be had, the lanes of these
+/// steps have failed for now.
+pub fn lock_numbers(host: &dyn Host, steps: &[&Step], failed: &mut FailedLanes) -> Option<Lock> {
+    let renumbers = |step: &&&Step| match step.action {
+        Action::SetVfCount { .. }
+        | Action::SetEswitchMode { .. }
+        | Action::UnbindVf { .. }
+        | Action::BindVf { .. } => true,
+        Action::SetModprobeOption { .. }
+        | Action::RemoveModprobeOption
+        | Action::SetKernelArgument { .. }
+        | Action::RemoveKernelArgument { .. }
+        | Action::ArmBootUnit { .. }
+        | Action::SwitchRdmaMode { .. }
+        | Action::ReloadRdma { .. }
+        | Action::RaiseFirmware { .. }
+        | Action::LeaveReboot { .. }
+        | Action::Reboot { .. }
+        | Action::SettleMode { .. }
+        | Action::StartKubelet
+        | Action::RememberFunction { .. }
+        | Action::ForgetFunction { .. }
+        | Action::RestoreAutoprobe { .. }
+        | Action::SetPfMtu { .. }
+        | Action::SetPfUp { .. }
+        | Action::SetVfMac { .. }
+        | Action::SetVfGuid { .. }
+        | Action::SetVfMtu { .. }
+        | Action::LoadVhost => false,
+    };
+    let lanes: Vec<Lane> = steps.iter().filter(renumbers).map(|step| step.lane).collect();
+    if lanes.is_empty() {
+        return None;
+    }
+    let why = match host.lock(files::RDMA_LOCK, MOVES) {
+        Ok(lock) => return Some(lock),
+        Err(refusal) if refusal.errno == Errno::TIMEDOUT => format!(
+            "a pod's RDMA device is being moved since {} s ({} is locked), and devices are given by path; trying again later",
+            MOVES.as_secs(),
+            files::RDMA_LOCK
+        ),
+        Err(refusal) => in_full(refusal),
+    };
+    failed.extend(lanes.into_iter().map(|lane| (lane, Why::Error(why.clone()))));
+    None
+}
 
 /// Does one step.
 pub fn step(host: &dyn Host, step: &Step) -> Result<(), Why> {
@@ -148,7 +203,7 @@ mod tests {
             disturbs: planner::Disturbance::Nothing,
             touches: std::collections::BTreeSet::new(),
             because: String::new(),
-            lane: planner::Lane::Node,
+            lane: Lane::Node,
         };
         match step(&SimHost::new(machine), &load) {
             Ok(()) => "done".to_owned(),

@@ -15,7 +15,6 @@ use crate::sweep::{Evidence, Finding, Sweeper};
 use crate::world::NodeWorld;
 use crate::{apply, boot, custody, ledger, live_switch, reload};
 use api::custody::Holder;
-use api::inventory::Inventory;
 use api::nodestate::{DrainStatus, HOLDERS_LISTED, RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
@@ -235,7 +234,7 @@ impl Work<'_> {
             _ if failed.contains_key(&Lane::Node) => self.report(seen, &plan, failed),
             (None, Some(booked)) => self.reboot(seen, &plan, booked, failed),
             (None, None) => {
-                self.run(&plan.steps.iter().collect::<Vec<_>>(), &seen.inventory, failed);
+                self.run(&plan.steps.iter().collect::<Vec<_>>(), &seen, failed);
                 self.report(seen, &plan, failed)
             }
         };
@@ -309,7 +308,7 @@ impl Work<'_> {
 
     fn change(&self, steps: &[&Step], seen: &Seen, plan: &Plan, failed: &mut Failed) {
         let Some(mode) = planner::live_switch::of(steps.iter().copied()) else {
-            return self.run(steps, &seen.inventory, failed);
+            return self.run(steps, seen, failed);
         };
         let boot = &seen.inventory.boot_id;
         let refused =
@@ -318,7 +317,16 @@ impl Work<'_> {
     }
 
     /// Does what may be done, and notes what people are to know of it.
-    fn run(&self, steps: &[&Step], inventory: &Inventory, failed: &mut Failed) {
+    fn run(&self, steps: &[&Step], seen: &Seen, failed: &mut Failed) {
+        let inventory = &seen.inventory;
+        let by_path = seen.offer.as_ref().is_some_and(|offer| offer.by_path);
+        let _numbers = match by_path && inventory.rdma.mode.is_some() {
+            true => apply::lock_numbers(self.host, steps, failed),
+            false => None,
+        };
+        let steps: Vec<&Step> =
+            steps.iter().copied().filter(|step| !bars(failed.keys(), step)).collect();
+        let steps = steps.as_slice();
         let done = lanes::run(self.host, steps, self.order, failed);
         let desired = &self.desired;
         let notices = done.iter().filter_map(|step| lifeline::notice(step, inventory, desired));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cdi::Runtime;
+use api::files;
 
 /// containerd 1.7 with CDI off, as it answers.
 fn without_cdi() -> Runtime {
@@ -105,4 +106,29 @@ fn a_kubelet_that_keeps_names_to_itself_has_devices_given_by_path_whatever_the_r
     life.settle();
     assert!(!way(&life).0);
     life.assert_quiet();
+}
+
+/// A probe takes numbers of character devices and frees them, between the two moments in which an ADD does.
+#[test]
+fn by_path_no_vf_is_made_anew_while_an_add_moves_an_rdma_device() {
+    let vfs = |life: &Life| life.host.machine().vfs_of(&"0000:03:00.0".parse().unwrap()).len();
+    let mut told = Vec::new();
+    for is_by_path in [true, false] {
+        let mut life = if is_by_path { by_path() } else { settled("", 2) };
+        let add = life.host.process().lock(files::RDMA_LOCK, Duration::ZERO).unwrap();
+        life.wants("", 4);
+        life.settle();
+        let error = life.state["status"]["lastSyncError"].as_str().unwrap_or_default().to_owned();
+        told.push(format!("by path {is_by_path}: {} VFs, {error:?}", vfs(&life)));
+        drop(add);
+        life.host.wait(&[], Duration::from_secs(60));
+        life.settle();
+        told.push(format!("then {} VFs", vfs(&life)));
+    }
+    expect![[r#"
+        by path true: 2 VFs, "a pod's RDMA device is being moved since 2 s (/var/run/cni/ib-sriov/cni.lock is locked), and devices are given by path; trying again later"
+        then 4 VFs
+        by path false: 4 VFs, ""
+        then 4 VFs"#]]
+    .assert_eq(&told.join("\n"));
 }
