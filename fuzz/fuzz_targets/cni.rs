@@ -1,7 +1,11 @@
-//! What a runtime gives a plugin: the environment in the first line, words apart by `|`, and stdin below it.
+//! What a runtime gives a plugin: the environment in the first line, words apart by `|`, and stdin below it. What
+//! begins with a zero is a file of somebody else's that the plugins read: which one, then what is in it.
 //!
 //! Whatever comes, the answer is a result or an error with a code and a sentence, and a failed call leaves no journal.
 #![no_main]
+
+#[path = "../../crates/cni/tests/support/files.rs"]
+mod files;
 
 use host::Host;
 use host::sim::{Flavour, Machine, SimHost};
@@ -26,6 +30,10 @@ static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
 });
 
 fuzz_target!(|data: &[u8]| {
+    if let [0, number, content @ ..] = data {
+        files::ask_all(&files::with(&MACHINE, usize::from(*number), content));
+        return;
+    }
     let line = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (words, stdin) = data.split_at(line);
     let words = String::from_utf8_lossy(words).into_owned();

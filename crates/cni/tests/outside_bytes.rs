@@ -1,10 +1,14 @@
-//! Broken configurations and environments: each gets a CNI error with a sentence, and nothing of the machine is left changed.
+//! Broken configurations, environments and files of others: each gets a CNI error with a sentence, and nothing of the
+//! machine is left changed.
 
 #![allow(clippy::unwrap_used)] // every function here is part of a test
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "../../host/tests/support/mutate.rs"]
 mod mutate;
 
+use expect_test::expect;
 use host::Host;
 use host::sim::{Flavour, Machine, SimHost};
 use serde_json::Value;
@@ -86,4 +90,34 @@ fn a_broken_environment_is_an_error_in_words_and_leaves_nothing() {
     mutate::run(&ARGUMENTS, 2, |words| {
         check(&fresh, "sriov", &environment(words), CONFIGURATIONS[0]);
     });
+}
+
+/// Offer, claims, CDI spec, journal, and what upstream's plugins wrote down.
+#[test]
+fn a_broken_file_of_somebody_elses_is_an_error_in_words() {
+    let machine = bench().snapshot();
+    let mut told = String::new();
+    for (number, (path, _)) in files::FILES.iter().enumerate() {
+        let good = files::good(number, &machine);
+        let refused = files::ask_all(&files::with(&machine, number, &good));
+        // The card has no InfiniBand, which is not the files' fault.
+        let refused = refused.iter().filter(|line| !line.contains("ib-sriov: "));
+        told += &format!("{path}\n");
+        refused.for_each(|line| told += &format!("  {line}\n"));
+        mutate::run(&[good.as_slice()], 40, |content| {
+            files::ask_all(&files::with(&machine, number, content));
+        });
+    }
+    expect![[r#"
+        /run/ironrail/offer.json
+        /run/ironrail/claims.json
+        /var/run/cdi/ironrail.dev-vf-0000:03:00.2.json
+        /var/lib/ironrail/cni/0000:03:00.2.json
+        /var/lib/cni/sriov/a-net1
+        /var/lib/cni/ib-sriov/a-net1
+        /var/lib/cni/rdma/blue-a-net1
+        /var/lib/cni/sriov/pci/0000:03:00.2
+          ADD sriov: 0000:03:00.2 is already allocated to the network namespace /var/run/netns/a
+    "#]]
+    .assert_eq(&told);
 }
