@@ -719,6 +719,51 @@ fn nodes_that_no_pools_status_lists_say_themselves_what_they_wait_for() {
     );
 }
 
+#[test]
+fn nodes_that_wait_for_a_person_behind_the_fifty_that_their_pool_lists_say_so_themselves() {
+    let mut api = Api::default();
+    api.put(config());
+    let names: Vec<String> = (0..52).map(|number| format!("n-{number:02}")).collect();
+    for name in &names {
+        api.put(node(name));
+    }
+    let selector = json!({ "matchLabels": { "kubernetes.io/os": "linux" } });
+    let frozen = |max: u32| {
+        pool(
+            "rdma",
+            json!({ "nodeSelector": selector, "rdmaMode": "exclusive", "maxUnavailable": max }),
+        )
+    };
+    api.put(frozen(0));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    for name in &names {
+        ask(&mut api, name, annotation::REBOOT_REQUIRED);
+    }
+    let said = driver.settle(&mut api);
+    let listed = api.get("SriovNetworkPoolConfig", "rdma").unwrap()["status"]["waiting"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(50));
+    check(
+        turns(&api, &said),
+        expect![[r#"
+        n-50 True Paused: n-50 waits: pool rdma is paused by maxUnavailable: 0
+        n-51 True Paused: n-51 waits: pool rdma is paused by maxUnavailable: 0
+        event Node n-50 Paused: n-50 waits: pool rdma is paused by maxUnavailable: 0
+        event Node n-51 Paused: n-51 waits: pool rdma is paused by maxUnavailable: 0"#]],
+    );
+    // Whoever waits for a turn is spoken for by the pool: with each turn his place would be another.
+    api.edit("SriovNetworkPoolConfig", "rdma", |pool| pool["spec"]["maxUnavailable"] = 1.into());
+    let said = driver.settle(&mut api);
+    check(
+        turns(&api, &said),
+        expect![[r#"
+        n-50 False AsExpected: its pool says what the node waits for
+        n-51 False AsExpected: its pool says what the node waits for"#]],
+    );
+    driver.wait(600);
+    check(driver.settle(&mut api), expect![[""]]);
+}
+
 /// With `disableDrain` nobody asks the operator before a reboot: it is booked in the node state, and then it comes.
 #[test]
 fn a_node_whose_reboot_is_booked_without_a_drain_is_tainted_before_it_goes_down() {

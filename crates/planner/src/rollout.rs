@@ -182,16 +182,26 @@ impl Default for PoolRollout {
 impl PoolRollout {
     /// The waiting nodes as the pool's status lists them; at most [`LISTED`], first those that wait for a person.
     pub fn waiting_status(&self) -> Vec<WaitingNode> {
-        let (turns, persons): (Vec<_>, Vec<_>) =
-            self.waiting.iter().partition(|(_, why)| why.ends_by_itself());
-        let waiting = persons.into_iter().chain(turns).take(LISTED);
+        let waiting = self.waiting_by_weight().take(LISTED);
         waiting
             .map(|(node, why)| WaitingNode { node: node.clone(), because: why.to_string() })
             .collect()
     }
+
+    /// Nodes that wait for a person, and that the status has no place for.
+    pub fn unlisted(&self) -> impl Iterator<Item = &(String, Blocker)> {
+        self.waiting_by_weight().skip(LISTED).filter(|(_, why)| !why.ends_by_itself())
+    }
+
+    fn waiting_by_weight(&self) -> impl Iterator<Item = &(String, Blocker)> {
+        let ends = |waits: &&(String, Blocker)| waits.1.ends_by_itself();
+        let persons = self.waiting.iter().filter(move |waits| !ends(waits));
+        persons.chain(self.waiting.iter().filter(ends))
+    }
 }
 
-/// Waiting nodes that a pool's status lists by name; the conditions speak for those that it does not list.
+/// Waiting nodes that a pool's status lists by name. Of the others those that wait for a person say it in their node states,
+/// and the pool's condition speaks for those that wait for their turn.
 pub const LISTED: usize = 50;
 
 /// Decides, for every pool at once, which grants should stand. `now` becomes the `since` of new grants.

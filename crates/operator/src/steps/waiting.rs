@@ -1,5 +1,5 @@
 //! Condition `WaitingForTurn` of the node states whose nodes no pool's status lists: those in no pool, which go one at a
-//! time in the whole cluster, and those in several, which wait for a person.
+//! time in the whole cluster, those in several, and those that wait for a person behind the ones that the list has room for.
 
 use super::key_of_state;
 use super::said::say;
@@ -10,7 +10,7 @@ use api::Timestamp;
 use api::nodestate::SriovNetworkNodeState;
 use api::wire::{ObjectKey, Write};
 use planner::Blocker;
-use planner::rollout::Rollout;
+use planner::rollout::{PoolRollout, Rollout};
 use std::collections::BTreeMap;
 
 pub const WAITING: &str = "WaitingForTurn";
@@ -29,7 +29,10 @@ pub(crate) fn writes(world: &World, rollout: &Rollout, now: Timestamp) -> Vec<Wr
                 kind: WAITING,
                 status: Status::False,
                 reason: "AsExpected",
-                message: "the node waits for no turn".to_owned(),
+                message: match rollout.waits(name) {
+                    Some(_) => "its pool says what the node waits for".to_owned(),
+                    None => "the node waits for no turn".to_owned(),
+                },
             },
             None => continue,
         };
@@ -58,9 +61,11 @@ fn waiting(rollout: &Rollout) -> BTreeMap<&str, Verdict> {
     });
     let in_pools = rollout.pools.values().flat_map(|pool| &pool.waiting);
     let in_two = in_pools.filter(|(_, blocker)| matches!(blocker, Blocker::TwoPools { .. }));
-    let in_two =
-        in_two.map(|(node, blocker)| (node.as_str(), verdict(blocker, blocker.to_string())));
-    in_line.chain(in_two).collect()
+    let unlisted = rollout.pools.values().flat_map(PoolRollout::unlisted);
+    let for_a_person = in_two.chain(unlisted);
+    let for_a_person =
+        for_a_person.map(|(node, blocker)| (node.as_str(), verdict(blocker, blocker.to_string())));
+    in_line.chain(for_a_person).collect()
 }
 
 fn waits(state: &SriovNetworkNodeState) -> bool {
