@@ -195,9 +195,9 @@ fn a_card_that_is_gone_is_named_and_the_others_get_their_vfs() {
             restore autoprobe 0000:03:00.0
             bind 0000:03:00.0 vf 0 to its default driver
             bind 0000:03:00.0 vf 1 to its default driver
-            LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
+            LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function; put the card back, or have no policy select it
             mode exclusive, 2 vfs
-            then LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function
+            then LEFT cannot configure 0000:99:00.0 (enp153s0f0): the node has no such network function; put the card back, or have no policy select it
             mode exclusive, 2 vfs
         "#]],
     );

@@ -558,7 +558,7 @@ impl fmt::Display for Blocker {
             Self::ControlPlaneBusy { node, other, disturbed: false } => {
                 write!(f, "{node} waits: control-plane nodes go only while the others are Ready, and {other} is not")
             }
-            Self::NodeNotReady { node } => write!(f, "{node} waits: it is not Ready"),
+            Self::NodeNotReady { node } => write!(f, "{node} waits: it is not Ready; repair it, the others go on"),
             Self::ExternalDrainer { node } => {
                 let key = api::annotation::EXTERNAL_DRAINER;
                 write!(f, "{node} waits for somebody else's drain: its node state has {key}")
@@ -618,10 +618,10 @@ impl fmt::Display for Blocker {
                 write!(f, "VFs are left as they are until the node has RDMA mode {mode}")
             }
             Self::MissingCard { pf, name } if name.is_empty() => {
-                write!(f, "cannot configure {pf}: the node has no such network function")
+                write!(f, "cannot configure {pf}: the node has no such network function; put the card back, or have no policy select it")
             }
             Self::MissingCard { pf, name } => {
-                write!(f, "cannot configure {pf} ({name}): the node has no such network function")
+                write!(f, "cannot configure {pf} ({name}): the node has no such network function; put the card back, or have no policy select it")
             }
             Self::UnreadableCard { pf, why } => write!(
                 f,
@@ -650,17 +650,17 @@ impl fmt::Display for Blocker {
             ),
             Self::KernelArgumentContradicts { wanted, found, file: Some(file) } => write!(
                 f,
-                "cannot set RDMA mode {wanted}: {file} has ib_core.netns_mode={} for the next boot, which ironrail did not write; remove it and run update-grub",
+                "cannot set RDMA mode {wanted}: {file} has ib_core.netns_mode={} for the next boot, which ironrail did not write; remove it and run update-grub, or ask for RDMA mode {found}",
                 netns_mode(*found)
             ),
             Self::KernelArgumentContradicts { wanted, found, file: None } => write!(
                 f,
-                "cannot set RDMA mode {wanted}: the kernel command line has ib_core.netns_mode={}, which ironrail did not set; remove it",
+                "cannot set RDMA mode {wanted}: the kernel command line has ib_core.netns_mode={}, which ironrail did not set; remove it and reboot the node, or ask for RDMA mode {found}",
                 netns_mode(*found)
             ),
             Self::RdmaNotLoaded { mode } => write!(
                 f,
-                "RDMA mode {mode} comes when the RDMA subsystem is loaded: this node has no ib_core yet"
+                "RDMA mode {mode} waits for the RDMA subsystem: this node has no ib_core; load the RDMA modules of its card (for ConnectX: modprobe mlx5_ib)"
             ),
             Self::ReloadRefused { mode, why } => write!(
                 f,
@@ -693,7 +693,7 @@ impl fmt::Display for Blocker {
             ),
             Self::LedgerNotWritten { place, why } => write!(
                 f,
-                "cannot reboot: the reboot must be booked in {place} first, and that was refused: {why}"
+                "cannot reboot: the reboot must be booked in {place} first, and that was refused: {why}; it is tried again, so free the disk or mend what refuses it"
             ),
             Self::Lockdown { what, command } => write!(
                 f,

@@ -87,7 +87,7 @@ pub(crate) fn plan(
         );
         return reboot(goal, because, inventory, (records, leave), now);
     }
-    let Some(found) = found else { return not_loaded(goal, inventory) };
+    let Some(found) = found else { return not_loaded(goal) };
     let not_live = match why_not_live(goal, inventory, records) {
         Some(why) => why,
         None => return live_switch(goal, found, inventory),
@@ -209,22 +209,20 @@ fn pulled_argument(record: &RebootRecord) -> bool {
         && record.levers.iter().any(|lever| lever.starts_with("kernel argument"))
 }
 
-/// Without a loaded subsystem there is nothing to disturb: the option takes effect when it is loaded.
-fn not_loaded(goal: Goal, inventory: &Inventory) -> ModePlan {
+/// Without a loaded subsystem nothing is pulled: it may be on its way (the node boots, a driver container is updated), and
+/// would come in the new mode before the node's turn.
+fn not_loaded(goal: Goal) -> ModePlan {
     let blockers = match goal {
         Goal::Asked(mode) => vec![Blocker::RdmaNotLoaded { mode }],
         Goal::Restored(_) => vec![],
     };
-    ModePlan { steps: tidy(goal, inventory), blockers, ..ModePlan::default() }
+    ModePlan { blockers, ..ModePlan::default() }
 }
 
 /// Puts right what would undo the effective mode at the next boot. Disturbs nobody.
 fn tidy(goal: Goal, inventory: &Inventory) -> Vec<Step> {
-    let rdma = &inventory.rdma;
-    let option = rdma.modprobe_option;
-    let loaded = rdma.mode.is_some();
     // A node that has the mode by its own means gets no file of ours, only a contradicting one is put right.
-    if matches!(goal, Goal::Asked(_)) && option.is_none() && loaded {
+    if matches!(goal, Goal::Asked(_)) && inventory.rdma.modprobe_option.is_none() {
         return vec![];
     }
     let because = match goal {

@@ -309,7 +309,7 @@ fn a_node_that_is_not_ready_is_skipped_and_listed() {
             pool fast: 0 of 2 nodes ready
               rolling, 0 of 2 nodes finished
               new grant: w2 for Reboot_Required
-              w1 waits: it is not Ready
+              w1 waits: it is not Ready; repair it, the others go on
         "#]],
     );
 }
@@ -712,5 +712,8 @@ fn a_pools_list_of_those_that_wait_begins_with_those_that_wait_for_a_person() {
     let fleet = fleet(&format!("pool fast on p=1\n{many} z p=1 asks notready"));
     let rollout = next(&fleet, Timestamp::UNIX_EPOCH);
     let listed = rollout.pools["fast"].waiting_status();
-    assert_eq!((listed.len(), &*listed[0].because), (50, "z waits: it is not Ready"));
+    assert_eq!(
+        (listed.len(), &*listed[0].because),
+        (50, "z waits: it is not Ready; repair it, the others go on")
+    );
 }
