@@ -38,6 +38,8 @@ pub const RESUME: &str = "ironrail.dev/resume";
 pub const RETRY_REBOOT: &str = "ironrail.dev/retry-reboot";
 /// On Node, of OpenShift's Machine Config Operator: the configuration that the node is to have.
 pub const DESIRED_CONFIG: &str = "machineconfiguration.openshift.io/desiredConfig";
+/// The rendered machine configuration that a node has (OpenShift).
+pub const CURRENT_CONFIG: &str = "machineconfiguration.openshift.io/currentConfig";
 
 /// On MachineConfigPool, under the key of `NODE_STATE` as upstream: the pool is paused, and by us.
 pub const PAUSED: &str = "Paused";

@@ -145,6 +145,7 @@ impl Node {
                 api::annotation::NODE_STATE,
                 api::annotation::CORDONED_BY_US,
                 api::annotation::DESIRED_CONFIG,
+                api::annotation::CURRENT_CONFIG,
             ]
             .contains(&key.as_str())
         });

@@ -35,13 +35,22 @@ pub fn pool_of(config: &str) -> Option<&str> {
     (!pool.is_empty()).then_some(pool)
 }
 
-/// May the node be drained? `config` is the configuration that the node is to have; `pools` is None where they cannot
-/// be read.
+/// The rendered configurations of a node, as its annotations name them.
+#[derive(Debug, Clone, Copy)]
+pub struct Configs<'a> {
+    /// What it is to have.
+    pub wanted: &'a str,
+    /// What it has; None where its Machine Config Daemon has not said.
+    pub current: Option<&'a str>,
+}
+
+/// May the node be drained? `pools` is None where they cannot be read.
 pub fn before_drain(
     node: &str,
-    config: &str,
+    configs: Configs,
     pools: Option<&BTreeMap<String, ConfigPool>>,
 ) -> Gate {
+    let config = configs.wanted;
     let unknown = |message: String| {
         Gate::Wait(Blocker::MachineConfigUnknown { node: node.to_owned(), message })
     };
@@ -61,15 +70,16 @@ pub fn before_drain(
             "there is no machine-config pool {name}, which its configuration {config} is from"
         ));
     };
+    let updating = || {
+        Gate::Wait(Blocker::MachineConfigUpdating { node: node.to_owned(), pool: name.to_owned() })
+    };
+    // A pause lets the node that an update has begun with come to its end.
+    let is_under_way = configs.current.is_some_and(|current| current != config);
     match (pool.paused, pool.paused_by_us) {
+        (true, false) if is_under_way => updating(),
         // Whoever paused it, nothing but us disturbs its nodes.
         (true, _) => Gate::Go,
-        (false, _) if pool.wanted.is_empty() || pool.wanted != pool.applied => {
-            Gate::Wait(Blocker::MachineConfigUpdating {
-                node: node.to_owned(),
-                pool: name.to_owned(),
-            })
-        }
+        (false, _) if pool.wanted.is_empty() || pool.wanted != pool.applied => updating(),
         (false, _) => Gate::Pause(name.to_owned()),
     }
 }
@@ -89,12 +99,34 @@ mod tests {
             };
             ((*name).to_owned(), pool)
         });
-        let said = match before_drain("worker-0", config, Some(&pools.collect())) {
+        let pools = pools.collect();
+        expected.assert_eq(&say(Configs { wanted: config, current: Some(config) }, &pools));
+    }
+
+    fn say(configs: Configs, pools: &BTreeMap<String, ConfigPool>) -> String {
+        match before_drain("worker-0", configs, Some(pools)) {
             Gate::Go => "go".to_owned(),
             Gate::Pause(pool) => format!("pause {pool}"),
             Gate::Wait(blocker) => format!("{}: {blocker}", blocker.reason()),
+        }
+    }
+
+    #[test]
+    fn an_administrators_pause_in_the_middle_of_an_update_lets_its_node_finish() {
+        let paused = |by_us| {
+            let (wanted, applied) = ("b".to_owned(), "a".to_owned());
+            let pool = ConfigPool { paused: true, paused_by_us: by_us, wanted, applied };
+            BTreeMap::from([("worker".to_owned(), pool)])
         };
-        expected.assert_eq(&said);
+        let half = Configs { wanted: "rendered-worker-b", current: Some("rendered-worker-a") };
+        expect![
+            "MachineConfigUpdating: worker-0 waits: machine-config pool worker is being updated"
+        ]
+        .assert_eq(&say(half, &paused(false)));
+        // Ours began with a pool at rest.
+        expect!["go"].assert_eq(&say(half, &paused(true)));
+        let unsaid = Configs { current: None, ..half };
+        expect!["go"].assert_eq(&say(unsaid, &paused(false)));
     }
 
     #[test]
@@ -140,7 +172,7 @@ mod tests {
                 r#"MachineConfigUnknown: worker-0 waits: its annotation machineconfiguration.openshift.io/desiredConfig is "" and names no rendered configuration"#
             ]],
         );
-        match before_drain("worker-0", config, None) {
+        match before_drain("worker-0", Configs { wanted: config, current: None }, None) {
             Gate::Wait(blocker) => expect!["worker-0 waits: the machine-config pools cannot be read; apply deploy/openshift.yaml"].assert_eq(&blocker.to_string()),
             other => panic!("{other:?}"),
         }

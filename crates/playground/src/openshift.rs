@@ -32,8 +32,9 @@ pub fn into(store: &mut Store, now: Timestamp, nodes: &[String]) -> anyhow::Resu
     });
     with_status(store, now, &cluster, json!({ "controlPlaneTopology": "HighlyAvailable" }))?;
     for node in nodes {
-        let patch =
-            json!({ "metadata": { "annotations": { annotation::DESIRED_CONFIG: CONFIG } } });
+        let configs =
+            json!({ annotation::DESIRED_CONFIG: CONFIG, annotation::CURRENT_CONFIG: CONFIG });
+        let patch = json!({ "metadata": { "annotations": configs } });
         let path = ObjectKey::new("v1", "Node", "", node).path();
         send(store, now, Request::new(Method::Patch(PatchType::Merge), path).with_body(patch))?;
     }

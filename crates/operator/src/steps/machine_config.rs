@@ -10,7 +10,7 @@ use crate::world::World;
 use api::annotation;
 use api::wire::{ObjectKey, Write};
 use planner::DrainRequest;
-use planner::machine_config::{Gate, before_drain, pool_of};
+use planner::machine_config::{Configs, Gate, before_drain, pool_of};
 use planner::rollout::Progress;
 use serde_json::json;
 
@@ -25,7 +25,9 @@ pub(crate) fn gate(world: &World, node: &Node) -> Gate {
         .all(|kind| world.listed.contains(kind));
     let pools = world.machine_config_pools.iter();
     let pools = pools.map(|(name, pool)| (name.clone(), pool.pool.clone())).collect();
-    before_drain(&node.metadata.name, config_of(node), known.then_some(&pools))
+    let current = node.metadata.annotations.get(annotation::CURRENT_CONFIG).map(String::as_str);
+    let configs = Configs { wanted: config_of(node), current };
+    before_drain(&node.metadata.name, configs, known.then_some(&pools))
 }
 
 fn is_hypershift(world: &World) -> bool {
