@@ -33,6 +33,8 @@ pub struct Work {
     pub key: Key,
     pub writes: Vec<Write>,
     look_again: Option<Timestamp>,
+    /// When the step was taken.
+    at: Timestamp,
 }
 
 impl Operator {
@@ -78,12 +80,13 @@ impl Operator {
         if !self.world.is_complete() {
             return None;
         }
+        self.queue.tell_time(now);
         let key = self.queue.take(now)?;
         if key == Key::Findings || self.world.findings.is_none() {
             self.find(now);
         }
         let outcome = reconcile(&self.world, &key, now);
-        Some(Work { key, writes: outcome.writes, look_again: outcome.look_again })
+        Some(Work { key, writes: outcome.writes, look_again: outcome.look_again, at: now })
     }
 
     /// Takes in what the API said to a step's writes: one answer for each write that was carried out, in order.
@@ -108,7 +111,16 @@ impl Operator {
         };
         match failed {
             true => self.queue.failed(work.key, now),
-            false => self.queue.done(work.key, work.look_again),
+            false => {
+                // What was meant is a while, and the clock may have been set back meanwhile.
+                let since = now.duration_since(work.at);
+                let shifted = |at: Timestamp| at.checked_add(since).unwrap_or(at);
+                let look_again = match since.is_negative() {
+                    true => work.look_again.map(shifted),
+                    false => work.look_again,
+                };
+                self.queue.done(work.key, look_again);
+            }
         }
     }
 
@@ -152,6 +164,7 @@ impl Operator {
     }
 
     fn enqueue(&mut self, event: &WatchEvent, noticed: Noticed, now: Timestamp) {
+        self.queue.tell_time(now);
         for key in keys_for(&self.world, event, noticed) {
             let place = if let Key::Pod(place) = &key { Some(place) } else { None };
             let pod = place.and_then(|place| self.world.pods.get(place));

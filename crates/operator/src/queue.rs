@@ -91,6 +91,8 @@ pub struct Queue {
     turns: BTreeSet<(Timestamp, Key)>,
     working: BTreeSet<Key>,
     failures: BTreeMap<Key, u32>,
+    /// What the clock said last.
+    clock: Option<Timestamp>,
 }
 
 /// Back-off after the first failure; it doubles from there.
@@ -105,6 +107,19 @@ impl Queue {
             Some(due) if *due <= at => {}
             _ => self.set(key, at),
         }
+    }
+
+    /// Has the keys keep the time that is left to them when the clock was set back: else they would sleep until it has
+    /// caught up.
+    pub fn tell_time(&mut self, now: Timestamp) {
+        let back =
+            self.clock.map(|clock| clock.duration_since(now)).filter(|back| back.is_positive());
+        self.clock = Some(now);
+        let Some(back) = back else { return };
+        let earlier = |due: Timestamp| due.checked_sub(back).unwrap_or(Timestamp::MIN);
+        self.due.values_mut().for_each(|due| *due = earlier(*due));
+        let turns = std::mem::take(&mut self.turns);
+        self.turns = turns.into_iter().map(|(due, key)| (earlier(due), key)).collect();
     }
 
     /// When the next key is due that nobody works on.
@@ -184,6 +199,20 @@ mod tests {
         queue.add(drain("late"), second(9));
         let order: Vec<_> = std::iter::from_fn(|| queue.take(second(5))).collect();
         assert_eq!(order, [drain("c"), drain("a"), drain("b")]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_by_a_day_delays_nobody() {
+        let mut queue = Queue::default();
+        let day = 86_400;
+        queue.tell_time(second(day));
+        queue.add(drain("a"), second(day + 5));
+        queue.tell_time(second(2));
+        assert_eq!(queue.next_due(), Some(second(7)));
+        assert_eq!(queue.take(second(7)), Some(drain("a")));
+        queue.failed(drain("a"), second(7));
+        queue.tell_time(second(1));
+        assert_eq!(queue.next_due(), Some(later(second(1), Duration::from_millis(5200))));
     }
 
     #[test]
