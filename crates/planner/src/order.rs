@@ -400,12 +400,15 @@ impl<'a> Gate<'a> {
     }
 
     /// The node was drained for a reboot, which is over, and what is left to do waits for a pod that came afterwards:
-    /// nobody moves it in this turn any more, so that the turn is given back and a drain of devices asked for.
+    /// nobody moves it in this turn any more, so that the turn is given back and a drain of devices asked for. A device
+    /// that nobody is known to hold is waited for: the claim on it is named or ends within minutes, and a node that is
+    /// given back before has new pods and new claims.
     fn is_spent(&self) -> bool {
+        let mut blockers = self.plan.blockers.iter();
         self.permission.turn == Turn::Drained(DrainRequest::Reboot)
             && self.wants == DrainRequest::Drain
             && self.plan.steps.is_empty()
-            && self.is_held()
+            && blockers.any(|one| matches!(one, Blocker::DeviceHeld { pod, .. } if !pod.is_empty()))
     }
 
     fn block(&mut self, blocker: Blocker) {

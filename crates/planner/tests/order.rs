@@ -261,6 +261,19 @@ fn a_reboot_turn_is_given_back_when_only_what_pods_hold_since_the_boot_is_left_t
 }
 
 #[test]
+fn a_reboot_turn_is_kept_while_a_claim_is_waited_for_that_nobody_has_named_yet() {
+    let mut machine = machine();
+    hold(&mut machine, 0);
+    hold(&mut machine, 1);
+    machine.inventory.holders.iter_mut().for_each(|holder| holder.pod.clear());
+    let turn = Turn::Drained(DrainRequest::Reboot);
+    let permission = machine.permission(turn);
+    let plan =
+        planner::plan(&wanted(None, &["3b", "5e"]), &machine.inventory, &permission, machine.now);
+    assert_eq!((plan.steps, plan.request), (vec![], DrainRequest::Reboot));
+}
+
+#[test]
 fn while_the_node_is_drained_its_devices_are_withdrawn_and_nothing_is_touched() {
     let mut machine = machine();
     hold(&mut machine, 0);
