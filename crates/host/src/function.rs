@@ -65,6 +65,19 @@ pub fn vf(host: &dyn Host, pf: &PciAddress, index: u32) -> Result<PciAddress, Fa
     address.ok_or(FactError::NoSuchVf { pf: *pf, index })
 }
 
+/// The address that a VF has, also before it is made: the PF's own, the offset of the first VF and the stride from one to
+/// the next (drivers/pci/iov.c, `pci_iov_virtfn_bus` and `pci_iov_virtfn_devfn`). None where the card does not tell, or has no room for it.
+pub fn vf_address(host: &dyn Host, pf: &PciAddress, index: u32) -> Option<PciAddress> {
+    number(host, &pf.file("sriov_totalvfs")).ok().filter(|total| index < *total)?;
+    let offset = number(host, &pf.file("sriov_offset")).ok().filter(|offset| *offset > 0)?;
+    let stride = number(host, &pf.file("sriov_stride")).ok()?;
+    let own = u32::from(pf.bus) << 8 | u32::from(pf.device) << 3 | u32::from(pf.function);
+    let id = own.checked_add(offset)?.checked_add(stride.checked_mul(index)?)?;
+    let part = |shift: u32, mask: u32| u8::try_from(id >> shift & mask).ok();
+    let bus = u8::try_from(id >> 8).ok()?;
+    Some(PciAddress { domain: pf.domain, bus, device: part(3, 31)?, function: part(0, 7)? })
+}
+
 /// Refuses an address at which nothing is.
 pub fn exists(host: &dyn Host, pci: &PciAddress) -> Result<(), FactError> {
     match optional(host.metadata(&pci.directory()))? {

@@ -18,6 +18,7 @@ use api::custody::Holder;
 use api::nodestate::{DrainStatus, HOLDERS_LISTED, RebootRecord, SriovNetworkNodeState};
 use api::wire::Outcome;
 use api::{PciAddress, Timestamp, names};
+use host::function::vf_address;
 use host::rdma_reload::{self, ReloadError};
 use host::{Host, Refusal, autoprobe, uptime};
 use planner::lifeline::{self, Notice};
@@ -353,7 +354,10 @@ impl Work<'_> {
         // At boot the VFs are still to be made, or to be looked at: what was offered before is listed, and not given.
         let before = match &seen.offer {
             Some(offer) => Some(offer.clone()),
-            None => offer::of_the_boot_before(&self.desired, status, boot_id, self.prefix),
+            None => {
+                let place = |pf: &PciAddress, index| vf_address(self.host, pf, index);
+                offer::of_the_boot_before(&self.desired, status, boot_id, self.prefix, place)
+            }
         };
         // Where nothing is known of before, an empty offer would take the node's capacity away.
         if before.is_none() && busy {

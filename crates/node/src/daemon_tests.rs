@@ -573,7 +573,7 @@ fn removing_policy_and_pool_brings_the_node_back_to_where_it_started() {
         SriovNetworkNodeState desired-state := Reboot_Required
         Node state := Reboot_Required
         operator: Draining
-        plugin: offer 2 []
+        plugin: offer 4 []
         kubelet: allocatable {}
         status InProgress, rdma exclusive, 4 vfs, WaitingForDrain, WaitingForReboot, fenced with 0 held, reboot 1 helped
         operator: DrainComplete
@@ -849,12 +849,13 @@ fn where_reboots_are_disabled_the_node_is_prepared_and_waits_for_a_person() {
     life.plugin = true;
     life.settle();
     life.tell(expect![[r#"
+        plugin: offer 2 [unverified unverified]
         status Succeeded, rdma exclusive, 2 vfs, fenced with 0 held, reboot 0 helped
         event SyncStatusChanged: Status changed from: Failed to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
-        plugin: offer 1 [ready ready]
+        plugin: offer 3 [ready ready]
         kubelet: allocatable {"openshift.io/rdma_vf":"2"}
         status Succeeded, rdma exclusive, 2 vfs, reboot 0 helped
     "#]]);
@@ -898,12 +899,13 @@ fn firmware_and_mode_take_one_drain_and_one_reboot() {
         status InProgress, rdma shared, 0 vfs, fenced with 0 held, reboot 1 pending, reboot 1 pending
         event RebootNode: rebooting for RdmaMode exclusive and Firmware 0000:03:00.0 SRIOV_EN=True NUM_OF_VFS=4
         the machine boots
+        plugin: offer 2 [unverified unverified unverified unverified]
         status Succeeded, rdma exclusive, 4 vfs, fenced with 0 held, reboot 1 helped, reboot 1 helped
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
-        plugin: offer 1 [ready ready ready ready]
+        plugin: offer 3 [ready ready ready ready]
         kubelet: allocatable {"openshift.io/rdma_vf":"4"}
         status Succeeded, rdma exclusive, 4 vfs, reboot 1 helped, reboot 1 helped
     "#]]);
@@ -936,7 +938,7 @@ fn firmware_that_ignores_the_write_is_rebooted_for_once_and_named() {
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
-        plugin: offer 1 []
+        plugin: offer 1 [unverified unverified]
         status Failed, rdma shared, 0 vfs, RebootDidNotHelp, reboot 1 didNotHelp, error: a reboot did not bring firmware setting: expected 0000:09:00.0 SRIOV_EN=True NUM_OF_VFS=4, found SRIOV_EN=True (next boot True), NUM_OF_VFS=2 (next boot 4), after firmware by mstconfig; no further reboot for this: the server may need a cold power cycle (power off and on, not only a reboot), then annotate the node with ironrail.dev/retry-reboot=<a new value>
     "#]]);
     assert_eq!(life.machine_says().2, 2);
@@ -970,7 +972,7 @@ fn firmware_that_refuses_the_write_keeps_nobody_from_the_mode() {
         SriovNetworkNodeState desired-state := Idle
         Node state := Idle
         operator: Idle
-        plugin: offer 1 []
+        plugin: offer 1 [unverified unverified]
         status Failed, rdma exclusive, 0 vfs, FirmwareRefused, reboot 1 refused, reboot 1 helped, error: cannot set SRIOV_EN=True NUM_OF_VFS=500 in the firmware of 0000:05:00.0: mstconfig ended with status 1: -E- Failed to set NUM_OF_VFS: 500 is over the limit 127; by hand: mstconfig -d 0000:05:00.0 -y set SRIOV_EN=True NUM_OF_VFS=500, then reboot; or annotate the node with ironrail.dev/retry-reboot=<a new value>
     "#]]);
     assert_eq!((life.machine_says().0, life.machine_says().2), (Some(api::RdmaMode::Exclusive), 2));
@@ -1028,8 +1030,8 @@ fn without_the_ledger_on_the_disk_there_is_no_reboot_and_a_sentence() {
         life.turn(&life.host.clone());
     }
     life.tell(expect![[r#"
-        status Failed, rdma shared, 0 vfs, LedgerNotWritten, fenced with 0 held, error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device
-        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device
+        status Failed, rdma shared, 0 vfs, LedgerNotWritten, fenced with 0 held, error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device; it is tried again, so free the disk or mend what refuses it
+        event SyncStatusChanged: Status changed from: InProgress to: Failed. Last Error: cannot reboot: the reboot must be booked in the ledger on the host first, and that was refused: replace /var/lib/ironrail/reboots.json: no space left on device; it is tried again, so free the disk or mend what refuses it
     "#]]);
     assert_eq!(life.machine_says().2, 1);
     life.host.machine().faults.clear();

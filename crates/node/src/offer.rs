@@ -5,7 +5,7 @@
 
 use api::custody::{Offer, OfferState, OfferedDevice, OfferedResource, VERSION};
 use api::inventory::{Inventory, PhysicalFunction, VirtualFunction};
-use api::nodestate::{NodeStateStatus, VfStatus};
+use api::nodestate::NodeStateStatus;
 use api::{DeviceType, LinkType, PciAddress};
 use planner::desired::{Desired, DesiredFunction, Group};
 use planner::functions::{NO_GUID, NO_MAC};
@@ -89,13 +89,15 @@ pub fn offer(
 type Resources = BTreeMap<String, OfferedResource>;
 
 /// The devices that the last report of another boot listed and that are asked for still, none of them verified: the
-/// first offer of a boot, so that capacity is back at once. None where nothing is known of them, or the report is of
-/// this boot.
+/// first offer of a boot, so that capacity is back at once. Of a PF that had no VFs in that report, since another boot had
+/// taken them before, `place` says where those will be that are asked for. None where nothing is known of them, or the
+/// report is of this boot.
 pub fn of_the_boot_before(
     desired: &Desired,
     status: &NodeStateStatus,
     boot_id: &str,
     prefix: &str,
+    place: impl Fn(&PciAddress, u32) -> Option<PciAddress>,
 ) -> Option<Offer> {
     if status.boot_id.is_empty() || status.boot_id == boot_id {
         return None;
@@ -105,14 +107,19 @@ pub fn of_the_boot_before(
         let report = status.interfaces.iter().find(|one| one.pci_address == wanted.pci);
         for group in wanted.groups.iter().filter(|group| !group.resource.is_empty()) {
             let Some((range, report)) = group.range.zip(report) else { continue };
-            let in_range =
-                |vf: &&VfStatus| u32::try_from(vf.vf_id).is_ok_and(|index| range.contains(index));
-            let devices = report.vfs.iter().filter(in_range).map(|vf| OfferedDevice {
-                pci: vf.pci_address,
+            let reported = report.vfs.iter();
+            let reported =
+                reported.filter_map(|vf| Some((u32::try_from(vf.vf_id).ok()?, vf.pci_address)));
+            let count = u32::try_from(wanted.interface.num_vfs).unwrap_or_default();
+            let to_be = (0..count).filter(|_| report.vfs.is_empty());
+            let to_be = to_be.filter_map(|index| Some((index, place(&wanted.pci, index)?)));
+            let in_range = reported.chain(to_be).filter(|(index, _)| range.contains(*index));
+            let devices = in_range.map(|(index, pci)| OfferedDevice {
+                pci,
                 state: OfferState::Unverified { because: "it was not looked at yet".to_owned() },
                 numa_node: None,
                 parent: wanted.pci,
-                vf: u32::try_from(vf.vf_id).ok(),
+                vf: Some(index),
                 driver: None,
                 rdma_device: None,
                 profile: None,

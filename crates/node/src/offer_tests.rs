@@ -4,6 +4,9 @@ use super::*;
 use api::custody::Holder;
 use api::nodestate::{Interface, NodeStateSpec, VfGroup};
 use expect_test::{Expect, expect};
+use host::Host;
+use host::function::vf_address;
+use host::sim::{Flavour, Machine, SimHost};
 use serde_json::{Value, json};
 
 fn pci(text: &str) -> PciAddress {
@@ -378,11 +381,31 @@ fn reported(vfs: &[(i64, &str)]) -> NodeStateStatus {
     serde_json::from_value(json!({ "bootId": "boot-0", "interfaces": [interface] })).unwrap()
 }
 
+/// The second of two boots in a row that made no VFs: the report of the first has none, and the card says where they were.
+#[test]
+fn a_card_without_vfs_in_the_last_report_says_where_those_of_the_order_will_be() {
+    let (status, desired) = (reported(&[]), wanted(&["rdma 1-2"]));
+    let machine =
+        SimHost::new(Machine::small_worker("worker-0", Flavour::Rhel, api::Timestamp::UNIX_EPOCH));
+    let pf: PciAddress = "0000:03:00.0".parse().unwrap();
+    let place = |_: &PciAddress, index| vf_address(&machine, &pf, index);
+    let offer = of_the_boot_before(&desired, &status, "boot-1", "openshift.io", place).unwrap();
+    let devices = &offer.resources["openshift.io/rdma"].devices;
+    let found: Vec<_> = devices.iter().map(|device| (device.pci.to_string(), device.vf)).collect();
+    machine.write(&pf.file("sriov_numvfs"), "3").unwrap();
+    let link = |index: u32| {
+        let target = machine.link_target(&pf.file(&format!("virtfn{index}"))).unwrap();
+        (target.rsplit('/').next().unwrap().to_owned(), Some(index))
+    };
+    assert_eq!(found, [link(1), link(2)]);
+}
+
 #[test]
 fn after_a_boot_nothing_is_ready_before_it_was_found_right() {
     let status = reported(&[(0, "0000:3b:00.2"), (1, "0000:3b:00.3"), (2, "0000:3b:00.4")]);
     let desired = wanted(&["rdma 0-2"]);
-    let before = of_the_boot_before(&desired, &status, "boot-1", "openshift.io").unwrap();
+    let before =
+        of_the_boot_before(&desired, &status, "boot-1", "openshift.io", |_, _| None).unwrap();
     let (absent, mut bare) = (node(vec![]), node(vec![vf(0, "mlx5_core"), vf(1, "mlx5_core")]));
     bare.physical_functions[0].vfs[1].rdma_device = None;
     let at_boot = offer(Some(&before), 0, &desired, &absent, "openshift.io", &Against::default());
@@ -420,7 +443,7 @@ fn after_a_boot_nothing_is_ready_before_it_was_found_right() {
           0000:3b:00.4 unverified: 0000:3b:00.4 does not exist at the moment
     "#]],
     );
-    assert_eq!(of_the_boot_before(&desired, &status, "boot-0", "openshift.io"), None);
+    assert_eq!(of_the_boot_before(&desired, &status, "boot-0", "openshift.io", |_, _| None), None);
 }
 
 #[test]
