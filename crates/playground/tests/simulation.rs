@@ -36,7 +36,7 @@ const CAUGHT_BY: [(&str, &str); 13] = [
     ("no ledger", "was rebooted "),
     ("unlimited when unset", "granted "),
     ("command line instead of effective mode", ""),
-    ("lost compare-and-swap", "not "),
+    ("lost compare-and-swap", "forgets the grant of "),
     ("prefix-only drain", " VFs and not "),
     ("takes others' cordons for its own", "is no longer cordoned, and it was not ours to undo"),
     ("forgets its own cordon", "is left cordoned"),

@@ -261,6 +261,7 @@ impl Machine {
             resource: resource.to_owned(),
             ids: vec![device.clone()],
             allocation,
+            listed: true,
         });
         self.publish(&kubelet);
         Ok(device)

@@ -53,6 +53,8 @@ pub struct Given {
     pub resource: String,
     pub ids: Vec<String>,
     pub allocation: Allocation,
+    /// PodResources lists it: not where a plain init container has it (kubelet, `podresources` `List`).
+    pub listed: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -104,9 +106,12 @@ impl DeviceManager {
 
     fn admit_containers(&mut self, pod: &Value, plugins: &mut dyn Plugins) -> Result<(), String> {
         let uid = objects::uid(pod);
-        for container in
-            ["/spec/initContainers", "/spec/containers"].iter().flat_map(|p| objects::items(pod, p))
-        {
+        let init = objects::items(pod, "/spec/initContainers").iter();
+        let init = init
+            .map(|container| (container, objects::text(container, "/restartPolicy") == "Always"));
+        let main =
+            objects::items(pod, "/spec/containers").iter().map(|container| (container, true));
+        for (container, listed) in init.chain(main) {
             let limits = container.pointer("/resources/limits").and_then(Value::as_object);
             for (resource, amount) in limits.into_iter().flatten() {
                 let wanted = usize::try_from(objects::quantity(amount) / 1000).unwrap_or(0);
@@ -130,6 +135,7 @@ impl DeviceManager {
                     resource: resource.clone(),
                     ids,
                     allocation,
+                    listed,
                 });
             }
         }
@@ -233,7 +239,7 @@ impl DeviceManager {
 
     /// What the PodResources service lists.
     pub fn listed_as_given(&self) -> Vec<Given> {
-        self.given.iter().chain(&self.ended).cloned().collect()
+        self.given.iter().chain(&self.ended).filter(|given| given.listed).cloned().collect()
     }
 }
 

@@ -1,17 +1,19 @@
 //! The world at rest: every node at its goal or saying why not, and nothing of ours left behind.
 
 use super::faults::Fault;
+use super::run::ignores_writes;
 use super::story::Story;
 use crate::cluster::cluster::Cluster;
 use crate::cluster::objects::{self, items, text, texts};
 use crate::cluster::power::NodeSlot;
 use crate::store::Store;
 use api::wire::ObjectKey;
-use api::{annotation, names};
+use api::{RdmaMode, annotation, names};
+use host::sim::Fault as Kernel;
 use planner::Reason;
-use planner::rollout::LISTED;
+use planner::rollout::{HALTED, LISTED, PAUSED};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Everything that the end is judged by.
@@ -26,48 +28,122 @@ pub struct End<'a> {
 
 impl End<'_> {
     pub fn check(&self) -> Result<(), String> {
-        if self.is_stranded() {
-            return Ok(());
-        }
-        let lasts = self.lasts();
+        let stranded = self.is_stranded();
+        let excused = self.excused();
         for (name, slot) in &self.cluster.nodes {
             if self.lost.contains(name) {
+                continue;
+            }
+            self.cordon_of_others(name)?;
+            if stranded {
                 continue;
             }
             if self.story.leaver(name).is_some_and(|leaver| !leaver.is_ours()) {
                 self.left(name)?;
                 continue;
             }
-            let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
-            let state = self.store.object(&key).ok_or(format!("node {name} has no node state"))?;
-            let left = self.left_to_do(name, slot, state).or_else(|| self.left_behind(name, state));
-            if let Some(left) = left {
-                // What does not pass may keep a node from its goal, but not from saying so.
-                let reasons = self.reasons(name, state);
-                if reasons.is_empty() || !lasts {
-                    return Err(format!("{left}; what it says: {reasons:?}"));
-                }
+            let state = self.state(name).ok_or(format!("node {name} has no node state"))?;
+            let own = excused.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let left = self.left_to_do(name, slot, state);
+            if let Some(left) = &left
+                && own.is_empty()
+                && self.turn_that_does_not_come(name, state, &excused).is_empty()
+            {
+                return Err(format!("{left}; what it says: {:?}", said(state)));
             }
-            self.cordon_of_others(name)?;
+            let is_kept = own.iter().any(|reason| KEPT.contains(reason));
+            if let Some(left) = self.left_behind(name, state, left.is_some()).filter(|_| !is_kept) {
+                return Err(format!("{left}; what it says: {:?}", said(state)));
+            }
         }
-        if lasts {
-            return Ok(());
+        match stranded {
+            true => Ok(()),
+            false => self.grants(&excused),
         }
+    }
+
+    /// Grants are left with those alone that are kept where they are.
+    fn grants(&self, excused: &Excused) -> Result<(), String> {
         for kind in [names::POOL, names::OPERATOR_CONFIG] {
             for object in self.store.objects(names::API_VERSION, kind) {
-                if !items(object, "/status/grants").is_empty() {
-                    return Err(format!("{kind} {} still holds grants", objects::name(object)));
+                let granted = items(object, "/status/grants").iter();
+                let mut granted = granted.map(|grant| text(grant, "/node"));
+                let is_kept = |node: &str| {
+                    self.lost.contains(node)
+                        || excused.get(node).is_some_and(|own| own.iter().any(|r| KEPT.contains(r)))
+                };
+                if let Some(node) = granted.find(|node| !is_kept(node)) {
+                    let name = objects::name(object);
+                    return Err(format!("{kind} {name} still holds the grant of {node}"));
                 }
             }
         }
         Ok(())
     }
 
-    /// True where something keeps nodes from their goal for good: they wait, and look for it to go.
-    pub fn lasts(&self) -> bool {
-        self.struck.iter().any(|fault| fault.lasts())
-            || self.keeps_the_operator()
-            || self.story.extras.lasts(self.story.goal, self.store)
+    /// The nodes that are at their goal: nothing is to be done there any more, whatever became of others.
+    pub fn at_goal(&self) -> BTreeSet<String> {
+        let nodes = self.cluster.nodes.iter().filter(|(name, slot)| {
+            let leaves = self.story.leaver(name).is_some_and(|leaver| !leaver.is_ours());
+            let state = self.state(name).filter(|_| !leaves && !self.lost.contains(*name));
+            state.is_some_and(|state| self.left_to_do(name, slot, state).is_none())
+        });
+        nodes.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn state(&self, name: &str) -> Option<&Arc<Value>> {
+        let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
+        self.store.object(&key)
+    }
+
+    /// The nodes that say of themselves what keeps them from their goal for good, and to which just that has happened.
+    fn excused(&self) -> Excused<'_> {
+        let mut excused = Excused::new();
+        for (name, slot) in &self.cluster.nodes {
+            let Some(state) = self.state(name) else { continue };
+            let own = among(self.may_say(name, slot), state);
+            if !own.is_empty() {
+                excused.insert(name, own);
+            }
+        }
+        // These speak of other nodes: one that is lost, kept by an administrator, or held up itself.
+        let elsewhere =
+            !self.lost.is_empty() || self.story.cordoned.is_some() || !excused.is_empty();
+        let control_planes = self.story.extras.control_plane > 1;
+        for name in self.cluster.nodes.keys().filter(|_| elsewhere) {
+            let Some(state) = self.state(name) else { continue };
+            let busy = control_planes.then_some(Reason::ControlPlaneBusy);
+            let may = [Reason::NoPlaceForOperator].into_iter().chain(busy).collect();
+            let own = among(may, state);
+            if !own.is_empty() {
+                excused.entry(name).or_default().extend(own);
+            }
+        }
+        excused
+    }
+
+    /// What a node may give for a reason, by what struck it and does not pass.
+    fn may_say(&self, name: &str, slot: &NodeSlot) -> Vec<Reason> {
+        let machine = slot.kubelet.host.machine();
+        let has = |fault: Kernel| machine.faults.contains(&fault);
+        let extras = &self.story.extras;
+        let goal = self.story.mode_of(name);
+        let argument = extras.argument.as_deref() == Some(name) && goal == RdmaMode::Exclusive;
+        let deaf =
+            has(Kernel::IgnoresKernelArgument) || machine.functions.values().any(ignores_writes);
+        let budget = self.struck.contains(&Fault::StuckBudget);
+        let policy = extras.drain.as_ref().map(|drain| text(drain, "/onDeadline"));
+        let reasons = [
+            (deaf, Reason::RebootDidNotHelp),
+            (deaf || slot.reboots >= REBOOTS_A_DAY, Reason::TooManyReboots),
+            (has(Kernel::IgnoresReboot), Reason::RebootDidNotHappen),
+            (argument, Reason::KernelArgumentContradicts),
+            (self.story.guarded(name).is_some(), Reason::Lifeline),
+            (budget, Reason::DisruptionBudget),
+            (budget, Reason::DrainDeadline),
+            (policy == Some("skipNode"), Reason::DrainSkipped),
+        ];
+        reasons.into_iter().filter(|(may, _)| *may).map(|(_, reason)| reason).collect()
     }
 
     /// True where administrators keep every node that is not down for good, and the operator's pod was lost: the pod says
@@ -82,18 +158,6 @@ impl End<'_> {
             |node: &Arc<Value>| is_kept(node) || self.lost.contains(objects::name(node));
         self.store.objects("v1", "Node").all(is_no_place)
             && self.store.objects("v1", "Pod").any(waits)
-    }
-
-    /// True where a drain waits because the operator runs there and has no other place, says so, and an administrator
-    /// keeps another node: only he can help.
-    fn keeps_the_operator(&self) -> bool {
-        let said = Reason::NoPlaceForOperator.as_str();
-        let says = |state: &Arc<Value>| {
-            let mut conditions = items(state, "/status/conditions").iter();
-            conditions.any(|c| c["type"] == "Drained" && c["reason"] == said)
-        };
-        self.store.objects(names::API_VERSION, names::NODE_STATE).any(says)
-            && self.store.objects("v1", "Node").any(is_kept)
     }
 
     /// What of the goal is missing on a node.
@@ -133,6 +197,10 @@ impl End<'_> {
                 && text(pod, "/spec/serviceAccountName") != "sriov-network-operator"
         });
         let agents: Vec<&str> = agents.map(|pod| objects::name(pod)).collect();
+        let ours = |taint: &Value| text(taint, "/key").starts_with("ironrail.dev/");
+        if items(node, "/spec/taints").iter().any(ours) {
+            return Err(format!("node {name}, which has left, has a taint of ours"));
+        }
         match (kept, labelled, agents.as_slice()) {
             (true, ..) => Err(format!("node {name}, which has left, is cordoned by us")),
             (_, true, _) => Err(format!("node {name}, which has left, has our label")),
@@ -141,11 +209,12 @@ impl End<'_> {
         }
     }
 
-    /// What of ours was not taken away.
-    fn left_behind(&self, name: &str, state: &Value) -> Option<String> {
+    /// What of ours was not taken away; who waits may ask for his turn, and is not ready for pods that ask for it.
+    fn left_behind(&self, name: &str, state: &Value, waits: bool) -> Option<String> {
         let annotations = texts(state, "/metadata/annotations");
-        for key in [annotation::DESIRED_STATE, annotation::CURRENT_STATE] {
-            if let Some(value) = annotations.get(key).filter(|value| **value != annotation::IDLE) {
+        let keys = [annotation::CURRENT_STATE, annotation::DESIRED_STATE];
+        for key in keys.iter().take(if waits { 1 } else { 2 }) {
+            if let Some(value) = annotations.get(*key).filter(|value| **value != annotation::IDLE) {
                 return Some(format!("node state {name} is left with {key} = {value}"));
             }
         }
@@ -155,7 +224,7 @@ impl End<'_> {
             return Some(format!("node {name} is left cordoned"));
         }
         // What is refused for the host's sake leaves the node not ready for pods that ask for it.
-        if self.story.guarded(name).is_some() {
+        if waits || self.story.guarded(name).is_some() {
             return None;
         }
         let ours = |taint: &Value| text(taint, "/key").starts_with("ironrail.dev/");
@@ -163,28 +232,36 @@ impl End<'_> {
         taint.then(|| format!("node {name} is left with a taint of ours"))
     }
 
-    /// What the API says of why the node is not there yet: what no time ends, or a turn that does not come since another
-    /// node, or its pool, is stopped by such a thing. That it is at work, or waits for a drain, explains nothing.
-    fn reasons(&self, name: &str, state: &Value) -> Vec<String> {
-        let mut reasons = ends(state);
-        let others_are_stopped = || {
-            let states = self.store.objects(names::API_VERSION, names::NODE_STATE);
-            !self.lost.is_empty()
-                || self.story.cordoned.is_some()
-                || self.story.extras.lasts(self.story.goal, self.store)
-                || states
-                    .filter(|other| objects::name(other) != name)
-                    .any(|other| !ends(other).is_empty())
+    /// True where a turn may never come, since somebody or something holds the others up for good.
+    fn is_stopped(&self, excused: &Excused) -> bool {
+        let pools = || self.store.objects(names::API_VERSION, names::POOL);
+        let of = |pool: &Value, list: &str| -> Vec<String> {
+            items(pool, list).iter().map(|one| text(one, "/node").to_owned()).collect()
         };
-        if reasons.is_empty() && others_are_stopped() {
-            reasons = self.turn_that_does_not_come(name, state);
-        }
-        reasons
+        let phase = |pool: &Value, phase: &str| text(pool, "/status/rollout/phase") == phase;
+        let is_struck =
+            |node: &String| self.lost.contains(node) || excused.contains_key(node.as_str());
+        let halted = |pool: &Arc<Value>| {
+            phase(pool, HALTED) && of(pool, "/status/rollout/failures").iter().any(is_struck)
+        };
+        let rollout = self.story.extras.rollout.as_ref();
+        let pauses = rollout.is_some_and(|rollout| rollout["pauseAfterCanary"] == true);
+        let drain = self.story.extras.drain.as_ref();
+        let skips = drain.is_some_and(|drain| drain["onDeadline"] == "skipNode");
+        !self.lost.is_empty()
+            || self.story.cordoned.is_some()
+            || !excused.is_empty()
+            || pools().any(halted)
+            || pools().any(|pool| pauses && phase(pool, PAUSED))
+            || pools().any(|pool| skips && !of(pool, "/status/skipped").is_empty())
     }
 
     /// As its pool lists it, or as the pool says of all where its list is full; of a node without a pool, its own state.
-    fn turn_that_does_not_come(&self, name: &str, state: &Value) -> Vec<String> {
+    fn turn_that_does_not_come(&self, name: &str, state: &Value, excused: &Excused) -> Vec<String> {
         let mut reasons = Vec::new();
+        if !self.is_stopped(excused) {
+            return reasons;
+        }
         for pool in self.store.objects(names::API_VERSION, names::POOL) {
             let waiting = items(pool, "/status/waiting").iter();
             let own = waiting.filter(|entry| text(entry, "/node") == name);
@@ -222,42 +299,31 @@ fn is_kept(node: &Arc<Value>) -> bool {
         && !texts(node, "/metadata/annotations").contains_key(annotation::CORDONED_BY_US)
 }
 
-/// Reasons of a node's blockers that stand until a person, or the world, changes.
-const ENDS: [Reason; 16] = [
-    Reason::RebootDidNotHelp,
-    Reason::RebootDidNotHappen,
-    Reason::TooManyReboots,
-    Reason::RebootDisabled,
-    Reason::KernelArgumentContradicts,
-    Reason::NoLever,
-    Reason::RdmaNotLoaded,
-    Reason::FirmwareToolMissing,
-    Reason::FirmwareUnreadable,
-    Reason::FirmwareRefused,
-    Reason::FirmwareWritesDisabled,
-    Reason::DpuMode,
-    Reason::SriovDisabled,
-    Reason::VfLimit,
-    Reason::Lifeline,
-    Reason::LedgerNotWritten,
-];
+/// The nodes that have an excuse, each with the reasons that it may give and gives.
+type Excused<'a> = BTreeMap<&'a str, Vec<Reason>>;
 
-/// Reasons of the condition `Drained` that do.
-const DRAIN_ENDS: [Reason; 5] = [
+/// Reboots of one day after which the ledger leaves the next one to a person.
+const REBOOTS_A_DAY: u32 = 3;
+
+/// Reasons for which a node is kept as it is, drained or in its drain; for any other the drain is given up and undone.
+const KEPT: [Reason; 5] = [
+    Reason::RebootDidNotHappen,
     Reason::DisruptionBudget,
     Reason::DrainDeadline,
     Reason::NoPlaceForOperator,
     Reason::ControlPlaneBusy,
-    Reason::EvictionRefused,
 ];
 
-/// What of a node state no time ends, in its words.
-fn ends(state: &Value) -> Vec<String> {
-    let is_one = |all: &[Reason], reason: &str| all.iter().any(|one| one.as_str() == reason);
+/// Those of the reasons that the node state gives.
+fn among(may: Vec<Reason>, state: &Value) -> Vec<Reason> {
+    let says = said(state);
+    may.into_iter().filter(|may| says.contains(&may.as_str())).collect()
+}
+
+/// The reasons that a node state gives, of its blockers and of its drain.
+fn said(state: &Value) -> Vec<&str> {
     let blockers = items(state, "/status/blockers").iter();
-    let blockers = blockers.filter(|blocker| is_one(&ENDS, text(blocker, "/reason")));
-    let drained = items(state, "/status/conditions").iter().filter(|condition| {
-        condition["type"] == "Drained" && is_one(&DRAIN_ENDS, text(condition, "/reason"))
-    });
-    blockers.chain(drained).map(|said| text(said, "/message").to_owned()).collect()
+    let drained = items(state, "/status/conditions").iter();
+    let drained = drained.filter(|c| c["type"] == "Drained" && c["status"] == "False");
+    blockers.chain(drained).map(|one| text(one, "/reason")).collect()
 }

@@ -4,9 +4,7 @@
 //! is a fault; what may keep a node from its goal for good has to be said all the same.
 
 use super::leaving::Leaver;
-use crate::cluster::objects::{items, text};
-use crate::store::Store;
-use api::{RdmaMode, annotation, names};
+use api::annotation;
 use fastrand::Rng;
 use host::sim::Machine;
 use serde_json::{Value, json};
@@ -34,6 +32,10 @@ pub struct Extras {
     pub batch: Option<(u64, u64)>,
     /// A DaemonSet whose pods ask for a VF comes at this second.
     pub agents: Option<u64>,
+    /// The pool begins with `maxUnavailable: 0`, until this second.
+    pub frozen_until: Option<u64>,
+    /// A node is in a second pool too, from one second to another.
+    pub second_pool: Option<(String, u64, u64)>,
 }
 
 impl Extras {
@@ -56,7 +58,19 @@ impl Extras {
         if pauses {
             steps["pauseAfterCanary"] = true.into();
         }
+        if rng.u32(..6) == 0 {
+            steps["countUnavailable"] = true.into();
+        }
+        let odd = |node: &String| {
+            [without_pool.then_some(&outside), leaves.then_some(&leaver)].contains(&Some(node))
+        };
+        let second = Some(nodes[rng.usize(..nodes.len())].clone()).filter(|node| !odd(node));
+        let second_pool = second.filter(|_| rng.u32(..8) == 0);
+        let second_pool = second_pool.map(|node| (node, rng.u64(61..300), rng.u64(310..1500)));
+        let frozen_until = (rng.u32(..8) == 0).then(|| rng.u64(100..900));
         Self {
+            frozen_until,
+            second_pool,
             without_pool: without_pool.then_some(outside),
             leaver: leaves.then(|| Leaver::draw(leaver, rng)),
             resumed: pauses.then(|| rng.u64(300..1500)),
@@ -80,19 +94,6 @@ impl Extras {
             machine.next_kernel_arguments.push(word);
         }
     }
-
-    /// True where something of it keeps a node from its goal for good, and says so.
-    pub fn lasts(&self, goal: RdmaMode, store: &Store) -> bool {
-        let contradicts = self.argument.is_some() && goal == RdmaMode::Exclusive;
-        contradicts || store.objects(names::API_VERSION, names::POOL).any(|pool| holds(pool))
-    }
-}
-
-/// The pool has given nodes up, or has stopped.
-fn holds(pool: &Value) -> bool {
-    let phase = text(pool, "/status/rollout/phase");
-    !items(pool, "/status/skipped").is_empty()
-        || [planner::rollout::HALTED, planner::rollout::PAUSED].contains(&phase)
 }
 
 /// A node with a control-plane role.

@@ -93,12 +93,6 @@ impl Fault {
     pub fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, other)| *other == name).map(|(fault, _)| *fault)
     }
-
-    /// True for what does not pass: a node that it strikes may never reach its goal, if only it says why.
-    pub fn lasts(self) -> bool {
-        let deaf = matches!(self, Self::FirmwareIgnored | Self::RebootIgnored);
-        deaf || matches!(self, Self::StaysDown | Self::ArgumentsIgnored | Self::StuckBudget)
-    }
 }
 
 impl fmt::Display for Fault {

@@ -35,9 +35,15 @@ pub enum Feature {
     FinishedPod,
     /// A DaemonSet's pods ask for a VF each.
     DaemonSetHolds,
+    /// A pool is paused by `maxUnavailable: 0`, until a person lets it go on.
+    Frozen,
+    /// A node is in two pools for a while.
+    TwoPools,
+    /// What others disturb counts against the limit.
+    CountsUnavailable,
 }
 
-const NAMES: [(Feature, &str); 10] = [
+const NAMES: [(Feature, &str); 13] = [
     (Feature::ModeReload, "reload of the modules"),
     (Feature::Firmware, "firmware raised"),
     (Feature::Lifeline, "lifeline"),
@@ -48,6 +54,9 @@ const NAMES: [(Feature, &str); 10] = [
     (Feature::Resume, "resumed after canaries"),
     (Feature::FinishedPod, "pod that has finished"),
     (Feature::DaemonSetHolds, "DaemonSet with VFs"),
+    (Feature::Frozen, "pool paused by its limit"),
+    (Feature::TwoPools, "node in two pools"),
+    (Feature::CountsUnavailable, "others' nodes counted"),
 ];
 
 impl Feature {
@@ -94,9 +103,21 @@ impl Simulation {
         if self.story.extras.agents.is_some() {
             features.insert(Feature::DaemonSetHolds, self.agents_were_given);
         }
+        let rollout = self.story.extras.rollout.as_ref();
+        if rollout.is_some_and(|rollout| rollout["countUnavailable"] == true) {
+            let used_up = self.somebody_waits(|because| because.contains(" used up "));
+            features.insert(Feature::CountsUnavailable, used_up);
+        }
         let told = self.story.acts.iter().filter_map(|step| step.feature);
         features.extend(told.map(|feature| (feature, self.felt.contains(&feature))));
         features
+    }
+
+    /// A pool says of one of its nodes that it waits, with such a sentence.
+    fn somebody_waits(&self, because: impl Fn(&str) -> bool) -> bool {
+        let pools = self.store.objects(names::API_VERSION, names::POOL);
+        let mut waiting = pools.flat_map(|pool| items(pool, "/status/waiting"));
+        waiting.any(|one| because(text(one, "/because")))
     }
 
     /// A drain was begun on the node under a grant.
@@ -127,7 +148,12 @@ impl Simulation {
             Feature::FinishedPod => self.cluster.nodes.values().any(|slot| {
                 slot.kubelet.devices.given().iter().any(|given| given.pod == story::BATCH)
             }),
+            Feature::Frozen => self.somebody_waits(|because| because.contains("is paused by")),
+            Feature::TwoPools => {
+                self.somebody_waits(|because| because.contains("it is in 2 pools"))
+            }
             Feature::ModeReload
+            | Feature::CountsUnavailable
             | Feature::Firmware
             | Feature::Lifeline
             | Feature::NoPool

@@ -1,13 +1,13 @@
 //! What must hold after every step, whatever the world does to us.
 
 use super::extras::{has_control_plane_role, is_disturbed};
-use super::leaving::Leaves;
+use super::leaving::{self, Leaves};
 use super::steps::INTRUDER;
-use super::story::Story;
+use super::story::{POOL, Story};
 use crate::cluster::cluster::Cluster;
-use crate::cluster::objects::{self, items, text};
+use crate::cluster::objects::{self, items, text, texts};
 use crate::cluster::power::NodeSlot;
-use crate::store::{AuditEntry, Store};
+use crate::store::{AuditEntry, Selector, Store};
 use api::pool::PoolSpec;
 use api::wire::{ObjectKey, at};
 use api::{Timestamp, annotation, files, names};
@@ -15,6 +15,7 @@ use host::sim::{Fault as Kernel, Machine};
 use planner::pools::{Limit, limit};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the users of our own programs begin with.
@@ -25,6 +26,8 @@ pub struct Invariants {
     /// The last stored version of each holder of grants, with its kind.
     pools: BTreeMap<String, Value>,
     nodes: usize,
+    /// The most nodes that each pool was seen to select: an operator may not have heard of one that left.
+    selected: BTreeMap<String, usize>,
     /// How often a goal was set for the mode.
     goals: u32,
     mode: Option<String>,
@@ -36,8 +39,10 @@ pub struct Invariants {
     held: BTreeMap<(String, String, String), String>,
     /// Node and resource that had all their devices.
     whole: BTreeSet<(String, String)>,
-    /// A user had his hands in a node state's spec.
-    spec_was_touched: bool,
+    /// Nodes in whose node state's spec a user had his hands.
+    specs_touched: BTreeSet<String>,
+    /// Control-plane nodes that are disturbed.
+    control_plane: BTreeSet<String>,
     /// Nodes from whose order one of two leaders took the policy that it had not heard of.
     robbed: BTreeSet<String>,
     /// Reboots that the API was seen to have booked, by node: what, which attempt, and in which boot.
@@ -118,16 +123,17 @@ impl Invariants {
             self.goals(store);
             self.grants(store)?;
         }
-        let meddled = |entry: &AuditEntry| {
+        let meddled = |entry: &&AuditEntry| {
             entry.key.kind == names::NODE_STATE && !entry.who.starts_with(OURS)
         };
-        self.spec_was_touched |= audit.iter().any(meddled);
+        self.specs_touched.extend(audit.iter().filter(meddled).map(|entry| entry.key.name.clone()));
         let is_state = |entry: &&AuditEntry| entry.changed && entry.key.kind == names::NODE_STATE;
         for entry in audit.iter().filter(is_state).filter(|entry| entry.who.starts_with(OURS)) {
             self.written_state(&entry.key.name, store, two_leaders);
         }
         if story.extras.control_plane > 1 && audit.iter().any(|entry| is_state(&entry)) {
-            one_control_plane_node(store)?;
+            let now = audit.iter().map(|entry| entry.at).max().unwrap_or_default();
+            self.control_plane_nodes(store, now)?;
         }
         audit.into_iter().try_for_each(|entry| self.ours(entry))?;
         for node in touched {
@@ -163,8 +169,8 @@ impl Invariants {
     }
 
     fn goals(&mut self, store: &Store) {
-        let mut pools = store.objects(names::API_VERSION, names::POOL);
-        let mode = pools.next().map(|pool| text(pool, "/spec/rdmaMode").to_owned());
+        let pool = ObjectKey::new(names::API_VERSION, names::POOL, names::NAMESPACE, POOL);
+        let mode = store.object(&pool).map(|pool| text(pool, "/spec/rdmaMode").to_owned());
         if mode != self.mode {
             self.goals += 1;
             self.mode = mode;
@@ -177,9 +183,11 @@ impl Invariants {
         let config = store.objects(names::API_VERSION, names::OPERATOR_CONFIG);
         for holder in store.objects(names::API_VERSION, names::POOL).chain(config) {
             let label = format!("{} {}", text(holder, "/kind"), objects::name(holder));
+            self.count_selected(&label, holder, store)?;
             if let Some(before) = self.pools.get(&label) {
                 let count = |holder: &Value| items(holder, "/status/grants").len();
-                let allowed = self.allowed(before).map_err(|why| format!("{label}: {why}"))?;
+                let allowed = self.allowed(before, &label);
+                let allowed = allowed.map_err(|why| format!("{label}: {why}"))?;
                 if count(holder) > count(before) && count(holder) > allowed {
                     return Err(format!(
                         "{label} granted {} nodes where {allowed} are allowed",
@@ -219,14 +227,28 @@ impl Invariants {
         Ok(())
     }
 
+    /// Counts the managed nodes that a pool selects.
+    fn count_selected(&mut self, label: &str, pool: &Value, store: &Store) -> Result<(), String> {
+        let selector = pool.pointer("/spec/nodeSelector").unwrap_or(&Value::Null);
+        let selector = Selector::of_labels(selector).map_err(|why| format!("{label}: {why}"))?;
+        let is_managed =
+            |node: &Value| texts(node, "/metadata/labels").contains_key(leaving::WORKER);
+        let nodes = store.objects("v1", "Node");
+        let now = nodes.filter(|node| is_managed(node) && selector.matches(node)).count();
+        let most = self.selected.entry(label.to_owned()).or_default();
+        *most = now.max(*most);
+        Ok(())
+    }
+
     /// How many nodes may be disturbed by this holder of grants; without a pool it is one.
-    fn allowed(&self, holder: &Value) -> Result<usize, String> {
+    fn allowed(&self, holder: &Value, label: &str) -> Result<usize, String> {
         if text(holder, "/kind") == names::OPERATOR_CONFIG {
             return Ok(1);
         }
+        let nodes = self.selected.get(label).copied().unwrap_or_default();
         let spec = holder.get("spec").cloned().unwrap_or_default();
         let spec: PoolSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
-        Ok(match limit(spec.max_unavailable.as_ref(), self.nodes) {
+        Ok(match limit(spec.max_unavailable.as_ref(), nodes) {
             Limit::Nodes(nodes) => nodes,
             _ => 0,
         })
@@ -354,7 +376,7 @@ impl Invariants {
             if all == wanted as usize {
                 self.whole.insert(place);
             } else if self.whole.contains(&place)
-                && !self.spec_was_touched
+                && !self.specs_touched.contains(node)
                 && !self.robbed.contains(node)
             {
                 return Err(format!(
@@ -365,21 +387,45 @@ impl Invariants {
         }
         Ok(())
     }
+
+    /// Nodes with a control-plane role are disturbed one at a time, whatever pools say, and only while the others are
+    /// Ready.
+    fn control_plane_nodes(&mut self, store: &Store, now: Timestamp) -> Result<(), String> {
+        let nodes: Vec<_> =
+            store.objects("v1", "Node").filter(|node| has_control_plane_role(node)).collect();
+        let disturbed = nodes.iter().map(|node| objects::name(node)).filter(|name| {
+            let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
+            store.object(&key).is_some_and(|state| is_disturbed(state))
+        });
+        let disturbed: BTreeSet<String> = disturbed.map(str::to_owned).collect();
+        let before = std::mem::replace(&mut self.control_plane, disturbed);
+        let names: Vec<&str> = self.control_plane.iter().map(String::as_str).collect();
+        if names.len() > 1 {
+            return Err(format!("control-plane nodes are disturbed at once: {}", names.join(", ")));
+        }
+        let Some(begun) = self.control_plane.difference(&before).next() else { return Ok(()) };
+        let fails = |node: &&&Arc<Value>| {
+            objects::name(node) != begun && not_ready_since(node).is_some_and(|at| at + HEARD < now)
+        };
+        match nodes.iter().find(fails) {
+            Some(other) => Err(format!(
+                "the drain of control-plane node {begun} begins while {} is not Ready",
+                objects::name(other)
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Nodes with a control-plane role are disturbed one at a time, whatever pools say.
-fn one_control_plane_node(store: &Store) -> Result<(), String> {
-    let nodes = store.objects("v1", "Node").filter(|node| has_control_plane_role(node));
-    let disturbed = nodes.filter(|node| {
-        let name = objects::name(node);
-        let key = ObjectKey::new(names::API_VERSION, names::NODE_STATE, names::NAMESPACE, name);
-        store.object(&key).is_some_and(|state| is_disturbed(state))
-    });
-    let disturbed: Vec<&str> = disturbed.map(|node| objects::name(node)).collect();
-    match disturbed.len() > 1 {
-        true => Err(format!("control-plane nodes are disturbed at once: {}", disturbed.join(", "))),
-        false => Ok(()),
-    }
+/// What everybody has heard of in the end: late events, a lost watch and an outage together.
+const HEARD: Duration = Duration::from_secs(120);
+
+/// Since when a Node is not Ready; None while it is.
+fn not_ready_since(node: &Value) -> Option<Timestamp> {
+    let mut conditions = items(node, "/status/conditions").iter();
+    let ready = conditions.find(|condition| condition["type"] == "Ready")?;
+    let turned = text(ready, "/lastTransitionTime").parse().ok();
+    turned.filter(|_| ready["status"] != "True")
 }
 
 /// The reboots that a ledger has as pending: what, which attempt, in which boot.

@@ -12,7 +12,7 @@ pub const OFFERED: &str = "rdma-vfs";
 /// The label by which pool and policy select.
 pub const CAPABLE: &str = "rdma-capable";
 /// The label by which the operator config selects where it says nothing.
-const WORKER: &str = "node-role.kubernetes.io/worker";
+pub const WORKER: &str = "node-role.kubernetes.io/worker";
 
 /// What a node leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,11 @@
 //! of it, so that what is proved is the simulation's eye and not a switch of ours.
 
 use super::process::News;
-use super::story::STAGED;
+use super::story::{AGENT, STAGED};
 use crate::cluster::devices::{DeviceLists, Given};
 use crate::cluster::objects::{self, text};
-use api::wire::{Answer, Write};
+use crate::store::Store;
+use api::wire::{Answer, ObjectKey, Write};
 use api::{RdmaMode, annotation, files, names};
 use host::sim::Machine;
 use serde_json::{Value, json};
@@ -23,9 +24,9 @@ pub enum Mutation {
     UnlimitedWhenUnset,
     /// The mode that the kernel reports is that of the command line (pain 1).
     CommandLineMode,
-    /// Updates carry no resourceVersion, so that the last writer wins (pain 2, parallel drains).
+    /// Updates carry no resourceVersion that somebody decided on, so that the last writer wins (pain 2, parallel drains).
     LostCompareAndSwap,
-    /// Who holds a device in an init container is not seen by the drain (pain 2).
+    /// Who holds a device in an init container, or as a DaemonSet's pod, is not seen by the drain (pain 2).
     PrefixOnlyDrain,
     /// A cordon is not told from our own, and undone at the end (pain 2).
     TakesOthersCordon,
@@ -75,8 +76,7 @@ impl Mutation {
             Self::UnlimitedWhenUnset => &["granted "],
             // The daemon never comes to rest, or the node never to its mode.
             Self::CommandLineMode => &[" is in mode ", " times within a minute"],
-            // An update without a version is refused of a custom resource: no turn is ever given.
-            Self::LostCompareAndSwap => &[" is in mode ", " VFs and not "],
+            Self::LostCompareAndSwap => &["granted ", "forgets the grant of "],
             // What the drain did not see is seen before the first change: the node waits for ever, and does not say why.
             Self::PrefixOnlyDrain | Self::NobodySweeps => &[" VFs and not "],
             Self::TakesOthersCordon => &["is no longer cordoned, and it was not ours to undo"],
@@ -158,18 +158,20 @@ impl Mutation {
         }
     }
 
-    /// What becomes of a write.
-    pub(super) fn write(self, write: &mut Write) {
+    /// What becomes of a write, at an API that holds these objects.
+    pub(super) fn write(self, write: &mut Write, store: &Store) {
         if let Write::Apply { object, .. } = write
             && self == Self::RebootsUnmirrored
             && let Some(status) = object.get_mut("status").and_then(Value::as_object_mut)
         {
             status.remove("reboots");
         }
+        // An update of a custom resource without a version is refused: whoever compares nothing sends the newest.
         let Write::Update { object, .. } = write else { return };
-        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
-        if let Some(metadata) = metadata.filter(|_| self == Self::LostCompareAndSwap) {
-            metadata.remove("resourceVersion");
+        if self == Self::LostCompareAndSwap
+            && let Some(newest) = store.object(&ObjectKey::of(object))
+        {
+            object["metadata"]["resourceVersion"] = newest["metadata"]["resourceVersion"].clone();
         }
     }
 
@@ -255,7 +257,7 @@ fn annotations<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
 
 /// The drain of upstream reads the requests of ordinary containers only.
 fn hide_holders(object: &mut Value) {
-    let is_hidden = |name: &str| name.starts_with(STAGED);
+    let is_hidden = |name: &str| name.starts_with(STAGED) || name.starts_with(AGENT);
     if is_hidden(objects::name(object)) {
         for list in ["/spec/containers", "/spec/initContainers"] {
             let containers = object.pointer_mut(list).and_then(Value::as_array_mut);

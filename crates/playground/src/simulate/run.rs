@@ -20,9 +20,10 @@ use crate::cluster::news;
 use crate::cluster::objects::text;
 use crate::install;
 use crate::store::{Store, User};
-use api::Timestamp;
+use api::{Timestamp, files};
 use fastrand::Rng;
 use host::sim::{Flavour, Function, FunctionKind, Machine, SimHost};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -245,10 +246,8 @@ impl Simulation {
             struck: &struck,
         };
         end.check().map_err(|why| self.at(why))?;
-        match end.lasts() {
-            true => Ok(()),
-            false => self.at_rest().map_err(|why| self.at(why)),
-        }
+        let at_goal = end.at_goal();
+        self.at_rest(&at_goal).map_err(|why| self.at(why))
     }
 
     /// While a machine is down its pods are given up after five minutes, the operator's too.
@@ -273,15 +272,22 @@ impl Simulation {
         at > look
     }
 
-    /// Planning again at the goal is empty, on every node.
-    fn at_rest(&mut self) -> Result<(), String> {
+    /// Planning again at the goal is empty, on every node that is there; and where all are, for the operator too.
+    fn at_rest(&mut self, at_goal: &BTreeSet<String>) -> Result<(), String> {
         for worker in self.containers.workers.values_mut() {
             let Worker::Daemon(daemon) = worker else { continue };
+            if !at_goal.contains(daemon.node()) {
+                continue;
+            }
             let Some(slot) = self.cluster.nodes.get(daemon.node()) else { continue };
             set_clock(&mut slot.kubelet.host.machine(), self.now, self.now);
             daemon.at_rest(&Told::by(slot), self.now)?;
         }
-        Ok(())
+        let all = at_goal.len() == self.cluster.nodes.len();
+        match self.containers.operator.as_ref().filter(|_| all) {
+            Some(container) => OperatorProcess::at_rest(container, &mut self.store, self.now),
+            None => Ok(()),
+        }
     }
 
     /// What only the end can tell of some faults.
@@ -294,17 +300,18 @@ impl Simulation {
             {
                 self.faults.mattered(Fault::SlowKernel);
             }
-            if faults.contains(&host::sim::Fault::IgnoresKernelArgument) && slot.reboots > 0 {
+            let machine = slot.kubelet.host.machine();
+            let deaf = faults.contains(&host::sim::Fault::IgnoresKernelArgument);
+            if deaf && has_not_helped(&machine, "RdmaMode") {
                 self.faults.mattered(Fault::ArgumentsIgnored);
             }
-            let machine = slot.kubelet.host.machine();
             if faults.contains(&host::sim::Fault::IgnoresReboot)
                 && machine.reboot_requested.is_some()
             {
                 self.faults.mattered(Fault::RebootIgnored);
             }
             let stubborn = machine.functions.values().any(ignores_writes);
-            if stubborn && slot.reboots > 0 {
+            if stubborn && has_not_helped(&machine, "Firmware") {
                 self.faults.mattered(Fault::FirmwareIgnored);
             }
         }
@@ -417,7 +424,7 @@ impl Simulation {
                 if container.id != SECOND_OPERATOR {
                     self.containers.operator = Some(container.clone());
                 }
-                OperatorProcess::new(container, self.now)
+                OperatorProcess::new(container, self.time_on(&container.node))
                     .map(|operator| Worker::Operator(Box::new(operator)))
             }
             ("ironrail-node", "daemon") => Daemon::new(container, self.host(&container.node))
@@ -460,8 +467,18 @@ impl Simulation {
     }
 }
 
+/// True where a reboot for this reason is booked as one that brought nothing.
+fn has_not_helped(machine: &Machine, reason: &str) -> bool {
+    let disk = machine.files.get(files::REBOOTS).map(Vec::as_slice).unwrap_or_default();
+    let records: Value = serde_json::from_slice(disk).unwrap_or_default();
+    let mut records = records.as_array().into_iter().flatten();
+    records.any(|record| {
+        text(record, "/reason") == reason && text(record, "/outcome/state") == "didNotHelp"
+    })
+}
+
 /// True for a card whose firmware forgets at boot what it was told.
-fn ignores_writes(function: &Function) -> bool {
+pub(super) fn ignores_writes(function: &Function) -> bool {
     let FunctionKind::Physical(part) = &function.kind else { return false };
     part.firmware.as_ref().is_some_and(|firmware| firmware.ignores_writes)
 }

@@ -137,7 +137,7 @@ impl Simulation {
             }
             let mut mutated = None;
             if let Some(mutation) = self.options.mutation {
-                mutation.write(mutated.insert(write.clone()));
+                mutation.write(mutated.insert(write.clone()), &self.store);
             }
             let mut answer = self.write(&user, mutated.as_ref().unwrap_or(write), taken.manager);
             if let Some(mutation) = self.options.mutation {
@@ -190,11 +190,15 @@ impl Simulation {
         self.wake_cluster(self.now + Duration::from_millis(1));
     }
 
+    pub(super) fn time_on(&self, node: &str) -> Timestamp {
+        let skew = self.skew.get(node).copied().unwrap_or_default();
+        self.now + jiff::SignedDuration::from_secs(skew)
+    }
+
     /// The clock that a process reads: that of its node.
     pub(super) fn local_time(&self, process: &str) -> Timestamp {
-        let node = self.containers.workers.get(process).and_then(|worker| worker.node());
-        let skew = node.and_then(|node| self.skew.get(node)).copied().unwrap_or_default();
-        self.now + jiff::SignedDuration::from_secs(skew)
+        let worker = self.containers.workers.get(process);
+        worker.map_or(self.now, |worker| self.time_on(worker.clock()))
     }
 
     /// Puts the process's next step into the queue, in our time.

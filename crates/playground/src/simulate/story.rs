@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The pool of the guide.
-const POOL: &str = "rdma-workers";
+pub(super) const POOL: &str = "rdma-workers";
+/// A pool that has a node of the other for a while.
+const SECOND_POOL: &str = "second";
 /// A Deployment whose pods hold a VF in an init container that does not end.
 pub(super) const STAGED: &str = "staged";
 /// A pod of nobody's, which ends by itself.
@@ -279,6 +281,13 @@ impl Story {
                 set_in_pool(&mut step.what, field, value);
             }
         }
+        if let Some(until) = extras.frozen_until {
+            for step in &mut self.acts {
+                set_in_pool(&mut step.what, "maxUnavailable", &json!(0));
+            }
+            let goes_on = change(names::POOL, POOL, json!({ "maxUnavailable": 1 }));
+            self.show(Feature::Frozen, until, "pool goes on".to_owned(), goes_on);
+        }
         if let Some(until) = extras.no_reboots_until {
             for (at, off) in [(1, true), (until, false)] {
                 let spec = json!({ "disableReboot": off });
@@ -292,6 +301,16 @@ impl Story {
             self.send(0, format!("control plane on {node}"), merge(&key, patch));
         }
         self.leave(&extras);
+        if let Some((node, from, until)) = &extras.second_pool {
+            let mut second = pool("exclusive", json!(1));
+            second["metadata"]["name"] = SECOND_POOL.into();
+            second["spec"]["nodeSelector"] =
+                json!({ "matchLabels": { "kubernetes.io/hostname": node } });
+            let path = ObjectKey::of(&second).path();
+            self.send(*from, format!("second pool over {node}"), create(second));
+            let gone = Request::new(Method::Delete, path);
+            self.show(Feature::TwoPools, *until, "delete the second pool".to_owned(), gone);
+        }
         if let Some(at) = extras.resumed {
             let value = json!({ "metadata": { "annotations": { annotation::RESUME: "go on" } } });
             let key = ObjectKey::new(names::API_VERSION, names::POOL, names::NAMESPACE, POOL);

@@ -4,7 +4,7 @@ use super::process::{Informer, News};
 use crate::cluster::devices::{Allocation, Device, DeviceLists, Given, allocation_of};
 use crate::cluster::kubelet::Container;
 use crate::cluster::power::NodeSlot;
-use crate::store::{EventType, User};
+use crate::store::{EventType, Store, User};
 use api::custody::{Holder, Offer};
 use api::wire::{Answer, ObjectKey, Write};
 use api::{Timestamp, files, names};
@@ -86,6 +86,15 @@ impl Worker {
             Self::Operator(_) => None,
             Self::Daemon(daemon) => Some(&daemon.step.node),
             Self::Plugin(plugin) => Some(&plugin.node),
+        }
+    }
+
+    /// The node whose clock it reads.
+    pub fn clock(&self) -> &str {
+        match self {
+            Self::Operator(operator) => &operator.node,
+            Self::Daemon(daemon) => &daemon.step.node,
+            Self::Plugin(plugin) => &plugin.node,
         }
     }
 
@@ -194,14 +203,19 @@ impl Daemon {
     }
 }
 
+/// In this time an operator that starts has looked at everything once.
+const FIRST_LOOKS: Duration = Duration::from_secs(10);
+
 pub struct OperatorProcess {
     pod: String,
+    node: String,
     user: User,
     operator: Operator,
     informers: Vec<Informer>,
 }
 
 impl OperatorProcess {
+    /// `now` is what the clock of its node says.
     pub fn new(container: &Container, now: Timestamp) -> Result<Self, String> {
         let settings = Settings::of(&container.environment)?;
         let informers = KINDS.iter().enumerate();
@@ -210,10 +224,37 @@ impl OperatorProcess {
             .map(|(row, kind)| Informer::new(row, kind.kind, kind.path(&settings.namespace), ""));
         Ok(Self {
             pod: container.pod.clone(),
+            node: container.node.clone(),
             user: User::service_account(&container.namespace, &container.service_account),
             informers: informers.collect(),
             operator: Operator::new(settings, now),
         })
+    }
+
+    /// One that starts in a world at rest looks at everything, and finds nothing to change.
+    pub fn at_rest(container: &Container, store: &mut Store, now: Timestamp) -> Result<(), String> {
+        let mut own = Self::new(container, now)?;
+        let user = own.user.clone();
+        for index in 0..own.informers.len() {
+            let (kind, news) = {
+                let informer = &mut own.informers[index];
+                (informer.kind, informer.deliver(store, &user, now))
+            };
+            if let Some(news) = news {
+                own.hear(kind, news, now);
+            }
+        }
+        let end = now + FIRST_LOOKS;
+        while let Some(due) = own.operator.due().filter(|due| *due <= end) {
+            let at = due.max(now);
+            let Some(work) = own.operator.step(at) else { break };
+            if let Some(write) = work.writes.iter().find(|write| !matches!(write, Write::Event(_)))
+            {
+                return Err(format!("an operator that starts writes {} at rest", write.key()));
+            }
+            own.operator.answered(work, Vec::new(), at);
+        }
+        Ok(())
     }
 
     fn hear(&mut self, kind: usize, news: News, now: Timestamp) {
