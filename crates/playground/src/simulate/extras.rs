@@ -34,7 +34,8 @@ pub struct Extras {
     pub agents: Option<u64>,
     /// The pool begins with `maxUnavailable: 0`, until this second.
     pub frozen_until: Option<u64>,
-    /// A node is in a second pool too, from one second to another.
+    /// A node is in a second pool too, from one second to another: before the other pool changes, or its mode would be one
+    /// more goal.
     pub second_pool: Option<(String, u64, u64)>,
 }
 
@@ -66,7 +67,7 @@ impl Extras {
         };
         let second = Some(nodes[rng.usize(..nodes.len())].clone()).filter(|node| !odd(node));
         let second_pool = second.filter(|_| rng.u32(..8) == 0);
-        let second_pool = second_pool.map(|node| (node, rng.u64(61..300), rng.u64(310..1500)));
+        let second_pool = second_pool.map(|node| (node, rng.u64(61..100), rng.u64(310..1500)));
         let frozen_until = (rng.u32(..8) == 0).then(|| rng.u64(100..900));
         Self {
             frozen_until,
