@@ -174,6 +174,7 @@ fn a_node_is_tainted_from_before_its_reboot_until_its_devices_are_verified() {
         Ready, DrainComplete, tainted, 0 of 0 healthy
         down, DrainComplete, tainted, 0 of 0 healthy
         Ready, DrainComplete, tainted, 0 of 0 healthy
+        Ready, DrainComplete, tainted, 0 of 4 healthy
         Ready, DrainComplete, tainted, 4 of 4 healthy
         Ready, DrainComplete, 4 of 4 healthy
         Ready, Idle, 4 of 4 healthy"#]]
