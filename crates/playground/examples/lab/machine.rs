@@ -27,7 +27,7 @@ pub const NODE: &str = "lab-0";
 const KUBELET: &str = "/var/lib/kubelet";
 const KUBECONFIG: &str = "/tmp/kubeconfig";
 /// Under software emulation everything takes its time.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 const NODE_PROGRAM: &str = "/usr/bin/ironrail-node";
 /// The RDMA subsystem, in the order in which it can be unloaded.
 const RDMA_MODULES: [&str; 9] = [
