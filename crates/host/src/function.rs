@@ -66,7 +66,8 @@ pub fn vf(host: &dyn Host, pf: &PciAddress, index: u32) -> Result<PciAddress, Fa
 }
 
 /// The address that a VF has, also before it is made: the PF's own, the offset of the first VF and the stride from one to
-/// the next (drivers/pci/iov.c, `pci_iov_virtfn_bus` and `pci_iov_virtfn_devfn`). None where the card does not tell, or has no room for it.
+/// the next (drivers/pci/iov.c, `pci_iov_virtfn_bus` and `pci_iov_virtfn_devfn`). None where the card does not
+/// tell, or has no room for it.
 pub fn vf_address(host: &dyn Host, pf: &PciAddress, index: u32) -> Option<PciAddress> {
     number(host, &pf.file("sriov_totalvfs")).ok().filter(|total| index < *total)?;
     let offset = number(host, &pf.file("sriov_offset")).ok().filter(|offset| *offset > 0)?;
