@@ -31,34 +31,8 @@ const MOVES: Duration = Duration::from_secs(2);
 /// All cards together, so that they are still configured side by side. Where the lock cannot be had, the lanes of these
 /// steps have failed for now.
 pub fn lock_numbers(host: &dyn Host, steps: &[&Step], failed: &mut FailedLanes) -> Option<Lock> {
-    let renumbers = |step: &&&Step| match step.action {
-        Action::SetVfCount { .. }
-        | Action::SetEswitchMode { .. }
-        | Action::UnbindVf { .. }
-        | Action::BindVf { .. } => true,
-        Action::SetModprobeOption { .. }
-        | Action::RemoveModprobeOption
-        | Action::SetKernelArgument { .. }
-        | Action::RemoveKernelArgument { .. }
-        | Action::ArmBootUnit { .. }
-        | Action::SwitchRdmaMode { .. }
-        | Action::ReloadRdma { .. }
-        | Action::RaiseFirmware { .. }
-        | Action::LeaveReboot { .. }
-        | Action::Reboot { .. }
-        | Action::SettleMode { .. }
-        | Action::StartKubelet
-        | Action::RememberFunction { .. }
-        | Action::ForgetFunction { .. }
-        | Action::RestoreAutoprobe { .. }
-        | Action::SetPfMtu { .. }
-        | Action::SetPfUp { .. }
-        | Action::SetVfMac { .. }
-        | Action::SetVfGuid { .. }
-        | Action::SetVfMtu { .. }
-        | Action::LoadVhost => false,
-    };
-    let lanes: Vec<Lane> = steps.iter().filter(renumbers).map(|step| step.lane).collect();
+    let renumbering = steps.iter().filter(|step| step.action.makes_rdma_devices_anew());
+    let lanes: Vec<Lane> = renumbering.map(|step| step.lane).collect();
     if lanes.is_empty() {
         return None;
     }

@@ -178,6 +178,19 @@ impl Action {
         }
     }
 
+    /// True when RDMA devices of a card are made anew or taken away, and with them character devices whose numbers the
+    /// kernel gives again (drivers/infiniband/core/uverbs_main.c, `ib_uverbs_add_one`). A reload of the modules, for which no
+    /// pod may have a device, is none.
+    pub fn makes_rdma_devices_anew(&self) -> bool {
+        matches!(
+            self,
+            Self::SetVfCount { .. }
+                | Self::SetEswitchMode { .. }
+                | Self::UnbindVf { .. }
+                | Self::BindVf { .. }
+        )
+    }
+
     /// True when the world must be observed again before the next step is trusted. After VFs were made without drivers it
     /// is not yet: they get what they are to have when they are probed, and then are looked at.
     pub fn needs_fresh_eyes(&self) -> bool {
