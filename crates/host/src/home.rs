@@ -461,7 +461,7 @@ pub fn interface_at_home(host: &dyn Host, pci: &PciAddress) -> Result<Option<Lin
             Err(refusal) => return Err(refusal),
         }
     }
-    Ok(own_link(links))
+    Ok(Link::own_of(&links).cloned())
 }
 
 /// Names of the interfaces of a PCI function that the host's namespace sees. Those of virtio stand one level deeper, below
@@ -489,22 +489,7 @@ pub fn interface_in(
     let address = pci.to_string();
     let mut links = host.links(space, &LinkQuery::default())?;
     links.retain(|link| link.parent.as_deref() == Some(address.as_str()));
-    Ok(own_link(links))
-}
-
-/// The function's own of the interfaces below it: what it represents has a port of its own, and a child is on it. A
-/// representor is on nothing either, and its name may come before.
-fn own_link(mut links: Vec<Link>) -> Option<Link> {
-    links.retain(|link| !link.phys_port_name.as_deref().is_some_and(is_representor));
-    let own = links.iter().position(|link| link.lower.is_none_or(|lower| lower == link.index));
-    links.into_iter().nth(own.unwrap_or(0))
-}
-
-/// By the name of its port: `pf0vf3` and `pf0sf88`, `c1pf0` with a number of the controller before it on a SmartNIC,
-/// and `p0pf0vf3` (drivers/net/ethernet/sfc/ef100_rep.c). An uplink is `p0` (net/devlink/port.c,
-/// __devlink_port_phys_port_name_get).
-fn is_representor(port: &str) -> bool {
-    port.contains("pf")
+    Ok(Link::own_of(&links).cloned())
 }
 
 fn find_interface_away(

@@ -226,6 +226,29 @@ pub struct Link {
     pub vfs: Vec<VfLink>,
 }
 
+impl Link {
+    /// True for the port of an eswitch that stands for a function, told by the port's name: `pf0vf3` and `pf0sf88`,
+    /// `c1pf0` with the controller's number before it on a SmartNIC, and `p0pf0vf3` (drivers/net/ethernet/sfc/
+    /// ef100_rep.c). An uplink is `p0` (net/devlink/port.c, __devlink_port_phys_port_name_get).
+    pub fn is_representor(&self) -> bool {
+        self.phys_port_name.as_deref().is_some_and(|port| port.contains("pf"))
+    }
+
+    /// The index of the VF that it stands for.
+    pub fn represented_vf(&self) -> Option<u32> {
+        let port = self.phys_port_name.as_deref().filter(|_| self.is_representor())?;
+        port.rsplit_once("vf")?.1.parse().ok()
+    }
+
+    /// The function's own of the interfaces below it: what it represents has a port of its own, and a child is on it. A
+    /// representor is on nothing either, and its name may come before.
+    pub fn own_of(links: &[Link]) -> Option<&Link> {
+        let mut own = links.iter().filter(|link| !link.is_representor());
+        let is_on_nothing = |link: &&Link| link.lower.is_none_or(|lower| lower == link.index);
+        own.clone().find(is_on_nothing).or_else(|| own.next())
+    }
+}
+
 /// A VF as its PF's link shows it (IFLA_VFINFO_LIST). `None`: the driver does not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VfLink {
@@ -525,4 +548,41 @@ pub enum Woken {
 pub enum Changed {
     Yes,
     AlreadyRight,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Link;
+
+    fn link(name: &str, port: Option<&str>, lower: Option<u32>) -> Link {
+        let phys_port_name = port.map(str::to_owned);
+        Link { index: 7, name: name.to_owned(), phys_port_name, lower, ..Link::default() }
+    }
+
+    #[test]
+    fn a_port_name_tells_which_vf_an_interface_represents() {
+        let told = |port| {
+            let link = link("x", port, None);
+            (link.is_representor(), link.represented_vf())
+        };
+        assert_eq!(told(Some("pf0vf3")), (true, Some(3)));
+        assert_eq!(told(Some("c1pf0vf12")), (true, Some(12)));
+        assert_eq!(told(Some("p0pf0vf3")), (true, Some(3)));
+        assert_eq!(told(Some("pf0sf88")), (true, None));
+        assert_eq!(told(Some("c1pf0")), (true, None));
+        assert_eq!(told(Some("pf0vf")), (true, None));
+        assert_eq!(told(Some("vf3")), (false, None));
+        assert_eq!(told(Some("p0")), (false, None));
+        assert_eq!(told(None), (false, None));
+    }
+
+    #[test]
+    fn the_own_interface_is_no_representor_and_on_nothing() {
+        let own = |links: &[Link]| Link::own_of(links).map(|link| link.name.clone());
+        let (vf, uplink) = (link("a0", Some("pf0vf0"), None), link("b0", Some("p0"), None));
+        let child = link("a1", None, Some(3));
+        assert_eq!(own(&[vf.clone(), child.clone(), uplink]).as_deref(), Some("b0"));
+        assert_eq!(own(&[vf.clone(), child]).as_deref(), Some("a1"));
+        assert_eq!(own(&[vf]), None);
+    }
 }

@@ -217,7 +217,7 @@ impl<'a> View<'a> {
             return None;
         }
         let beside = self.beside(&pci);
-        let link = uplink(&beside).cloned().unwrap_or_default();
+        let link = Link::own_of(&beside).cloned().unwrap_or_default();
         let devlink = self.known(eswitch::devlink(self.host, &pci)).unwrap_or_default();
         let rdma_device = self.rdma_device(&pci);
         let rdma = rdma_device.as_ref().and_then(|name| self.rdma.get(name));
@@ -351,7 +351,10 @@ impl<'a> View<'a> {
                 None => facilities::rdma_device_anywhere(self.host, &pci),
             },
             rdma_device,
-            representor: representor(beside, index),
+            representor: beside
+                .iter()
+                .find(|link| link.represented_vf() == Some(index))
+                .map(|link| link.name.clone()),
             vdpa: self.vdpa_type(&pci),
             in_pod: None,
         })
@@ -427,27 +430,6 @@ impl<'a> View<'a> {
 
 fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
-}
-
-/// The PF's own interface: in switchdev mode the representors hang below the same PCI device (`pf0vf1`), and the uplink
-/// is the one whose port name is `p` and a number.
-fn uplink(links: &[Link]) -> Option<&Link> {
-    let is_uplink = |link: &&Link| {
-        let port = link.phys_port_name.as_deref().unwrap_or_default();
-        let number = port.strip_prefix('p').unwrap_or_default();
-        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    links.iter().find(is_uplink).or_else(|| links.first())
-}
-
-/// The representor of a VF: port name `pf<n>vf<index>`, with `c<n>` before it on a SmartNIC.
-fn representor(links: &[Link], index: u32) -> Option<String> {
-    let end = format!("vf{index}");
-    let is_ours = |link: &&Link| {
-        let port = link.phys_port_name.as_deref().unwrap_or_default();
-        port.contains("pf") && port.ends_with(&end)
-    };
-    links.iter().find(is_ours).map(|link| link.name.clone())
 }
 
 fn link_type(link: &Link) -> Option<LinkType> {

@@ -106,7 +106,7 @@ impl Stacks<'_> {
     fn function(&self, link: &Link) -> Option<PciAddress> {
         let told = link.parent.as_deref().and_then(|parent| parent.parse().ok());
         let parent = told.or_else(|| self.in_sysfs(&link.name))?;
-        let Some(vf) = link.phys_port_name.as_deref().and_then(represented) else {
+        let Some(vf) = link.represented_vf() else {
             return Some(parent);
         };
         let target = self.host.link_target(&parent.file(&format!("virtfn{vf}"))).ok()?;
@@ -119,12 +119,6 @@ impl Stacks<'_> {
         let path = self.host.link_target(&format!("/sys/class/net/{interface}")).ok()?;
         path.rsplit('/').find_map(|part| part.parse().ok())
     }
-}
-
-/// The VF in a representor's port name: `pf0vf3`, with `c1` before it on a SmartNIC.
-fn represented(port: &str) -> Option<u32> {
-    let (pf, vf) = port.split_once("vf")?;
-    pf.contains("pf").then(|| vf.parse().ok())?
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl CanaryHalt {
         self.canary = text(&pool, "/status/rollout/failures/0/node").to_owned();
         scene.show_news();
         let canaries = &pool["status"]["rollout"]["canaries"];
-        match *canaries == json!([self.canary]) || *canaries == Value::Null {
+        match *canaries == json!([self.canary]) {
             true => Ok(()),
             false => Err(format!("{} failed, and the canaries are {canaries}", self.canary)),
         }

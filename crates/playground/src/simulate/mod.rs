@@ -13,6 +13,7 @@ mod invariants;
 mod leaving;
 mod lifelines;
 mod mutation;
+mod objects;
 mod process;
 mod queue;
 mod report;

@@ -5,6 +5,10 @@ use super::faults::Fault;
 use super::features::Feature;
 use super::leaving::{self, Leaves};
 use super::lifelines::Lives;
+use super::objects::{
+    agents, batch, batch_key, budget, change, create, deployment, label, merge, network, policy,
+    pool, staged,
+};
 use super::run::START;
 use api::wire::{Method, ObjectKey, PatchType, Request};
 use api::{RdmaMode, Timestamp, annotation, names};
@@ -548,28 +552,6 @@ impl Story {
     }
 }
 
-fn label(node: &str) -> Request {
-    let patch = json!({ "metadata": { "labels": { leaving::CAPABLE: "true" } } });
-    merge(&ObjectKey::new("v1", "Node", "", node), patch)
-}
-
-fn create(object: Value) -> Request {
-    Request::new(Method::Post, ObjectKey::of(&object).collection_path())
-        .with_query("fieldManager", "kubectl")
-        .with_body(object)
-}
-
-fn change(kind: &str, name: &str, spec: Value) -> Request {
-    let key = ObjectKey::new(names::API_VERSION, kind, names::NAMESPACE, name);
-    merge(&key, json!({ "spec": spec }))
-}
-
-fn merge(key: &ObjectKey, patch: Value) -> Request {
-    Request::new(Method::Patch(PatchType::Merge), key.path())
-        .with_query("fieldManager", "kubectl")
-        .with_body(patch)
-}
-
 /// The card with the policy's PF comes with SR-IOV on and room for 2 VFs, and the machine was booted with it.
 fn give_small_card(machine: &mut Machine) {
     machine.deliver_firmware(0x03, true, 2, true);
@@ -578,39 +560,6 @@ fn give_small_card(machine: &mut Machine) {
             part.total_vfs = 2;
         }
     }
-}
-
-/// A disruption budget that never allows anything.
-fn budget(name: &str) -> Value {
-    json!({
-        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-        "metadata": { "name": name, "namespace": "default" },
-        "spec": { "maxUnavailable": 0, "selector": { "matchLabels": { "app": name } } },
-    })
-}
-
-fn pool(mode: &str, limit: Value) -> Value {
-    let mut pool = json!({
-        "apiVersion": names::API_VERSION, "kind": names::POOL,
-        "metadata": { "name": POOL, "namespace": names::NAMESPACE },
-        "spec": { "rdmaMode": mode, "nodeSelector": { "matchLabels": { leaving::CAPABLE: "true" } } },
-    });
-    if !limit.is_null() {
-        pool["spec"]["maxUnavailable"] = limit;
-    }
-    pool
-}
-
-fn policy(vfs: u32, taint: bool) -> Value {
-    json!({
-        "apiVersion": names::API_VERSION, "kind": names::POLICY,
-        "metadata": { "name": "rdma-policy", "namespace": names::NAMESPACE },
-        "spec": {
-            "resourceName": "rdma", "numVfs": vfs, "isRdma": true, "deviceType": "netdevice",
-            "nicSelector": { "vendor": "15b3", "pfNames": ["enp3s0f0"] },
-            "nodeSelector": { leaving::CAPABLE: "true" }, "taintUntilReady": taint,
-        },
-    })
 }
 
 /// Lets a policy that the user makes cut lifelines.
@@ -638,76 +587,4 @@ fn set_in_pool(what: &mut Act, field: &str, value: &Value) {
     {
         body["spec"][field] = value.clone();
     }
-}
-
-fn network() -> Value {
-    json!({
-        "apiVersion": names::API_VERSION, "kind": names::SRIOV_NETWORK,
-        "metadata": { "name": "rdma-net", "namespace": names::NAMESPACE },
-        "spec": {
-            "resourceName": "rdma", "networkNamespace": "default",
-            "metaPlugins": "{\"type\": \"rdma\"}",
-        },
-    })
-}
-
-/// Pods that ask for a VF (`train`), and pods that ask for nothing (`web`).
-fn deployment(name: &str, replicas: u64) -> Value {
-    let (annotations, resources) = match name {
-        "train" => (
-            json!({ "k8s.v1.cni.cncf.io/networks": "rdma-net" }),
-            json!({ "limits": { "openshift.io/rdma": "1" }, "requests": { "openshift.io/rdma": "1" } }),
-        ),
-        _ => (json!({}), json!({})),
-    };
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "namespace": "default" },
-        "spec": {
-            "replicas": replicas, "selector": { "matchLabels": { "app": name } },
-            "template": {
-                "metadata": { "labels": { "app": name }, "annotations": annotations },
-                "spec": { "containers": [{ "name": "c", "image": "x", "command": ["sleep", "3600"], "resources": resources }] },
-            },
-        },
-    })
-}
-
-/// A pod with a VF that nobody makes again.
-fn batch() -> Value {
-    let template = deployment("train", 1)["spec"]["template"].clone();
-    let key = batch_key();
-    let mut spec = template["spec"].clone();
-    spec["restartPolicy"] = "Never".into();
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": key.name, "namespace": key.namespace, "annotations": template["metadata"]["annotations"] },
-        "spec": spec,
-    })
-}
-
-fn batch_key() -> ObjectKey {
-    ObjectKey::new("v1", "Pod", "default", BATCH)
-}
-
-/// A pod with a VF on each node of the guide.
-fn agents() -> Value {
-    let mut template = deployment("train", 1)["spec"]["template"].clone();
-    template["metadata"]["labels"]["app"] = AGENT.into();
-    template["spec"]["nodeSelector"] = json!({ leaving::CAPABLE: "true" });
-    json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": AGENT, "namespace": "default" },
-        "spec": { "selector": { "matchLabels": { "app": AGENT } }, "template": template },
-    })
-}
-
-/// Pods that hold a VF in an init container.
-fn staged(replicas: u64) -> Value {
-    let mut deployment = deployment("train", replicas);
-    deployment["metadata"]["name"] = STAGED.into();
-    deployment["spec"]["selector"]["matchLabels"]["app"] = STAGED.into();
-    let template = &mut deployment["spec"]["template"];
-    template["metadata"]["labels"]["app"] = STAGED.into();
-    template["spec"]["initContainers"] = template["spec"]["containers"].clone();
-    template["spec"]["containers"] = json!([{ "name": "main", "image": "x" }]);
-    deployment
 }
