@@ -4,6 +4,7 @@ use super::files;
 use super::machine::{HOST_NAMESPACE, Machine};
 use super::notes::{in_space, journal_link, link_of, shown};
 use super::pod::{DeviceNode, is_kernel_path, list_files, list_nodes, node_metadata};
+use super::remembered::{MachineGuard, Remembered};
 use crate::seam::{
     Address, AddressChange, DevlinkChange, DevlinkDevice, FileKind, Host, Interest, Link,
     LinkChange, LinkQuery, Lock, Metadata, Namespace, Output, Program, RdmaChange, RdmaCount,
@@ -28,7 +29,7 @@ pub struct SimHost {
 }
 
 struct Shared {
-    machine: Mutex<Machine>,
+    machine: Mutex<Remembered>,
     locks: Mutex<BTreeSet<String>>,
     unlocked: Condvar,
     journal: Mutex<Vec<String>>,
@@ -67,7 +68,7 @@ impl SimHost {
 
     fn build(machine: Machine, threaded: bool) -> Self {
         let shared = Shared {
-            machine: Mutex::new(machine),
+            machine: Mutex::new(Remembered::new(machine)),
             locks: Mutex::default(),
             unlocked: Condvar::new(),
             journal: Mutex::default(),
@@ -108,8 +109,8 @@ impl SimHost {
     }
 
     /// The machine itself, to look at it or to change it from outside: cables, faults, pods, boots.
-    pub fn machine(&self) -> MutexGuard<'_, Machine> {
-        held(&self.shared.machine)
+    pub fn machine(&self) -> MachineGuard<'_> {
+        MachineGuard(held(&self.shared.machine))
     }
 
     /// A copy of the machine as it is now.
@@ -197,13 +198,6 @@ impl SimHost {
         Some(files.get(&path).cloned().ok_or(Errno::NOENT))
     }
 
-    fn pod_nodes(&self, path: &str) -> Option<&[DeviceNode]> {
-        match &self.view {
-            View::Pod { nodes, .. } if path == "/dev" || path.starts_with("/dev/") => Some(nodes),
-            _ => None,
-        }
-    }
-
     fn add_waited(&self, time: Duration) {
         *held(&self.waited) += time;
     }
@@ -223,11 +217,7 @@ impl Host for SimHost {
         }
         let content = match self.pod_file(path) {
             Some(content) => content,
-            None => {
-                let machine = self.machine();
-                let kernels = || machine.read_path(self.own_namespace(), path);
-                machine.instead(path).unwrap_or_else(kernels)
-            }
+            None => self.machine().read(self.own_namespace(), path),
         };
         content.map_err(|errno| Refusal::new(tried::read(path), errno))
     }
@@ -252,16 +242,17 @@ impl Host for SimHost {
     }
 
     fn list(&self, path: &str) -> Result<Vec<String>, Refusal> {
-        let plain = files::plain(path);
-        if let Some(nodes) = self.pod_nodes(&plain) {
-            return list_nodes(nodes, &plain)
-                .map_err(|errno| Refusal::new(tried::list(path), errno));
+        if let View::Pod { nodes, files, .. } = &self.view {
+            let plain = files::plain(path);
+            let own = match is_device_path(&plain) {
+                true => Some(list_nodes(nodes, &plain)),
+                false => (!is_kernel_path(&plain)).then(|| list_files(files, &plain)),
+            };
+            if let Some(names) = own {
+                return names.map_err(|errno| Refusal::new(tried::list(path), errno));
+            }
         }
-        if let (View::Pod { files, .. }, false) = (&self.view, is_kernel_path(&plain)) {
-            let names = list_files(files, &plain);
-            return names.map_err(|errno| Refusal::new(tried::list(path), errno));
-        }
-        let names = self.machine().list_path(self.own_namespace(), path);
+        let names = self.machine().list(self.own_namespace(), path);
         names.map_err(|errno| Refusal::new(tried::list(path), errno))
     }
 
@@ -269,41 +260,31 @@ impl Host for SimHost {
         if self.pod_file(path).is_some() {
             return Err(Refusal::new(tried::link_target(path), Errno::INVAL));
         }
-        let target = self.machine().link_target_of(self.own_namespace(), path);
+        let target = self.machine().link_target(self.own_namespace(), path);
         target.map_err(|errno| Refusal::new(tried::link_target(path), errno))
     }
 
     fn metadata(&self, path: &str) -> Result<Metadata, Refusal> {
         let refusal = |errno| Refusal::new(tried::metadata(path), errno);
-        let plain = files::plain(path);
-        if let Some(nodes) = self.pod_nodes(&plain) {
-            return node_metadata(nodes, &plain).map_err(refusal);
-        }
-        if let Some(content) = self.pod_file(path) {
-            let file = content.map_err(refusal);
-            if let Ok(content) = file {
-                let inode = super::pci::fnv(&plain);
-                return Ok(Metadata {
-                    kind: FileKind::File,
-                    size: content.len() as u64,
-                    device: 50,
-                    inode,
-                    major: 0,
-                    minor: 0,
-                });
+        if let View::Pod { nodes, files, .. } = &self.view {
+            let plain = files::plain(path);
+            if is_device_path(&plain) {
+                return node_metadata(nodes, &plain).map_err(refusal);
             }
-            let listed = self.list(path).map_err(|_| refusal(Errno::NOENT))?;
-            let inode = super::pci::fnv(&plain);
-            return Ok(Metadata {
-                kind: FileKind::Directory,
-                size: listed.len() as u64,
-                device: 50,
-                inode,
-                major: 0,
-                minor: 0,
-            });
+            if !is_kernel_path(&plain) {
+                let (kind, size) = match files.get(&plain) {
+                    Some(content) => (FileKind::File, content.len()),
+                    None => {
+                        let listed = self.list(path).map_err(|_| refusal(Errno::NOENT))?;
+                        (FileKind::Directory, listed.len())
+                    }
+                };
+                let inode = super::pci::fnv(&plain);
+                let size = size as u64;
+                return Ok(Metadata { kind, size, device: 50, inode, major: 0, minor: 0 });
+            }
         }
-        self.machine().metadata_of(self.own_namespace(), path).map_err(refusal)
+        self.machine().metadata(self.own_namespace(), path).map_err(refusal)
     }
 
     fn replace(&self, path: &str, content: &[u8], _mode: u32) -> Result<(), Refusal> {
@@ -600,6 +581,10 @@ impl Host for SimHost {
         self.add_waited(took);
         woken
     }
+}
+
+fn is_device_path(plain: &str) -> bool {
+    plain == "/dev" || plain.starts_with("/dev/")
 }
 
 struct Unlock {

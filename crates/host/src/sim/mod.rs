@@ -28,6 +28,7 @@ mod pci;
 mod pod;
 mod programs;
 mod rdma;
+mod remembered;
 mod settle;
 mod sysfs;
 mod sysfs_net;
@@ -48,3 +49,4 @@ pub use machine::{
 };
 pub use network::{HostNetwork, Sessions};
 pub use pod::DeviceNode;
+pub use remembered::MachineGuard;

@@ -280,7 +280,7 @@ impl Simulation {
                 continue;
             }
             let Some(slot) = self.cluster.nodes.get(daemon.node()) else { continue };
-            set_clock(&mut slot.kubelet.host.machine(), self.now, self.now);
+            set_clock(&slot.kubelet.host, self.now, self.now);
             daemon.at_rest(&Told::by(slot), self.now)?;
         }
         let all = at_goal.len() == self.cluster.nodes.len();
@@ -384,7 +384,7 @@ impl Simulation {
         for (node, slot) in &self.cluster.nodes {
             let skew = self.skew.get(node).copied().unwrap_or_default();
             let local = self.now + jiff::SignedDuration::from_secs(skew);
-            set_clock(&mut slot.kubelet.host.machine(), local, self.now);
+            set_clock(&slot.kubelet.host, local, self.now);
         }
         let mut direct = Direct { store: &mut self.store, now: self.now };
         let (busy, next) = self.cluster.tick(&mut direct, &mut self.containers, self.now);
@@ -484,7 +484,6 @@ pub(super) fn ignores_writes(function: &Function) -> bool {
 }
 
 /// Sets a node's clock, and how long it has been up, which goes on whoever sets the clock. Since when is no matter.
-pub(super) fn set_clock(machine: &mut Machine, local: Timestamp, now: Timestamp) {
-    machine.set_clock(local);
-    machine.uptime = now.duration_since(Timestamp::UNIX_EPOCH).unsigned_abs();
+pub(super) fn set_clock(host: &SimHost, local: Timestamp, now: Timestamp) {
+    host.machine().set_time(local, now.duration_since(Timestamp::UNIX_EPOCH).unsigned_abs());
 }

@@ -29,7 +29,7 @@ impl Simulation {
         let mut told = Told::default();
         let mut before = None;
         if let Some(slot) = node.as_ref().and_then(|node| self.cluster.nodes.get(node)) {
-            set_clock(&mut slot.kubelet.host.machine(), local, self.now);
+            set_clock(&slot.kubelet.host, local, self.now);
             told = Told::by(slot);
             if self.options.mutation == Some(Mutation::NobodySweeps) {
                 told.remember(self.sandboxes.entry(slot.kubelet.node.clone()).or_default());

@@ -1,0 +1,110 @@
+//! A machine behind its lock, with what its files showed since it last changed: a node at rest is looked at again and
+//! again, and each look reads the same.
+
+use super::machine::{HOST_NAMESPACE, Machine};
+use crate::seam::Metadata;
+use api::Timestamp;
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::MutexGuard;
+use std::time::Duration;
+
+pub(super) struct Remembered {
+    machine: Machine,
+    shown: Shown,
+}
+
+/// Answers by the path that was asked for, as the host's network namespace sees it.
+#[derive(Default)]
+struct Shown {
+    contents: HashMap<String, Result<Vec<u8>, Errno>>,
+    names: HashMap<String, Result<Vec<String>, Errno>>,
+    targets: HashMap<String, Result<String, Errno>>,
+    metadata: HashMap<String, Result<Metadata, Errno>>,
+}
+
+impl Shown {
+    fn forget(&mut self) {
+        self.contents.clear();
+        self.names.clear();
+        self.targets.clear();
+        self.metadata.clear();
+    }
+}
+
+impl Remembered {
+    pub(super) fn new(machine: Machine) -> Self {
+        Self { machine, shown: Shown::default() }
+    }
+}
+
+/// The machine, locked. Whoever takes it to change it makes it forget what it showed.
+pub struct MachineGuard<'a>(pub(super) MutexGuard<'a, Remembered>);
+
+impl Deref for MachineGuard<'_> {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.0.machine
+    }
+}
+
+impl DerefMut for MachineGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Machine {
+        self.0.shown.forget();
+        &mut self.0.machine
+    }
+}
+
+impl MachineGuard<'_> {
+    /// Sets clock and uptime. What files show changes only where the kernel had something to do by then.
+    pub fn set_time(&mut self, clock: Timestamp, uptime: Duration) {
+        if self.next_event().is_some_and(|at| at <= clock) {
+            self.0.shown.forget();
+        }
+        let machine = &mut self.0.machine;
+        machine.set_clock(clock);
+        machine.uptime = uptime;
+    }
+
+    pub(super) fn read(&mut self, space: u64, path: &str) -> Result<Vec<u8>, Errno> {
+        let Remembered { machine, shown } = &mut *self.0;
+        if let Some(content) = machine.instead(path) {
+            return content;
+        }
+        // The one file that time itself changes.
+        let kept = (!path.ends_with("/uptime")).then_some(&mut shown.contents);
+        remembered(kept, space, path, || machine.read_path(space, path))
+    }
+
+    pub(super) fn list(&mut self, space: u64, path: &str) -> Result<Vec<String>, Errno> {
+        let Remembered { machine, shown } = &mut *self.0;
+        remembered(Some(&mut shown.names), space, path, || machine.list_path(space, path))
+    }
+
+    pub(super) fn link_target(&mut self, space: u64, path: &str) -> Result<String, Errno> {
+        let Remembered { machine, shown } = &mut *self.0;
+        remembered(Some(&mut shown.targets), space, path, || machine.link_target_of(space, path))
+    }
+
+    pub(super) fn metadata(&mut self, space: u64, path: &str) -> Result<Metadata, Errno> {
+        let Remembered { machine, shown } = &mut *self.0;
+        remembered(Some(&mut shown.metadata), space, path, || machine.metadata_of(space, path))
+    }
+}
+
+fn remembered<T: Clone>(
+    kept: Option<&mut HashMap<String, T>>,
+    space: u64,
+    path: &str,
+    look: impl FnOnce() -> T,
+) -> T {
+    let Some(kept) = kept.filter(|_| space == HOST_NAMESPACE) else { return look() };
+    if let Some(known) = kept.get(path) {
+        return known.clone();
+    }
+    let found = look();
+    kept.insert(path.to_owned(), found.clone());
+    found
+}
