@@ -5,7 +5,7 @@ use super::machine::{HOST_NAMESPACE, Machine};
 use crate::seam::Metadata;
 use api::Timestamp;
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -18,10 +18,10 @@ pub(super) struct Remembered {
 /// Answers by the path that was asked for, as the host's network namespace sees it.
 #[derive(Default)]
 struct Shown {
-    contents: HashMap<String, Result<Vec<u8>, Errno>>,
-    names: HashMap<String, Result<Vec<String>, Errno>>,
-    targets: HashMap<String, Result<String, Errno>>,
-    metadata: HashMap<String, Result<Metadata, Errno>>,
+    contents: BTreeMap<String, Result<Vec<u8>, Errno>>,
+    names: BTreeMap<String, Result<Vec<String>, Errno>>,
+    targets: BTreeMap<String, Result<String, Errno>>,
+    metadata: BTreeMap<String, Result<Metadata, Errno>>,
 }
 
 impl Shown {
@@ -95,7 +95,7 @@ impl MachineGuard<'_> {
 }
 
 fn remembered<T: Clone>(
-    kept: Option<&mut HashMap<String, T>>,
+    kept: Option<&mut BTreeMap<String, T>>,
     space: u64,
     path: &str,
     look: impl FnOnce() -> T,
