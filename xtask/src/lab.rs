@@ -12,7 +12,7 @@ mod machine;
 mod packages;
 
 use crate::{image, tools};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use packages::Track;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -177,26 +177,31 @@ const PLANS: [Plan; 3] = [
     },
 ];
 
-impl Plan {
+/// A machine that is made and was not started.
+struct Ready {
+    plan: &'static Plan,
+    kernel: kernel::Kernel,
+    root: machine::Root,
+}
+
+impl Ready {
+    /// All boots, one after the other.
     fn run(
         &self,
         packages: &packages::Packages,
         arguments: &Arguments,
         step: &dyn Fn(&str),
     ) -> anyhow::Result<machine::Outcome> {
-        step(&format!("{} machine", self.name));
-        let kernel = kernel::ready(packages, self.track, self.has_disk)?;
-        let programs: Vec<Program> = self.programs.iter().map(built).collect();
-        let root = self.root(packages, &kernel, &programs)?;
-        let machine = machine::Machine { packages, kernel: &kernel, plan: self, root: &root };
+        let Self { plan, kernel, root } = self;
+        let machine = machine::Machine { packages, kernel, plan, root };
         let mut outcome = machine::Outcome::default();
         let mut hangs = Vec::new();
-        for boot in self.boots {
+        for boot in plan.boots {
             root.save()?;
-            step(&format!("{} machine{} with {}", self.name, boot.log, kernel.version));
+            step(&format!("{} machine{} with {}", plan.name, boot.log, kernel.version));
             let mut came = machine.run(boot, arguments)?;
             if let Some(hang) = came.hung.take() {
-                println!("HUNG {}; it is started once more", hang.what);
+                println!("{}HUNG {}; it is started once more", plan.mark(), hang.what);
                 hangs.push(hang);
                 root.restore()?;
                 came = machine.run(boot, arguments)?;
@@ -212,15 +217,29 @@ impl Plan {
         // What passes the second time has hung all the same, and only what is known for it excuses that.
         for hang in hangs {
             match hang.known {
-                Some(known) => println!("lab: {} hung in {known}", hang.what),
+                Some(known) => println!("{}lab: {} hung in {known}", plan.mark(), hang.what),
                 None => {
-                    let problem = format!("the {} machine hung: {}", self.name, hang.what);
+                    let problem = format!("the {} machine hung: {}", plan.name, hang.what);
                     let next = machine::Outcome { problem: Some(problem), ..Default::default() };
                     outcome.add(next);
                 }
             }
         }
         Ok(outcome)
+    }
+}
+
+impl Plan {
+    fn make(&'static self, packages: &packages::Packages) -> anyhow::Result<Ready> {
+        let kernel = kernel::ready(packages, self.track, self.has_disk)?;
+        let programs: Vec<Program> = self.programs.iter().map(built).collect();
+        let root = self.root(packages, &kernel, &programs)?;
+        Ok(Ready { plan: self, kernel, root })
+    }
+
+    /// What its lines begin with, since two machines speak at once.
+    fn mark(&self) -> String {
+        format!("{:<9}", self.name.to_string())
     }
 
     fn root(
@@ -268,7 +287,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let step = |what: &str| eprintln!("[{:>3} s] {what}", started.elapsed().as_secs());
     std::fs::create_dir_all(directory())?;
     let plans = PLANS.iter().filter(|plan| arguments.machine.is_none_or(|only| only == plan.name));
-    let plans: Vec<&Plan> = plans.collect();
+    let plans: Vec<&'static Plan> = plans.collect();
     step("our programs");
     if !arguments.as_built {
         build(&plans)?;
@@ -277,15 +296,33 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let packages = packages::ready()?;
     let mut counts = machine::Counts::default();
     let mut problems = Vec::new();
+    let mut lanes: [Vec<Ready>; 2] = Default::default();
     for plan in plans {
-        // What stops one machine says nothing about the other.
-        match plan.run(&packages, arguments, &step) {
-            Ok(outcome) => {
-                counts.add(outcome.counts);
-                problems.extend(outcome.problem);
-            }
+        step(&format!("{} machine", plan.name));
+        match plan.make(&packages) {
+            Ok(ready) => lanes[usize::from(plan.name == Name::Newest)].push(ready),
+            // What stops one machine says nothing about the other.
             Err(error) => problems.push(format!("no {} machine: {error:#}", plan.name)),
         }
+    }
+    // Half of the time a machine waits: the newest, which has most to do, runs beside the other two.
+    let run = |ready: &Ready| {
+        let came = ready.run(&packages, arguments, &step);
+        came.unwrap_or_else(|error| machine::Outcome {
+            problem: Some(format!("no {} machine: {error:#}", ready.plan.name)),
+            ..machine::Outcome::default()
+        })
+    };
+    let run_all = |lane: &[Ready]| lane.iter().map(run).collect::<Vec<machine::Outcome>>();
+    let outcomes = std::thread::scope(|scope| {
+        let [others, newest] = &lanes;
+        let beside = scope.spawn(|| run_all(others));
+        let newest = run_all(newest);
+        beside.join().map(|others| others.into_iter().chain(newest))
+    });
+    for outcome in outcomes.map_err(|_| anyhow!("a thread of the lab died"))? {
+        counts.add(outcome.counts);
+        problems.extend(outcome.problem);
     }
     step("done");
     println!("lab: {} passed, {} failed", counts.passed, counts.failed);

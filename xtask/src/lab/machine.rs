@@ -134,7 +134,7 @@ impl Machine<'_> {
         let log = super::directory().join(format!("console-{}{}.log", self.plan.name, boot.log));
         let mut qemu = self.qemu(boot.words, arguments);
         let mut child = qemu.spawn().context("cannot start QEMU")?;
-        let heard = listen(&mut child, &log, arguments.console);
+        let heard = listen(&mut child, &log, &self.plan.mark(), arguments.console);
         let _ = child.kill();
         child.wait()?;
         let (counts, hung) = heard?;
@@ -230,6 +230,7 @@ impl Counts {
 fn listen(
     child: &mut Child,
     log: &Path,
+    mark: &str,
     everything: bool,
 ) -> anyhow::Result<(Counts, Option<Hang>)> {
     let stdout = child.stdout.take().context("a pipe from QEMU")?;
@@ -260,7 +261,7 @@ fn listen(
                     .iter()
                     .any(|word| text.starts_with(word));
                 if everything || outcome {
-                    println!("{text}");
+                    println!("{mark}{text}");
                 }
                 if outcome {
                     heard = Instant::now();
@@ -279,8 +280,8 @@ fn listen(
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                println!("the machine's last words were");
-                last.iter().for_each(|line| println!("    {line}"));
+                println!("{mark}the machine's last words were");
+                last.iter().for_each(|line| println!("{mark}    {line}"));
                 let what = format!("nothing of ours was heard for {PATIENCE:?}");
                 hung = Some(Hang { what, known: complaint });
                 break;

@@ -6,10 +6,10 @@
 
 use crate::tools;
 use anyhow::{Context, bail};
-use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The release that the lab is made of: the first stable one whose QEMU has an SR-IOV card.
 const SUITE: &str = "trixie";
@@ -173,7 +173,7 @@ fn unpack(packages: &[PathBuf], place: &Path) -> anyhow::Result<()> {
 /// apt with a state of its own.
 struct Apt {
     directory: PathBuf,
-    updated: Cell<bool>,
+    updated: AtomicBool,
 }
 
 impl Apt {
@@ -185,7 +185,7 @@ impl Apt {
         let mirror = mirror()?;
         let line = |suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         std::fs::write(directory.join("sources.list"), line(SUITE) + &line(BACKPORTS))?;
-        Ok(Self { directory, updated: Cell::new(false) })
+        Ok(Self { directory, updated: AtomicBool::new(false) })
     }
 
     /// A program of apt's, whose downloads go to a cache of their own.
@@ -227,7 +227,7 @@ impl Apt {
 
     /// Once in a run is enough.
     fn update(&self) -> anyhow::Result<()> {
-        if !self.updated.replace(true) {
+        if !self.updated.swap(true, Ordering::Relaxed) {
             tools::run(self.command("apt-get", "lists-cache").arg("update"))?;
         }
         Ok(())
