@@ -16,8 +16,8 @@ const LISTS: usize = 8;
 /// Each has an RDMA device.
 const VFS: u32 = 5;
 
-/// The devices behind the one that moves are seen in every look: the kernel's list alone leaves one of them out where the
-/// first leaves in its middle.
+/// The devices behind the one that moves are seen in every look, and each once: the kernel's list alone leaves one of them
+/// out where the first leaves in its middle, and tells one twice where it comes.
 pub fn run(host: &LinuxHost, pf: PciAddress) -> Outcome {
     set_vfs(host, pf, &VFS.to_string())?;
     for index in 0..VFS {
@@ -35,8 +35,9 @@ pub fn run(host: &LinuxHost, pf: PciAddress) -> Outcome {
 
 fn look_while(host: &LinuxHost, first: u32, stay: &[u32], pod: &Namespace) -> Outcome {
     let (moves, proved) = (AtomicU32::new(0), AtomicBool::new(false));
-    let (mut looks, mut short) = (0_usize, 0_usize);
+    let (mut looks, mut short, mut doubled) = (0_usize, 0_usize, 0_usize);
     let missing = |found: &[u32]| stay.iter().copied().find(|index| !found.contains(index));
+    let twice = |found: &[u32]| (1..found.len()).any(|at| found[..at].contains(&found[at]));
     std::thread::scope(|scope| {
         let mover = scope.spawn(|| {
             while !proved.load(Ordering::Acquire) && moves.load(Ordering::Acquire) < MOVES.1 {
@@ -46,7 +47,10 @@ fn look_while(host: &LinuxHost, first: u32, stay: &[u32], pod: &Namespace) -> Ou
             Ok::<_, String>(())
         });
         while !mover.is_finished() {
-            short += (0..LISTS).filter(|_| missing(&rdma_list()).is_some()).count();
+            for list in (0..LISTS).map(|_| rdma_list()) {
+                short += usize::from(missing(&list).is_some());
+                doubled += usize::from(twice(&list));
+            }
             let found = said("devices", host.rdma_devices(&HOME));
             let found = found.map(|all| all.iter().map(|device| device.index).collect::<Vec<_>>());
             looks += 1;
@@ -56,6 +60,9 @@ fn look_while(host: &LinuxHost, first: u32, stay: &[u32], pod: &Namespace) -> Ou
             if lost != Ok(None) {
                 return Err(format!("look {looks} has not all of {stay:?}: {found:?}"));
             }
+            if found.as_deref().is_ok_and(twice) {
+                return Err(format!("look {looks} has one twice: {found:?}"));
+            }
         }
         mover.join().map_err(|_| "the mover died".to_owned())?
     })?;
@@ -64,8 +71,9 @@ fn look_while(host: &LinuxHost, first: u32, stay: &[u32], pod: &Namespace) -> Ou
         return Err(format!("the kernel's own list was whole {lists} times: nothing is proved"));
     }
     Ok(format!(
-        "{looks} looks while a device went {moves} times to a pod and back: none missed one of the other {}; the \
-         kernel's own list left one out {short} times of {lists}, and did not say so",
+        "{looks} looks while a device went {moves} times to a pod and back: none missed one of the other {}, or \
+         told one twice; the kernel's own list left one out {short} times of {lists} and told one twice {doubled} \
+         times, and did not say so",
         stay.len()
     ))
 }

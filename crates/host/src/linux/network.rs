@@ -9,7 +9,7 @@ use crate::seam::{
 };
 use api::{PciAddress, RdmaMode};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 pub(super) fn links(query: &LinkQuery) -> Result<Vec<Link>, Failure> {
@@ -132,6 +132,7 @@ const LIST_TRIES: u32 = 20;
 /// `_nldev_get_dumpit`; device.c, `ib_enum_all_devs`). Where a device that was told leaves before the end, to a pod or into
 /// the middle of a move, all behind it move up by one place, one of them is left out, and no flag says so
 /// (NLM_F_DUMP_INTR). So the list is asked for until everything that was told is told again.
+/// Where one comes into a place before, all behind it move down, and the last that was told is told twice.
 fn list_rdma_devices(
     mut ask: impl FnMut() -> Result<Vec<RdmaDevice>, Failure>,
 ) -> Result<Vec<RdmaDevice>, Failure> {
@@ -140,7 +141,8 @@ fn list_rdma_devices(
         let again = ask()?;
         let stayed = |was: &RdmaDevice| again.iter().any(|now| now.index == was.index);
         if told.iter().all(stayed) {
-            return Ok(again);
+            let each = again.into_iter().map(|device| (device.index, device));
+            return Ok(each.collect::<BTreeMap<u32, RdmaDevice>>().into_values().collect());
         }
         told = again;
     }
@@ -254,6 +256,13 @@ mod tests {
         assert_eq!(check(&[&[0, 2], &[1, 2]]), (Ok(vec![1, 2]), 3));
         // And once more, with device 1.
         assert_eq!(check(&[&[0, 2], &[1, 3], &[2, 3]]), (Ok(vec![2, 3]), 4));
+    }
+
+    #[test]
+    fn a_device_that_is_told_twice_since_another_one_came_is_in_the_list_once() {
+        // After 3 was told, 0 came back from a pod, and 3 stood in the next place.
+        assert_eq!(check(&[&[1, 3], &[1, 3, 3]]), (Ok(vec![1, 3]), 2));
+        assert_eq!(check(&[&[1, 3], &[1, 3, 1, 3]]), (Ok(vec![1, 3]), 2));
     }
 
     #[test]
