@@ -1,4 +1,4 @@
-//! Who holds which device: PodResources, CNI journal and young claims, joined.
+//! Who holds which device: PodResources, CNI journal, the kubelet's checkpoint and young claims, joined.
 //!
 //! Too many holders is slow, too few is a pod that loses its device: what is doubtful counts as held.
 
@@ -39,6 +39,25 @@ impl Confirmed {
             }
         }
         claims
+    }
+
+    /// The devices with a claim that is no longer young and that nobody ever named: of a pod that never came, or of one whose
+    /// plain init container has it.
+    pub fn unnamed(
+        &self,
+        pods: &[Holder],
+        journal: &[Holder],
+        claims: &Claims,
+        now: Timestamp,
+    ) -> BTreeSet<PciAddress> {
+        let known = pods.iter().chain(journal).filter_map(|holder| holder.device.parse().ok());
+        let known: BTreeSet<PciAddress> = known.collect();
+        let unnamed = claims.claims.iter().filter(|(device, claim)| {
+            !is_young(claim.at, now)
+                && self.named.get(*device) != Some(&claim.at)
+                && !known.contains(*device)
+        });
+        unnamed.map(|(device, _)| *device).collect()
     }
 }
 
@@ -130,18 +149,20 @@ pub fn that_run(
     pods.iter().filter(|holder| !has_ended(holder)).cloned().collect()
 }
 
-/// Joins the three sources: one holder for each device, the best known first.
+/// Joins the four sources: one holder for each device, the best known first.
 ///
-/// `journal` are those that the CNI has moved and not brought home.
+/// `journal` are those that the CNI has moved and not brought home, `remembered` what the kubelet's checkpoint says of those
+/// that nobody else names.
 pub fn join(
     pods: &[Holder],
     journal: &[Holder],
+    remembered: &[Holder],
     claims: &Claims,
     confirmed: &Confirmed,
     now: Timestamp,
 ) -> Vec<Holder> {
     let mut holders: BTreeMap<String, Holder> = BTreeMap::new();
-    for holder in pods.iter().chain(journal) {
+    for holder in pods.iter().chain(journal).chain(remembered) {
         let known = holders.entry(holder.device.clone()).or_insert_with(|| holder.clone());
         // PodResources tells no uid; the CNI, which knows it, may speak of the pod that had the device before.
         if known.uid.is_empty()
@@ -230,7 +251,7 @@ mod tests {
             let pods = if *named { vec![pod()] } else { vec![] };
             let claims = confirmed.in_our_time(claims(claimed), second(*at));
             confirm(&mut confirmed, &pods, &claims, second(*at));
-            !join(&pods, &[], &claims, &confirmed, second(*at)).is_empty()
+            !join(&pods, &[], &[], &claims, &confirmed, second(*at)).is_empty()
         };
         assert_eq!(looks.iter().map(look).collect::<Vec<_>>(), held);
     }
@@ -285,7 +306,7 @@ mod tests {
         let uid = |journal: &Holder| {
             let journal = std::slice::from_ref(journal);
             let none = Claims::default();
-            join(&[pod()], journal, &none, &Confirmed::default(), second(0)).remove(0).uid
+            join(&[pod()], journal, &[], &none, &Confirmed::default(), second(0)).remove(0).uid
         };
         assert_eq!(uid(&journalled), "u-1");
         journalled.pod = "rdma-app-before".to_owned();

@@ -8,6 +8,7 @@ mod around;
 pub mod boot;
 pub mod boot_units;
 pub mod cdi;
+pub mod checkpoint;
 pub mod commit;
 mod cordon;
 pub mod custody;

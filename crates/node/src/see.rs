@@ -2,6 +2,7 @@
 //!
 //! It looks, and writes only what the node was like before us. What to do about it is the planner's.
 
+use crate::checkpoint;
 use crate::custody::{self, Found};
 use crate::fence::{self, Acknowledgement};
 use crate::holders::{self, Confirmed};
@@ -54,7 +55,9 @@ pub fn see(
     let journal = journalled(records)?;
     let pods = &holders::that_run(pods, &holders::named_as_ended(state), &journal, &claims);
     holders::confirm(confirmed, pods, &claims, now);
-    let holders = holders::join(pods, &journal, &claims, confirmed, now);
+    let unnamed = confirmed.unnamed(pods, &journal, &claims, now);
+    let remembered = checkpoint::holders(host, &unnamed);
+    let holders = holders::join(pods, &journal, &remembered, &claims, confirmed, now);
     let mut inventory = observe::observe(host, holders).map_err(in_full)?;
     in_pods::tell(&mut inventory, read.iter());
     lifelines::remember(host, &state.status.interfaces, &mut inventory, now);

@@ -7,6 +7,7 @@
 #[path = "../../host/tests/support/mutate.rs"]
 mod mutate;
 
+use api::custody::Holder;
 use api::{PciAddress, Timestamp, files};
 use host::sim::{Flavour, Machine, SimHost};
 use host::{Host, journal};
@@ -16,7 +17,7 @@ use node::proto::v1::{
     ClaimResource, ContainerResources, DynamicResource, ListPodResourcesResponse, PodResources,
 };
 use node::proto::v1beta1::AllocateRequest;
-use node::{custody, holders, ledger};
+use node::{checkpoint, custody, holders, ledger};
 use prost::Message;
 
 const BOOT: &str = "b1";
@@ -77,6 +78,26 @@ fn a_broken_journal_is_named_and_a_broken_ledger_is_read_or_refused() {
             let _ = ledger::read(&host);
         },
     );
+}
+
+#[test]
+fn a_broken_checkpoint_of_the_kubelet_names_nobody_or_a_pod_that_lives() {
+    let host = sim();
+    let uid = "2d8b34a1-77c0-4c11-9c5e-0e6f4a7c9d10";
+    host.machine().start_sandbox(uid, None).unwrap();
+    let device: PciAddress = "0000:03:00.2".parse().unwrap();
+    let entry = format!(
+        r#"{{"PodUID":"{uid}","ContainerName":"c","ResourceName":"a/b","DeviceIDs":{{"-1":["{device}"]}},"AllocResp":""}}"#
+    );
+    let whole = format!(
+        r#"{{"Data":{{"PodDeviceEntries":[{entry}],"RegisteredDevices":{{}}}},"Checksum":1}}"#
+    );
+    mutate::run(&[whole.as_bytes()], 1, |bytes| {
+        host.replace(files::KUBELET_CHECKPOINT, bytes, 0o600).unwrap();
+        let holders = checkpoint::holders(&host, &[device].into());
+        let is_whole = |h: &Holder| h.device == device.to_string() && !h.uid.is_empty();
+        assert!(holders.iter().all(is_whole), "{holders:?}");
+    });
 }
 
 #[test]

@@ -152,3 +152,46 @@ fn a_finished_pod_that_its_kubelet_lists_on_holds_up_no_change() {
     }
     assert_eq!(named, 1);
 }
+
+/// Uids of the pods of an application that nobody has sent away.
+fn uids(script: &Script, app: &str) -> Vec<String> {
+    let pods = script.store().objects("v1", "Pod");
+    let ours = pods.filter(|pod| pod["metadata"]["labels"]["app"] == app);
+    let uid = |pod: &std::sync::Arc<Value>| pod["metadata"]["uid"].as_str().unwrap().to_owned();
+    ours.map(|pod| uid(pod)).collect()
+}
+
+/// PodResources does not list it and no CNI plugin was called for it; the kubelet's checkpoint and a process of the pod tell.
+#[test]
+fn a_device_that_an_init_container_has_without_a_network_is_drained_however_old_the_claim() {
+    let mut script = Script::start(2, fenced_first).unwrap();
+    create(&mut script, policy("left", "enp3s0f0"));
+    script.rest().unwrap();
+    let mut staged = deployment("left");
+    let template = &mut staged["spec"]["template"]["spec"];
+    template["initContainers"] = template["containers"].clone();
+    template["containers"] = json!([{ "name": "main", "image": "x" }]);
+    create(&mut script, staged);
+    script.pass(std::time::Duration::from_secs(300)).unwrap();
+    let holders = |script: &Script| {
+        let states = script.store().objects(names::API_VERSION, names::NODE_STATE);
+        let listed = states
+            .flat_map(|state| state["status"]["holders"].as_array().cloned().unwrap_or_default());
+        let uid = |holder: Value| holder["uid"].as_str().unwrap_or_default().to_owned();
+        listed.map(uid).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = uids(&script, "left");
+    assert_eq!(before.len(), 2);
+    assert_eq!(holders(&script), before.iter().cloned().collect());
+    let key = ObjectKey::new(names::API_VERSION, names::POLICY, names::NAMESPACE, "left");
+    let fewer = json!({ "spec": { "numVfs": 3 } });
+    send(&mut script, Request::new(Method::Patch(PatchType::Merge), key.path()).with_body(fewer));
+    script.rest().unwrap();
+    let pf = "0000:03:00.0".parse().unwrap();
+    for (name, slot) in &script.cluster().nodes {
+        assert_eq!(slot.kubelet.host.machine().vfs_of(&pf).len(), 3, "{name}");
+    }
+    let after = uids(&script, "left");
+    assert_eq!(after.len(), 2);
+    assert!(after.iter().all(|uid| !before.contains(uid)), "{before:?} {after:?}");
+}

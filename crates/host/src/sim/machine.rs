@@ -92,6 +92,8 @@ pub struct RebootRequest {
 pub struct Process {
     pub name: String,
     pub namespace: u64,
+    /// Of cgroup v2, from its root on.
+    pub cgroup: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -73,17 +73,33 @@ impl Machine {
             Some(path) => *self.namespace_paths.get(&files::plain(path)).ok_or(Errno::NOENT)?,
             None => HOST_NAMESPACE,
         };
-        let number = 1000 + self.next_serial() as u32;
-        self.processes.insert(number, Process { name: name.to_owned(), namespace });
+        Ok(self.add_process(name, namespace, format!("/system.slice/{name}.service")))
+    }
+
+    /// Starts the process that holds a pod's sandbox, in its namespace or in the host's; answers its number. The cgroup is
+    /// called as the kubelet calls it where systemd manages them (pkg/kubelet/cm/cgroup_manager_linux.go, ToSystemd), and
+    /// the scope as containerd does.
+    pub fn start_sandbox(&mut self, uid: &str, namespace: Option<&str>) -> Result<u32, Errno> {
+        let number = self.start_process("pause", namespace)?;
+        let slice = format!("kubepods-besteffort-pod{}.slice", uid.replace('-', "_"));
+        if let Some(process) = self.processes.get_mut(&number) {
+            process.cgroup = format!(
+                "/kubepods.slice/kubepods-besteffort.slice/{slice}/cri-containerd-{number}.scope"
+            );
+        }
         Ok(number)
+    }
+
+    fn add_process(&mut self, name: &str, namespace: u64, cgroup: String) -> u32 {
+        let number = 1000 + self.next_serial() as u32;
+        self.processes.insert(number, Process { name: name.to_owned(), namespace, cgroup });
+        number
     }
 
     /// Starts a process with a network namespace of its own, as `unshare -n` does.
     pub fn start_process_in_new_namespace(&mut self, name: &str) -> u32 {
         let namespace = self.new_namespace();
-        let number = 1000 + self.next_serial() as u32;
-        self.processes.insert(number, Process { name: name.to_owned(), namespace });
-        number
+        self.add_process(name, namespace, format!("/system.slice/{name}.service"))
     }
 
     pub fn end_process(&mut self, number: u32) {
@@ -125,7 +141,8 @@ impl Machine {
 
     /// True when a machine is up; a fault may bring a service with a namespace of its own at every boot.
     pub(super) fn start_services(&mut self) {
-        self.processes.insert(1, Process { name: "systemd".to_owned(), namespace: HOST_NAMESPACE });
+        let (name, cgroup) = ("systemd".to_owned(), "/init.scope".to_owned());
+        self.processes.insert(1, Process { name, namespace: HOST_NAMESPACE, cgroup });
         if self.has(Fault::ServiceWithPrivateNetwork) {
             self.start_process_in_new_namespace("systemd-private");
         }

@@ -495,15 +495,16 @@ impl Machine {
             ["sys", "kernel", "random", "boot_id"] => Node::line(&self.boot_id),
             ["sys", "net", rest @ ..] => self.sysctl_node(space, rest),
             [process, rest @ ..] => {
-                let (name, namespace) = match *process {
-                    "self" | "thread-self" => ("ironrail", space),
+                let (name, namespace, cgroup) = match *process {
+                    "self" | "thread-self" => ("ironrail", space, "/"),
                     number => {
                         let process = self.processes.get(&number.parse().ok()?)?;
-                        (process.name.as_str(), process.namespace)
+                        (process.name.as_str(), process.namespace, process.cgroup.as_str())
                     }
                 };
                 match rest {
-                    [] => Node::directory(["comm", "mounts", "net", "ns"]),
+                    [] => Node::directory(["cgroup", "comm", "mounts", "net", "ns"]),
+                    ["cgroup"] => Node::line(format_args!("0::{cgroup}")),
                     ["comm"] => Node::line(name),
                     ["mounts"] => {
                         let etc = if self.etc_writable() { "rw" } else { "ro" };

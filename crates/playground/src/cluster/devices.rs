@@ -64,6 +64,8 @@ pub struct DeviceManager {
     /// What finished pods had. Nobody has it, and PodResources of a kubelet before 1.34 lists it until the pod is deleted
     /// or the device given anew (kubelet, `UpdateAllocatedDevices`).
     ended: Vec<Given>,
+    /// What is remembered has changed since it was written down.
+    changed: bool,
 }
 
 impl DeviceManager {
@@ -99,6 +101,7 @@ impl DeviceManager {
         if result.is_err() {
             // A pod that is rejected holds nothing, whatever it was given before.
             self.given = before;
+            self.changed = true;
             self.release(objects::uid(pod));
         }
         result
@@ -127,6 +130,7 @@ impl DeviceManager {
                 let allocation =
                     plugins.allocate(resource, &ids).map_err(|sentence| unexpected(&sentence))?;
                 self.ended.retain(|ended| !ended.ids.iter().any(|id| ids.contains(id)));
+                self.changed = true;
                 self.given.push(Given {
                     pod_uid: uid.to_owned(),
                     namespace: objects::namespace(pod).to_owned(),
@@ -223,8 +227,27 @@ impl DeviceManager {
 
     /// The pod is gone: its devices are free, and nothing is known of it any more.
     pub fn release(&mut self, uid: &str) {
+        self.changed |= self.given.iter().chain(&self.ended).any(|g| g.pod_uid == uid);
         self.given.retain(|g| g.pod_uid != uid);
         self.ended.retain(|g| g.pod_uid != uid);
+    }
+
+    /// The checkpoint to be written, where it is another than the last (pkg/kubelet/cm/devicemanager/checkpoint). What
+    /// plain init containers have is in it; devices without a NUMA node stand below -1.
+    pub fn new_checkpoint(&mut self) -> Option<Value> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let entry = |given: &Given| {
+            json!({
+                "PodUID": given.pod_uid, "ContainerName": given.container,
+                "ResourceName": given.resource, "DeviceIDs": { "-1": given.ids }, "AllocResp": "",
+            })
+        };
+        let entries: Vec<Value> = self.given.iter().chain(&self.ended).map(entry).collect();
+        Some(json!({
+            "Data": { "PodDeviceEntries": entries, "RegisteredDevices": {} }, "Checksum": 0,
+        }))
     }
 
     /// The kubelet knows these pods.

@@ -9,8 +9,8 @@ mod status;
 use super::devices::{DeviceManager, Plugins};
 use super::multus::{self, Attachment, Chain};
 use super::objects::{self, Objects, items, name, namespace, text, uid};
-use api::Timestamp;
 use api::wire::{Event, ObjectKey, Outcome, PatchType, Write};
+use api::{Timestamp, files};
 use host::Host;
 use host::crashing::{self, Crash, Crashing, Death, Side};
 use host::sim::SimHost;
@@ -71,6 +71,8 @@ struct Run {
     containers: BTreeMap<String, Instance>,
     initialised: usize,
     sandboxed: bool,
+    /// The process that holds the sandbox.
+    pause: Option<u32>,
     retries: u32,
     retry_at: Option<Timestamp>,
     said: String,
@@ -177,6 +179,10 @@ impl Kubelet {
         for pod in pods {
             self.pod(view, pod, node_side, now, &mut outcome);
         }
+        if let Some(checkpoint) = self.devices.new_checkpoint() {
+            let content = checkpoint.to_string().into_bytes();
+            self.host.machine().files.insert(files::KUBELET_CHECKPOINT.to_owned(), content);
+        }
         if let Some(node) = view.get("v1", "Node", "", &self.node) {
             outcome.writes.extend(self.report(&node, now));
         }
@@ -266,7 +272,11 @@ impl Kubelet {
             look_again(outcome, run.retry_at.unwrap_or(now));
         } else if !run.sandboxed {
             match self.sandbox(view, pod, &mut run) {
-                Ok(()) => run.sandboxed = true,
+                Ok(()) => {
+                    let network = Some(run.network.as_str()).filter(|path| !path.is_empty());
+                    run.pause = self.host.machine().start_sandbox(uid(pod), network).ok();
+                    run.sandboxed = true;
+                }
                 Err(why) => {
                     run.retries += 1;
                     let at = now + Duration::from_secs(1 << run.retries.min(4));
@@ -596,6 +606,9 @@ impl Kubelet {
             }
             if !run.network.is_empty() {
                 let _ = self.host.machine().delete_namespace(&run.network);
+            }
+            if let Some(pause) = run.pause {
+                self.host.machine().end_process(pause);
             }
         }
         Ok(())
