@@ -158,7 +158,7 @@ fn uids(script: &Script, app: &str) -> Vec<String> {
     let pods = script.store().objects("v1", "Pod");
     let ours = pods.filter(|pod| pod["metadata"]["labels"]["app"] == app);
     let uid = |pod: &std::sync::Arc<Value>| pod["metadata"]["uid"].as_str().unwrap().to_owned();
-    ours.map(|pod| uid(pod)).collect()
+    ours.map(uid).collect()
 }
 
 /// PodResources does not list it and no CNI plugin was called for it; the kubelet's checkpoint and a process of the pod tell.
