@@ -18,7 +18,7 @@ const ROLLOUT: &str = "rollout";
 pub struct Arguments {
     /// Crate whose benchmarks to run, or `rollout`; all that there are when absent
     package: Option<String>,
-    /// Nodes of the rollout; 5,000 take some four minutes and 3.2 GiB of memory
+    /// Nodes of the rollout; 5,000 take some four minutes and 4.3 GiB of memory
     #[arg(long, default_value_t = 5000)]
     nodes: u32,
     /// Only the programs as processes, not the crate's own benchmarks
