@@ -9,7 +9,7 @@ use crate::seam::{
 };
 use api::{PciAddress, RdmaMode};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 pub(super) fn links(query: &LinkQuery) -> Result<Vec<Link>, Failure> {
@@ -138,11 +138,16 @@ fn list_rdma_devices(
 ) -> Result<Vec<RdmaDevice>, Failure> {
     let mut told = ask()?;
     for _ in 1..LIST_TRIES {
-        let again = ask()?;
+        let mut again = ask()?;
         let stayed = |was: &RdmaDevice| again.iter().any(|now| now.index == was.index);
         if told.iter().all(stayed) {
-            let each = again.into_iter().map(|device| (device.index, device));
-            return Ok(each.collect::<BTreeMap<u32, RdmaDevice>>().into_values().collect());
+            let mut seen = Vec::new();
+            again.retain(|device| {
+                let is_first = !seen.contains(&device.index);
+                seen.push(device.index);
+                is_first
+            });
+            return Ok(again);
         }
         told = again;
     }
