@@ -296,11 +296,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let packages = packages::ready()?;
     let mut counts = machine::Counts::default();
     let mut problems = Vec::new();
-    let mut lanes: [Vec<Ready>; 2] = Default::default();
+    let mut made = Vec::new();
     for plan in plans {
         step(&format!("{} machine", plan.name));
         match plan.make(&packages) {
-            Ok(ready) => lanes[usize::from(plan.name == Name::Newest)].push(ready),
+            Ok(ready) => made.push(ready),
             // What stops one machine says nothing about the other.
             Err(error) => problems.push(format!("no {} machine: {error:#}", plan.name)),
         }
@@ -313,11 +313,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             ..machine::Outcome::default()
         })
     };
-    let run_all = |lane: &[Ready]| lane.iter().map(run).collect::<Vec<machine::Outcome>>();
+    let (newest, others): (Vec<Ready>, Vec<Ready>) =
+        made.into_iter().partition(|ready| ready.plan.name == Name::Newest);
+    let run_all = |machines: &[Ready]| machines.iter().map(run).collect::<Vec<machine::Outcome>>();
     let outcomes = std::thread::scope(|scope| {
-        let [others, newest] = &lanes;
-        let beside = scope.spawn(|| run_all(others));
-        let newest = run_all(newest);
+        let beside = scope.spawn(|| run_all(&others));
+        let newest = run_all(&newest);
         beside.join().map(|others| others.into_iter().chain(newest))
     });
     for outcome in outcomes.map_err(|_| anyhow!("a thread of the lab died"))? {

@@ -41,7 +41,10 @@ pub fn holders(host: &dyn Host, devices: &BTreeSet<PciAddress>) -> Vec<Holder> {
         return Vec::new();
     }
     let entries = read(host).unwrap_or_else(|why| {
-        tracing::warn!("what init containers have may not be known: {why}");
+        tracing::warn!(
+            "{why}; a device that a plain init container has without a network counts as free after two minutes: give it \
+             to a sidecar, or to the pod's own containers"
+        );
         Vec::new()
     });
     let mut holders: Vec<Holder> = entries.iter().flat_map(|entry| of(entry, devices)).collect();

@@ -52,6 +52,14 @@ fn policy(name: &str, port: &str) -> Value {
     })
 }
 
+/// Three VFs instead of four, and time until the cluster is at rest.
+fn ask_for_fewer(script: &mut Script, policy: &str) {
+    let key = ObjectKey::new(names::API_VERSION, names::POLICY, names::NAMESPACE, policy);
+    let fewer = json!({ "spec": { "numVfs": 3 } });
+    send(script, Request::new(Method::Patch(PatchType::Merge), key.path()).with_body(fewer));
+    script.rest().unwrap();
+}
+
 fn deployment(name: &str) -> Value {
     let resource = format!("openshift.io/{name}");
     let container = json!({
@@ -91,10 +99,7 @@ fn the_fence_stands_before_pods_go_and_pods_of_the_other_port_stay() {
     }
     let before = running(&script);
     assert_eq!(before.len(), 4, "{before:?}");
-    let key = ObjectKey::new(names::API_VERSION, names::POLICY, names::NAMESPACE, "right");
-    let fewer = json!({ "spec": { "numVfs": 3 } });
-    send(&mut script, Request::new(Method::Patch(PatchType::Merge), key.path()).with_body(fewer));
-    script.rest().unwrap();
+    ask_for_fewer(&mut script, "right");
     let after = running(&script);
     assert_eq!(after.len(), 4, "{after:?}");
     let stayed = |app: &str| {
@@ -131,10 +136,7 @@ fn a_finished_pod_that_its_kubelet_lists_on_holds_up_no_change() {
         .map(|slot| slot.kubelet.devices.listed_as_given().len())
         .sum();
     assert_eq!(listed, 1, "the kubelet lists it on");
-    let key = ObjectKey::new(names::API_VERSION, names::POLICY, names::NAMESPACE, "left");
-    let fewer = json!({ "spec": { "numVfs": 3 } });
-    send(&mut script, Request::new(Method::Patch(PatchType::Merge), key.path()).with_body(fewer));
-    script.rest().unwrap();
+    ask_for_fewer(&mut script, "left");
     let pf = "0000:03:00.0".parse().unwrap();
     for (name, slot) in &script.cluster().nodes {
         let capacity = slot.kubelet.devices.capacity();
@@ -183,10 +185,7 @@ fn a_device_that_an_init_container_has_without_a_network_is_drained_however_old_
     let before = uids(&script, "left");
     assert_eq!(before.len(), 2);
     assert_eq!(holders(&script), before.iter().cloned().collect());
-    let key = ObjectKey::new(names::API_VERSION, names::POLICY, names::NAMESPACE, "left");
-    let fewer = json!({ "spec": { "numVfs": 3 } });
-    send(&mut script, Request::new(Method::Patch(PatchType::Merge), key.path()).with_body(fewer));
-    script.rest().unwrap();
+    ask_for_fewer(&mut script, "left");
     let pf = "0000:03:00.0".parse().unwrap();
     for (name, slot) in &script.cluster().nodes {
         assert_eq!(slot.kubelet.host.machine().vfs_of(&pf).len(), 3, "{name}");

@@ -101,7 +101,6 @@ impl DeviceManager {
         if result.is_err() {
             // A pod that is rejected holds nothing, whatever it was given before.
             self.given = before;
-            self.changed = true;
             self.release(objects::uid(pod));
         }
         result

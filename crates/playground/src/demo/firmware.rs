@@ -51,10 +51,13 @@ async fn cards(scene: &mut Scene<'_>) -> Result<(), String> {
         let file = format!("/sys/bus/pci/devices/{pci}/sriov_totalvfs");
         let answer = scene.in_daemon(NODE, &["cat", &file]).await?;
         let found = answer.success.then(|| answer.stdout.trim());
-        let shown = found.map_or("no SR-IOV".to_owned(), |count| format!("room for {count} VFs"));
+        let words = |count: Option<&str>| {
+            count.map_or("no SR-IOV".to_owned(), |count| format!("room for {count} VFs"))
+        };
+        let shown = words(found);
         scene.tell.detail(&format!("{port}  the kernel shows {shown}"));
         if found != expected {
-            return Err(format!("{port} of {NODE} shows {shown}, and not {expected:?} VFs"));
+            return Err(format!("{port} of {NODE} shows {shown}, and not {}", words(expected)));
         }
     }
     Ok(())
