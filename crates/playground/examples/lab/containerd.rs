@@ -123,11 +123,19 @@ impl Containerd {
 
     /// Takes a sandbox away as nobody should: without the runtime's own service knowing, and so without DEL.
     pub fn lose(&mut self, sandbox: &str) -> Result<(), String> {
-        // The runtime's service sees the end of the task that is killed here, and may be first to delete it.
-        gone(ctr(&["tasks", "delete", "--force", sandbox]))?;
-        gone(ctr(&["containers", "delete", sandbox]))?;
+        self.delete(&["tasks", "delete", "--force", sandbox])?;
+        self.delete(&["containers", "delete", sandbox])?;
         self.stop();
         Ok(())
+    }
+
+    /// Deletes with containerd's tool until it is gone. The runtime's service sees the end of a task that is killed here
+    /// and deletes it too: it may be first ("not found"), or end the shim while it answers ("ttrpc: closed").
+    fn delete(&self, arguments: &[&str]) -> Result<(), String> {
+        self.until(&format!("ctr {}", arguments.join(" ")), || match ctr(arguments) {
+            Err(why) if !why.trim_end().ends_with("not found") => Err(why),
+            _ => Ok(()),
+        })
     }
 }
 
@@ -147,13 +155,6 @@ fn log() -> String {
 /// containerd's own tool, which goes past the service that the kubelet uses.
 fn ctr(arguments: &[&str]) -> Result<String, String> {
     said(Command::new("/usr/bin/ctr").args(["--namespace", "k8s.io"]).args(arguments))
-}
-
-/// What somebody else has deleted is deleted.
-fn gone(outcome: Result<String, String>) -> Result<(), String> {
-    outcome
-        .map(drop)
-        .or_else(|why| if why.trim_end().ends_with("not found") { Ok(()) } else { Err(why) })
 }
 
 fn configuration(cdi: bool) -> String {
