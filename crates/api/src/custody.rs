@@ -154,3 +154,14 @@ pub struct Holder {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
 }
+
+impl Holder {
+    /// The pod as a sentence names it: `default/train-0`, or `with uid …`. None while nobody knows whose the device is.
+    pub fn pod_in_words(&self) -> Option<String> {
+        match (self.pod.is_empty(), self.uid.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(format!("with uid {}", self.uid)),
+            (false, _) => Some(format!("{}/{}", self.namespace, self.pod)),
+        }
+    }
+}

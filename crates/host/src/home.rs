@@ -8,6 +8,7 @@ use crate::alt_names;
 use crate::function;
 use crate::guid;
 use crate::journal;
+use crate::processes;
 use crate::seam::{
     Host, Interest, Link, LinkChange, LinkQuery, Namespace, RdmaChange, RdmaDevice, Refusal,
 };
@@ -575,11 +576,8 @@ pub fn other_namespaces(host: &dyn Host) -> impl Iterator<Item = Namespace> {
     let mut seen: BTreeSet<(u64, u64)> = identity("/proc/1/ns/net").into_iter().collect();
     let mounted = host.list("/var/run/netns").unwrap_or_default();
     let mounted = mounted.into_iter().map(|name| format!("/var/run/netns/{name}"));
-    let processes = host.list("/proc").unwrap_or_default();
-    let processes = processes
-        .into_iter()
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        .map(|process| format!("/proc/{process}/ns/net"));
+    let processes = processes::directories(host).into_iter().flatten();
+    let processes = processes.map(|process| format!("{process}/ns/net"));
     mounted.chain(processes).filter_map(move |path| {
         let identity = identity(&path)?;
         seen.insert(identity).then_some(Namespace::At(path))

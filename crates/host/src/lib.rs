@@ -25,6 +25,7 @@ pub mod lockdown;
 pub mod mounts;
 pub mod netlink;
 pub mod old_plugins;
+pub mod processes;
 pub mod program_error;
 #[cfg(test)]
 mod properties;

@@ -4,6 +4,7 @@
 
 use crate::function::optional;
 use crate::mounts::{self, Keeps};
+use crate::processes;
 use crate::seam::{Changed, Host, Namespace, RdmaChange, Refusal};
 use api::{RdmaMode, files};
 use rustix::io::Errno;
@@ -53,11 +54,7 @@ pub fn other_namespaces(host: &dyn Host) -> Result<u32, Refusal> {
     for name in optional(host.list("/var/run/netns"))?.unwrap_or_default() {
         seen.extend(identity(&format!("/var/run/netns/{name}")));
     }
-    for name in host.list("/proc")? {
-        if name.bytes().all(|byte| byte.is_ascii_digit()) {
-            seen.extend(identity(&format!("/proc/{name}/ns/net")));
-        }
-    }
+    seen.extend(processes::directories(host)?.filter_map(|one| identity(&format!("{one}/ns/net"))));
     Ok(u32::try_from(seen.len()).unwrap_or(u32::MAX) - 1)
 }
 

@@ -6,7 +6,7 @@
 
 use api::custody::Holder;
 use api::{PciAddress, files};
-use host::Host;
+use host::{Host, processes};
 use rustix::io::Errno;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,10 +86,9 @@ fn living(host: &dyn Host, uids: &BTreeSet<String>) -> BTreeSet<String> {
     if uids.is_empty() {
         return BTreeSet::new();
     }
-    let processes = host.list("/proc").unwrap_or_default();
-    let processes = processes.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let processes = processes::directories(host).into_iter().flatten();
     let cgroups: BTreeSet<String> = processes
-        .filter_map(|process| host.read(&format!("/proc/{process}/cgroup")).ok())
+        .filter_map(|process| host.read(&format!("{process}/cgroup")).ok())
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .collect();
     let lives = |uid: &&String| {

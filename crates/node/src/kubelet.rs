@@ -2,7 +2,7 @@
 //!
 //! What follows from a gate is `cdi`'s. A kubelet inside another program (k3s) is not found, and that is said.
 
-use host::{Host, Refusal};
+use host::{Host, Refusal, processes};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 
@@ -11,14 +11,12 @@ pub type Gates = BTreeMap<String, bool>;
 
 /// The arguments of the process that is called kubelet.
 pub fn arguments(host: &dyn Host) -> Option<Vec<String>> {
-    let processes = host.list("/proc").unwrap_or_default();
-    let mut numbered = processes.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-    numbered.find_map(|process| {
-        let name = host.read(&format!("/proc/{process}/comm")).ok()?;
+    processes::directories(host).into_iter().flatten().find_map(|process| {
+        let name = host.read(&format!("{process}/comm")).ok()?;
         if name.trim_ascii() != b"kubelet" {
             return None;
         }
-        let line = host.read(&format!("/proc/{process}/cmdline")).ok()?;
+        let line = host.read(&format!("{process}/cmdline")).ok()?;
         let words = line.split(|byte| *byte == 0);
         Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
     })

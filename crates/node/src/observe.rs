@@ -323,7 +323,7 @@ impl<'a> View<'a> {
         let target = self.known(self.host.link_target(&pf.file(&format!("virtfn{index}"))))?;
         let pci: PciAddress = last_part(&target).parse().ok()?;
         let own = self.beside(&pci);
-        let link = own.first();
+        let link = Link::own_of(&own);
         let rdma_device = self.rdma_device(&pci);
         let guid = rdma_device.as_ref().and_then(|name| self.rdma.get(name));
         Some(VirtualFunction {

@@ -266,10 +266,9 @@ fn unmovable(facts: &DrainFacts, pod: &DrainPod) -> Option<Blocker> {
 fn unnamed(drain: &mut Drain, facts: &DrainFacts) {
     let in_the_way = facts.fence.iter().flat_map(|fence| &fence.devices);
     for device in in_the_way {
-        let nameless = |holder: &&Holder| {
-            holder.device == *device && holder.pod.is_empty() && holder.uid.is_empty()
-        };
-        if facts.holders.iter().any(|holder| nameless(&holder))
+        let nameless =
+            |holder: &Holder| holder.device == *device && holder.pod_in_words().is_none();
+        if facts.holders.iter().any(nameless)
             && let Ok(device) = device.parse()
         {
             drain.blockers.push(Blocker::DeviceHeld { device, pod: String::new() });

@@ -257,11 +257,7 @@ impl<'a> Gate<'a> {
         for holder in &inventory.holders {
             // A device that is no PCI function is not one that we change.
             let Ok(device) = holder.device.parse() else { continue };
-            let pod = match (holder.pod.is_empty(), holder.uid.is_empty()) {
-                (true, true) => String::new(),
-                (true, false) => format!("with uid {}", holder.uid),
-                (false, _) => format!("{}/{}", holder.namespace, holder.pod),
-            };
+            let pod = holder.pod_in_words().unwrap_or_default();
             holders.entry(device).or_default().push(pod);
         }
         let functions = inventory.physical_functions.iter();
