@@ -1,7 +1,7 @@
 //! PCI addresses as the kernel writes them: `0000:3b:00.0`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::str::FromStr;
 
 /// The address of one PCI function: domain, bus, device, function.
@@ -32,26 +32,32 @@ impl PciAddress {
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Written digit by digit: every path in sysfs begins with one, and a node is read by thousands of them.
-        if self.domain > 0xffff {
-            write!(f, "{:x}", self.domain)?;
-        } else {
-            hex(f, self.domain, 4)?;
+        let Self { domain, bus, device, function } = *self;
+        if domain > 0xffff {
+            return write!(f, "{domain:x}:{bus:02x}:{device:02x}.{function:x}");
         }
-        f.write_char(':')?;
-        hex(f, self.bus.into(), 2)?;
-        f.write_char(':')?;
-        hex(f, self.device.into(), 2)?;
-        f.write_char('.')?;
-        hex(f, self.function.into(), 1)
+        // Digit by digit, written at once: every path in sysfs begins with one, and a node is read by thousands of them.
+        let digit = |number: u32, place: u32| DIGITS[((number >> (4 * place)) & 0xf) as usize];
+        let (bus, device) = (u32::from(bus), u32::from(device));
+        let text = [
+            digit(domain, 3),
+            digit(domain, 2),
+            digit(domain, 1),
+            digit(domain, 0),
+            b':',
+            digit(bus, 1),
+            digit(bus, 0),
+            b':',
+            digit(device, 1),
+            digit(device, 0),
+            b'.',
+            digit(function.into(), 0),
+        ];
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
-/// The last `digits` hex digits of a number.
-fn hex(f: &mut fmt::Formatter<'_>, number: u32, digits: u32) -> fmt::Result {
-    let digit = |place: u32| char::from_digit((number >> (4 * place)) & 0xf, 16);
-    (0..digits).rev().filter_map(digit).try_for_each(|digit| f.write_char(digit))
-}
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 impl fmt::Debug for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,21 +70,21 @@ impl FromStr for PciAddress {
 
     fn from_str(text: &str) -> Result<Self, NotAPciAddress> {
         let parse = || {
-            let (domain, rest) = text.split_once(':')?;
-            let (bus, rest) = rest.split_once(':')?;
-            let (device, function) = rest.split_once('.')?;
-            let hex = |part: &str, digits: std::ops::RangeInclusive<usize>| {
-                let plain = part.bytes().all(|b| b.is_ascii_hexdigit());
-                (plain && digits.contains(&part.len()))
-                    .then(|| u32::from_str_radix(part, 16).ok())
-                    .flatten()
+            // Domains above ffff exist (Intel VMD), so five to eight digits are accepted there; what follows has its length.
+            let bytes = text.as_bytes();
+            let (domain, rest) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
+            let [b':', bus @ .., b':', device_1, device_2, b'.', function] = rest else {
+                return None;
             };
-            // Domains above ffff exist (Intel VMD), so five to eight digits are accepted there.
+            let hex = |digits: &[u8]| {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                digits.iter().try_fold(0_u32, |sum, byte| Some(sum << 4 | digit(byte)?))
+            };
             Some(Self {
-                domain: hex(domain, 4..=8)?,
-                bus: u8::try_from(hex(bus, 2..=2)?).ok()?,
-                device: u8::try_from(hex(device, 2..=2)?).ok().filter(|d| *d < 32)?,
-                function: u8::try_from(hex(function, 1..=1)?).ok().filter(|f| *f < 8)?,
+                domain: hex(domain).filter(|_| (4..=8).contains(&domain.len()))?,
+                bus: u8::try_from(hex(bus)?).ok()?,
+                device: u8::try_from(hex(&[*device_1, *device_2])?).ok().filter(|d| *d < 32)?,
+                function: u8::try_from(hex(&[*function])?).ok().filter(|f| *f < 8)?,
             })
         };
         parse().ok_or_else(|| NotAPciAddress(text.to_owned()))

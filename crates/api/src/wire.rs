@@ -169,14 +169,26 @@ pub fn field<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 
 /// The value at a JSON pointer (RFC 6901), as `Value::pointer` finds it, without a copy of each key on the way.
 pub fn at<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
-    pointer.split('/').skip(1).try_fold(object, |value, key| match value {
-        Value::Object(map) if key.contains('~') => {
-            map.get(&key.replace("~1", "/").replace("~0", "~"))
-        }
-        Value::Object(map) => field(map, key),
-        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
-        _ => None,
-    })
+    if pointer.is_empty() {
+        return Some(object);
+    }
+    let mut found = object;
+    let mut rest = Some(pointer.strip_prefix('/')?);
+    while let Some(path) = rest {
+        // Keys are a few letters: to begin a search costs more than to walk over them.
+        let end = path.bytes().position(|byte| byte == b'/');
+        let key = end.map_or(path, |end| &path[..end]);
+        rest = end.map(|end| &path[end + 1..]);
+        found = match found {
+            Value::Object(map) if key.as_bytes().contains(&b'~') => {
+                map.get(&key.replace("~1", "/").replace("~0", "~"))?
+            }
+            Value::Object(map) => field(map, key)?,
+            Value::Array(list) => list.get(key.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(found)
 }
 
 impl ObjectKey {

@@ -4,7 +4,7 @@
 //! operations. They ask for no drain and no reboot and pull no lever: what they cannot do now the daemon does later.
 
 use crate::daemon::put_autoprobe_back;
-use crate::{apply, observe};
+use crate::{apply, custody, observe};
 use api::files::{OFFER, ORDER};
 use api::lifeline::Lifeline;
 use api::nodestate::{NodeStateSpec, SriovNetworkNodeState};
@@ -111,14 +111,13 @@ fn read(host: &dyn Host) -> Result<Option<Saved>, String> {
     let garbled = |error| {
         format!("the saved order {ORDER} cannot be understood: {error}; the daemon saves it anew")
     };
-    let document: serde_json::Value = serde_json::from_slice(&bytes).map_err(garbled)?;
-    let version = document["version"].as_u64().unwrap_or_default();
+    let version = custody::Header::of(&bytes).map_err(garbled)?.version;
     if version != u64::from(VERSION) {
         return Err(format!(
             "the saved order {ORDER} has version {version}, and this program knows {VERSION}"
         ));
     }
-    serde_json::from_value(document).map(Some).map_err(garbled)
+    serde_json::from_slice(&bytes).map(Some).map_err(garbled)
 }
 
 /// What a phase has come to.

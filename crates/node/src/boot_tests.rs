@@ -218,7 +218,7 @@ fn a_daemon_at_work_a_newer_order_and_garbage_are_refused_by_name() {
         mode shared, 0 vfs
         FAILED the saved order /var/lib/ironrail/order.json has version 2, and this program knows 1
         mode shared, 0 vfs
-        FAILED the saved order /var/lib/ironrail/order.json cannot be understood: missing field `generation`; the daemon saves it anew
+        FAILED the saved order /var/lib/ironrail/order.json cannot be understood: missing field `generation` at line 1 column 13; the daemon saves it anew
         mode shared, 0 vfs
         FAILED the daemon is at work in this boot (/run/ironrail/offer.json is there), and boot phases are for before it; nothing is changed
         mode shared, 0 vfs

@@ -6,8 +6,8 @@ use api::custody::{Claims, Offer, VERSION};
 use api::files;
 use host::{Host, Refusal};
 use rustix::io::Errno;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -66,19 +66,47 @@ fn read<T: DeserializeOwned>(host: &dyn Host, path: &str, boot_id: &str, what: &
     }
 }
 
+/// What every file of ours begins with.
+#[derive(Debug, Default)]
+pub struct Header {
+    /// 0 where it says none.
+    pub version: u64,
+    pub boot_id: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Fields {
+    version: Value,
+    boot_id: Value,
+}
+
+impl Header {
+    /// Reads over the whole document without keeping it. Fails where it is not whole; one that is another thing than an
+    /// object has no header.
+    pub fn of(bytes: &[u8]) -> serde_json::Result<Self> {
+        let Fields { version, boot_id } = match serde_json::from_slice(bytes) {
+            Err(error) if error.is_data() => Fields::default(),
+            read => read?,
+        };
+        Ok(Self {
+            version: version.as_u64().unwrap_or_default(),
+            boot_id: boot_id.as_str().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
 /// The file's header is judged before its body: a newer version may have another body.
 fn parse<T: DeserializeOwned>(bytes: &[u8], boot_id: &str) -> Result<T, String> {
-    let document: Value = serde_json::from_slice(bytes)
+    let Header { version, boot_id: written_in } = Header::of(bytes)
         .map_err(|error| format!("is not whole ({} bytes): {error}", bytes.len()))?;
-    let version = document.get("version").and_then(Value::as_u64).unwrap_or_default();
     if version != u64::from(VERSION) {
         return Err(format!("has version {version}, and this build reads version {VERSION}"));
     }
-    let written_in = document.get("bootId").and_then(Value::as_str).unwrap_or_default();
     if written_in != boot_id {
         return Err(format!("was written in boot {written_in:?}, and this is boot {boot_id:?}"));
     }
-    serde_json::from_value(document).map_err(|error| format!("cannot be understood: {error}"))
+    serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood: {error}"))
 }
 
 fn write<T: Serialize>(host: &dyn Host, path: &str, value: &T) -> Result<(), Refusal> {

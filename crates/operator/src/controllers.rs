@@ -16,6 +16,7 @@ use api::wire::{Answer, ObjectKey, Outcome, Write};
 use api::{Timestamp, annotation, names};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The operator: what it knows, and what it has to look at.
@@ -54,7 +55,7 @@ impl Operator {
     }
 
     /// Takes in a whole list of a kind, at start and after a watch was lost.
-    pub fn relisted(&mut self, kind: &'static Kind, objects: Vec<Value>, now: Timestamp) {
+    pub fn relisted(&mut self, kind: &'static Kind, objects: Vec<Arc<Value>>, now: Timestamp) {
         for (event, noticed) in self.world.relisted(kind, objects) {
             self.enqueue(&event, noticed, now);
         }

@@ -7,13 +7,14 @@ use api::wire::{Answer, Method, Request};
 use futures::StreamExt;
 use kube::core::WatchEvent as KubeEvent;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
 /// What a watch tells.
 #[derive(Debug)]
 pub enum News {
-    Listed(Vec<Value>),
+    Listed(Vec<Arc<Value>>),
     Absent,
     Event(WatchEvent),
 }
@@ -66,7 +67,7 @@ pub async fn forever(
 }
 
 /// One list, page by page, and its version.
-async fn list(client: &kube::Client, path: &str) -> Result<(Vec<Value>, String), Answer> {
+async fn list(client: &kube::Client, path: &str) -> Result<(Vec<Arc<Value>>, String), Answer> {
     let mut objects = Vec::new();
     let mut next = String::new();
     loop {
@@ -79,7 +80,7 @@ async fn list(client: &kube::Client, path: &str) -> Result<(Vec<Value>, String),
             answer => return Err(answer),
         };
         if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
-            objects.extend(items);
+            objects.extend(items.into_iter().map(Arc::new));
         }
         let part = |name| page["metadata"][name].as_str().unwrap_or_default().to_owned();
         next = part("continue");

@@ -238,18 +238,20 @@ impl World {
     pub fn relisted(
         &mut self,
         kind: &'static Kind,
-        objects: Vec<Value>,
+        objects: Vec<Arc<Value>>,
     ) -> Vec<(WatchEvent, Noticed)> {
         let mut events = Vec::new();
         let mut present = BTreeSet::new();
         for mut object in objects {
-            // The items of a list do not carry their kind.
-            if let Some(fields) = object.as_object_mut() {
+            // The items of a list need not carry their kind.
+            if object.get("kind").is_none()
+                && let Some(fields) = Arc::make_mut(&mut object).as_object_mut()
+            {
                 fields.insert("apiVersion".to_owned(), kind.api_version.into());
                 fields.insert("kind".to_owned(), kind.kind.into());
             }
             present.insert(ObjectKey::of(&object));
-            events.push(WatchEvent { change: Change::Modified, object: object.into() });
+            events.push(WatchEvent { change: Change::Modified, object });
         }
         for key in self.keys(kind).difference(&present) {
             let object = serde_json::json!({

@@ -54,7 +54,7 @@ fn a_list_is_the_truth_whatever_its_version() {
     let mut world = world();
     world.apply(&labelled("10", "new"));
     let nodes = kinds::find("v1", "Node").unwrap();
-    world.relisted(nodes, vec![Value::clone(&labelled("3", "restored").object)]);
+    world.relisted(nodes, vec![labelled("3", "restored").object]);
     assert_eq!(world.nodes["w0"].metadata.labels["zone"], "restored");
     world.relisted(nodes, Vec::new());
     assert!(world.nodes.is_empty());

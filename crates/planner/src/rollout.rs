@@ -209,10 +209,13 @@ pub const LISTED: usize = 50;
 /// The count of a pool's grants never exceeds its `maxUnavailable` through a new grant; when the limit was lowered
 /// below what is granted already, nothing is taken away and nothing is added.
 pub fn next(fleet: &Fleet, now: Timestamp) -> Rollout {
-    let members: BTreeMap<&str, Membership> = fleet
-        .nodes
-        .iter()
-        .map(|(name, node)| (name.as_str(), pools::membership(&node.labels, &fleet.pools)))
+    let nodes = fleet.nodes.iter();
+    let members: Vec<Member> = nodes
+        .map(|(name, node)| Member {
+            name,
+            node,
+            of: pools::membership(&node.labels, &fleet.pools),
+        })
         .collect();
     let mut rollout = Rollout::default();
     for pool in fleet.pools.iter().filter(|pool| pools::has_members(&pool.spec)) {
@@ -225,7 +228,7 @@ pub fn next(fleet: &Fleet, now: Timestamp) -> Rollout {
         };
         count(fleet, &members, in_pool, &mut next);
         next.limit = pools::limit(pool.spec.max_unavailable.as_ref(), next.nodes);
-        next.problems = pool_problems(pool, fleet, &members);
+        next.problems = pool_problems(pool, &members);
         next_wave(pool, fleet, &members, &mut next, now);
         rollout.pools.insert(name.clone(), next);
     }
@@ -233,40 +236,45 @@ pub fn next(fleet: &Fleet, now: Timestamp) -> Rollout {
     count(fleet, &members, |membership| *membership == Membership::NoPool, &mut next);
     rollout.without_pool = next;
     let mut deciding = Deciding::new(fleet, &members, rollout, now);
-    for (name, membership) in in_order(fleet, &members) {
-        deciding.ask(name, membership, now);
+    for member in in_order(&members) {
+        deciding.ask(member.name, &member.of, now);
     }
     deciding.rollout.control_plane = deciding.next_control_plane(now);
     deciding.rollout
+}
+
+/// A node, and where it belongs.
+struct Member<'a> {
+    name: &'a str,
+    node: &'a FleetNode,
+    of: Membership,
 }
 
 /// The part of the decision that one pool makes before anybody is granted: who is skipped, and which wave it is.
 fn next_wave(
     pool: &SriovNetworkPoolConfig,
     fleet: &Fleet,
-    members: &BTreeMap<&str, Membership>,
+    members: &[Member],
     next: &mut PoolRollout,
     now: Timestamp,
 ) {
     let (value, resumed) = waves::resumed(pool);
     next.resumed = value;
     next.skipped = skipped(pool, fleet, &next.grants, resumed, now);
-    next.rollout = waves(pool, fleet, members, now).advance(next, resumed);
+    next.rollout = waves(pool, members, now).advance(next, resumed);
     next.look_again = look_again(pool, fleet, next, now);
 }
 
 fn waves<'a>(
     pool: &'a SriovNetworkPoolConfig,
-    fleet: &'a Fleet,
-    members: &BTreeMap<&'a str, Membership>,
+    members: &[Member<'a>],
     now: Timestamp,
 ) -> Waves<'a> {
     let name = &pool.metadata.name;
-    let nodes = fleet.nodes.iter().filter(|(node, facts)| {
-        let membership = members.get(node.as_str());
-        facts.managed && matches!(membership, Some(Membership::Pool(one)) if one == name)
+    let nodes = members.iter().filter(|member| {
+        member.node.managed && matches!(&member.of, Membership::Pool(one) if one == name)
     });
-    Waves { pool, members: nodes.map(|(name, node)| (name.as_str(), node)).collect(), now }
+    Waves { pool, members: nodes.map(|member| (member.name, member.node)).collect(), now }
 }
 
 /// Nodes whose drain is given up: those that were, until somebody resumes or they need no drain any more, and those
@@ -370,15 +378,15 @@ fn ended(fleet: &Fleet, grant: &Grant) -> Option<String> {
 
 fn count(
     fleet: &Fleet,
-    members: &BTreeMap<&str, Membership>,
+    members: &[Member],
     belongs: impl Fn(&Membership) -> bool,
     next: &mut PoolRollout,
 ) {
-    for (name, node) in fleet.nodes.iter().filter(|(_, node)| node.managed) {
-        if members.get(name.as_str()).is_some_and(&belongs) {
+    for Member { node, of, .. } in members.iter().filter(|member| member.node.managed) {
+        if belongs(of) {
             next.nodes += 1;
             let undisturbed = node.request == DrainRequest::Idle && node.current == Progress::Idle;
-            let ordered = match merge::mode_of(&members[name.as_str()], &fleet.pools) {
+            let ordered = match merge::mode_of(of, &fleet.pools) {
                 ModeWish::Is(mode) => node.ordered_mode == mode,
                 ModeWish::Keep => true,
             };
@@ -387,18 +395,14 @@ fn count(
     }
 }
 
-fn pool_problems(
-    pool: &SriovNetworkPoolConfig,
-    fleet: &Fleet,
-    members: &BTreeMap<&str, Membership>,
-) -> Vec<Problem> {
+fn pool_problems(pool: &SriovNetworkPoolConfig, members: &[Member]) -> Vec<Problem> {
     let name = &pool.metadata.name;
     let mut problems = pools::problems(pool);
-    let shared = members.iter().filter(|(node, _)| fleet.nodes[**node].managed);
-    for (node, membership) in shared {
-        let Membership::Several(names) = membership else { continue };
+    for member in members.iter().filter(|member| member.node.managed) {
+        let Membership::Several(names) = &member.of else { continue };
         if names.contains(name) {
-            let blocker = Blocker::TwoPools { node: (*node).to_owned(), pools: names.clone() };
+            let node = member.name.to_owned();
+            let blocker = Blocker::TwoPools { node, pools: names.clone() };
             problems.push(Problem::new(
                 blocker.reason(),
                 &format!("pool {name}"),
@@ -410,21 +414,14 @@ fn pool_problems(
 }
 
 /// Managed nodes that ask for something, in the order in which they are taken.
-fn in_order<'a>(
-    fleet: &'a Fleet,
-    members: &'a BTreeMap<&str, Membership>,
-) -> Vec<(&'a str, &'a Membership)> {
-    let mut asking: Vec<(&str, &FleetNode)> = fleet
-        .nodes
-        .iter()
-        .filter(|(_, node)| node.managed && node.request != DrainRequest::Idle)
-        .map(|(name, node)| (name.as_str(), node))
-        .collect();
-    asking.sort_by_key(|(name, node)| {
+fn in_order<'a, 'f>(members: &'a [Member<'f>]) -> Vec<&'a Member<'f>> {
+    let asks = |node: &FleetNode| node.managed && node.request != DrainRequest::Idle;
+    let mut asking: Vec<_> = members.iter().filter(|member| asks(member.node)).collect();
+    asking.sort_by_key(|Member { name, node, .. }| {
         let free = node.empty && node.unschedulable && !node.cordoned_by_us;
         (node.current == Progress::Idle, !free, *name)
     });
-    asking.into_iter().map(|(name, _)| (name, &members[name])).collect()
+    asking
 }
 
 /// The decision in the making, with what would else be counted anew for each node.
@@ -443,12 +440,7 @@ struct Deciding<'a> {
 }
 
 impl<'a> Deciding<'a> {
-    fn new(
-        fleet: &'a Fleet,
-        members: &BTreeMap<&'a str, Membership>,
-        rollout: Rollout,
-        now: Timestamp,
-    ) -> Self {
+    fn new(fleet: &'a Fleet, members: &[Member<'a>], rollout: Rollout, now: Timestamp) -> Self {
         let mut granted = BTreeSet::new();
         let mut busy: BTreeMap<Membership, BTreeSet<String>> = BTreeMap::new();
         let pools = rollout.pools.iter().map(|(name, pool)| (Membership::Pool(name.clone()), pool));
@@ -457,15 +449,13 @@ impl<'a> Deciding<'a> {
             granted.extend(nodes.clone());
             busy.entry(limit).or_default().extend(nodes);
         }
-        for (name, _) in fleet.nodes.iter().filter(|(_, node)| node.current != Progress::Idle) {
-            busy.entry(members[name.as_str()].clone()).or_default().insert(name.clone());
+        for member in members.iter().filter(|member| member.node.current != Progress::Idle) {
+            busy.entry(member.of.clone()).or_default().insert(member.name.to_owned());
         }
-        let named = fleet.nodes.iter().map(|(name, node)| (name.as_str(), node));
+        let named = members.iter().map(|member| (member.name, member.node));
         let control_plane = named.filter(|(_, node)| is_control_plane(node)).collect();
-        let waves = fleet
-            .pools
-            .iter()
-            .map(|pool| (pool.metadata.name.as_str(), waves(pool, fleet, members, now)));
+        let waves =
+            fleet.pools.iter().map(|pool| (pool.metadata.name.as_str(), waves(pool, members, now)));
         let waves: BTreeMap<&str, Waves> = waves.collect();
         let counting = waves.iter().filter(|(_, waves)| {
             waves.pool.spec.rollout.as_ref().is_some_and(|spec| spec.count_unavailable)

@@ -232,7 +232,11 @@ impl Driver {
                 .objects
                 .iter()
                 .filter(|(key, _)| kinds::find(&key.api_version, &key.kind) == Some(kind));
-            operator.relisted(kind, of_kind.map(|(_, object)| object.clone()).collect(), now);
+            operator.relisted(
+                kind,
+                of_kind.map(|(_, object)| object.clone().into()).collect(),
+                now,
+            );
         }
         let seen = KINDS.iter().map(|kind| (kind.kind.to_owned(), api.log.len())).collect();
         Self { operator, seen, now, trace: Vec::new() }
