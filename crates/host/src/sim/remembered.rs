@@ -6,6 +6,7 @@ use crate::seam::Metadata;
 use api::Timestamp;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::{Deref, DerefMut};
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -15,14 +16,18 @@ pub(super) struct Remembered {
     shown: Shown,
 }
 
-/// Answers by the path that was asked for, as the host's network namespace sees it.
+/// Answers as the host's network namespace sees it.
 #[derive(Default)]
 struct Shown {
-    contents: BTreeMap<String, Result<Vec<u8>, Errno>>,
-    names: BTreeMap<String, Result<Vec<String>, Errno>>,
-    targets: BTreeMap<String, Result<String, Errno>>,
-    metadata: BTreeMap<String, Result<Metadata, Errno>>,
+    contents: Answers<Vec<u8>>,
+    names: Answers<Vec<String>>,
+    targets: Answers<String>,
+    metadata: Answers<Metadata>,
 }
+
+/// By a hash of the path that was asked for, with that path: paths are long and alike, and comparing them on the way to
+/// one of a thousand would cost more than to walk sysfs. Of two paths with one hash the later is remembered.
+type Answers<T> = BTreeMap<u64, (String, Result<T, Errno>)>;
 
 impl Shown {
     fn forget(&mut self) {
@@ -95,16 +100,19 @@ impl MachineGuard<'_> {
 }
 
 fn remembered<T: Clone>(
-    kept: Option<&mut BTreeMap<String, T>>,
+    kept: Option<&mut Answers<T>>,
     space: u64,
     path: &str,
-    look: impl FnOnce() -> T,
-) -> T {
+    look: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, Errno> {
     let Some(kept) = kept.filter(|_| space == HOST_NAMESPACE) else { return look() };
-    if let Some(known) = kept.get(path) {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(path.as_bytes());
+    let hash = hasher.finish();
+    if let Some((_, known)) = kept.get(&hash).filter(|(of, _)| of == path) {
         return known.clone();
     }
     let found = look();
-    kept.insert(path.to_owned(), found.clone());
+    kept.insert(hash, (path.to_owned(), found.clone()));
     found
 }

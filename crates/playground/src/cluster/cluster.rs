@@ -44,6 +44,7 @@ pub struct Cluster {
     /// When those may look next that look at the whole cluster.
     whole: Option<Timestamp>,
     failed: workloads::FailedPods,
+    spreads: workloads::Spreads,
 }
 
 /// Clusters up to this size are looked at as a whole in each tick.
@@ -156,7 +157,8 @@ impl Cluster {
         }
         if !workloads.is_empty() || due {
             let user = "system:serviceaccount:kube-system:workload-controllers";
-            let outcome = workloads::step(api, &workloads, &mut self.failed, now);
+            let outcome =
+                workloads::step(api, &workloads, &mut self.failed, &mut self.spreads, now);
             carried += carry_out(api, user, outcome, next);
         } else if let Some(at) = self.failed.next() {
             *next = Some(next.map_or(at, |other| other.min(at)));

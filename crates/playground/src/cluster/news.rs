@@ -42,6 +42,11 @@ impl Workloads {
         !self.everything && !self.nodes && self.changed.is_empty()
     }
 
+    /// True when a node came, went, or may be selected by others now; or nobody knows.
+    pub fn nodes_changed(&self) -> bool {
+        self.everything || self.nodes
+    }
+
     /// True when this workload has to be looked at.
     pub fn concern(&self, workload: &Value) -> bool {
         self.everything || self.changed.contains(uid(workload))

@@ -54,6 +54,8 @@ fn charge(used: &mut BTreeMap<String, i64>, pod: &Value) {
     *used.entry("pods".to_owned()).or_default() += 1000;
 }
 
+const OTHER_NODE: &str = "node(s) didn't match Pod's node affinity/selector";
+
 /// The first node in order of name that has nothing against the pod; else the reasons, as the real scheduler words them.
 fn choose(
     pod: &Value,
@@ -62,10 +64,16 @@ fn choose(
 ) -> Result<String, String> {
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let none = BTreeMap::new();
+    let pinned = pinned(pod);
     for node in nodes {
-        let against = objections(pod, node, used.get(name(node)).unwrap_or(&none));
+        let node_name = name(node);
+        if pinned.is_some_and(|one| one != node_name) {
+            *reasons.entry(OTHER_NODE.to_owned()).or_default() += 1;
+            continue;
+        }
+        let against = objections(pod, node, used.get(node_name).unwrap_or(&none));
         if against.is_empty() {
-            return Ok(name(node).to_owned());
+            return Ok(node_name.to_owned());
         }
         for reason in against {
             *reasons.entry(reason).or_default() += 1;
@@ -79,7 +87,7 @@ fn choose(
 /// What speaks against the pod on this node; empty when it fits.
 pub fn objections(pod: &Value, node: &Value, used: &BTreeMap<String, i64>) -> Vec<String> {
     if !matches_node(pod, node) {
-        return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
+        return vec![OTHER_NODE.to_owned()];
     }
     for taint in items(node, "/spec/taints") {
         let counts = matches!(text(taint, "/effect"), "NoSchedule" | "NoExecute");

@@ -1,8 +1,10 @@
 //! The workload controllers: Deployment → ReplicaSet → pods, DaemonSet → pods, and their status.
 
 mod failed;
+mod spreads;
 
 pub use failed::FailedPods;
+pub use spreads::Spreads;
 
 use super::news::Workloads;
 use super::objects::{self, Objects, items, name, namespace, number, text, texts};
@@ -10,6 +12,7 @@ use super::scheduler;
 use api::Timestamp;
 use api::wire::{ObjectKey, Outcome, PatchType, Write};
 use serde_json::{Value, json};
+use spreads::Wanted;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -19,8 +22,12 @@ pub fn step(
     view: &(impl Objects + ?Sized),
     seen: &Workloads,
     failed: &mut FailedPods,
+    spreads: &mut Spreads,
     now: Timestamp,
 ) -> Outcome {
+    if seen.nodes_changed() {
+        spreads.forget();
+    }
     let pods = view.list("v1", "Pod");
     let nodes = view.list("v1", "Node");
     let sets = view.list("apps/v1", "ReplicaSet");
@@ -29,7 +36,7 @@ pub fn step(
     let own = |set: &Value| owned.get(objects::uid(set)).unwrap_or(&none);
     let mut writes = Vec::new();
     let deployments = view.list("apps/v1", "Deployment");
-    let spreads = view.list("apps/v1", "DaemonSet");
+    let daemons = view.list("apps/v1", "DaemonSet");
     for deployment in deployments.iter().filter(|d| seen.concern(d) && !objects::is_deleting(d)) {
         writes.extend(deploy(deployment, &sets, now));
     }
@@ -37,9 +44,9 @@ pub fn step(
         writes.extend(replicate(set, own(set)));
     }
     let due = failed.take_due(now);
-    for set in spreads.iter().filter(|d| !objects::is_deleting(d)) {
+    for set in daemons.iter().filter(|d| !objects::is_deleting(d)) {
         if seen.concern_spread(set) || due.contains(objects::uid(set)) {
-            writes.extend(spread(set, own(set), &nodes, failed, now));
+            writes.extend(spread(set, own(set), spreads.of(set, &nodes), failed, now));
         }
     }
     Outcome { writes, look_again: failed.next() }
@@ -159,28 +166,26 @@ fn replicate(set: &Value, own: &[&Arc<Value>]) -> Vec<Write> {
 fn spread(
     set: &Value,
     own: &[&Arc<Value>],
-    nodes: &[Arc<Value>],
+    wanted: &Wanted,
     failed: &mut FailedPods,
     now: Timestamp,
 ) -> Vec<Write> {
-    let revision = revision(set);
-    let probe = json!({ "spec": set["spec"]["template"]["spec"] });
-    let wanted: Vec<&str> = nodes.iter().filter(|n| belongs(&probe, n)).map(|n| name(n)).collect();
+    let Wanted { revision, nodes: wanted, .. } = wanted;
     let mut by_node: BTreeMap<&str, Vec<&Arc<Value>>> = BTreeMap::new();
     for pod in own {
         by_node.entry(target(pod)).or_default().push(pod);
     }
     let mut writes = Vec::new();
     let (mut ready, mut updated) = (0, 0);
-    for node in &wanted {
-        let here = by_node.remove(node).unwrap_or_default();
+    for node in wanted {
+        let here = by_node.remove(node.as_str()).unwrap_or_default();
         if here.is_empty() {
             let mut labels = set["spec"]["template"]["metadata"]["labels"].clone();
             objects::put(&mut labels, &["controller-revision-hash"], revision.as_str().into());
             writes.push(new_pod(set, labels, Some(node)));
         }
         for pod in here {
-            let fresh = text(pod, "/metadata/labels/controller-revision-hash") == revision;
+            let fresh = text(pod, "/metadata/labels/controller-revision-hash") == *revision;
             updated += i64::from(fresh);
             ready += i64::from(objects::condition(pod, "Ready") == "True");
             let goes = match objects::is_finished(pod) {

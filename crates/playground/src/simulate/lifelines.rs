@@ -4,7 +4,9 @@
 //! One node of some seeds, drawn with the story. Its host's network is the second port alone, or a bond of both ports,
 //! which mlx5 joins into one RoCE LAG. A policy of the node's own asks for what takes the second port's link down.
 
+use super::story::Act;
 use crate::cluster::objects::{items, text};
+use api::wire::{Method, Request};
 use api::{PciAddress, names};
 use fastrand::Rng;
 use host::sim::{HostNetwork, Machine, NetDevice};
@@ -101,5 +103,14 @@ impl Lives {
         let reason = Reason::Lifeline.as_str();
         let says = items(state, "/status/blockers").iter().any(|b| text(b, "/reason") == reason);
         (!says).then(|| format!("node {} does not say that it guards its lifeline", self.node))
+    }
+}
+
+/// Lets a policy that the user makes cut lifelines.
+pub fn allow(what: &mut Act) {
+    if let Act::Send(Request { body, method: Method::Post, .. }) = what
+        && body["kind"] == names::POLICY
+    {
+        body["spec"]["allowLifeline"] = true.into();
     }
 }

@@ -97,7 +97,9 @@ impl Mutation {
     /// What a watch brings to a process; on a node, this is its boot.
     pub(super) fn hear(self, boot: Option<&str>, news: &mut News) {
         match news {
-            News::Listed(objects) => objects.iter_mut().for_each(|object| self.show(boot, object)),
+            News::Listed(objects) => {
+                objects.iter_mut().for_each(|object| self.show(boot, Arc::make_mut(object)));
+            }
             News::Events(events) => {
                 let objects = events.iter_mut().map(|event| Arc::make_mut(&mut event.object));
                 objects.for_each(|object| self.show(boot, object));

@@ -2,8 +2,9 @@
 
 use crate::store::{Store, User, Watch, WatchEvent};
 use api::Timestamp;
-use api::wire::{Method, Request, Response};
+use api::wire::{Method, Request};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// One list-and-watch of a process.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct Informer {
 /// What a delivery brought.
 #[derive(Debug, Clone)]
 pub enum News {
-    Listed(Vec<Value>),
+    Listed(Vec<Arc<Value>>),
     Events(Vec<WatchEvent>),
 }
 
@@ -53,18 +54,11 @@ impl Informer {
                 return (!events.is_empty()).then_some(News::Events(events));
             }
         }
-        let Response { status, mut body } = store.handle(now, who, &self.request());
-        if status != 200 {
-            return None;
-        }
-        let version = body.pointer("/metadata/resourceVersion").and_then(Value::as_str)?.to_owned();
-        let watch =
-            self.request().with_query("watch", "true").with_query("resourceVersion", version);
+        let (objects, revision) = store.snapshot(now, who, &self.request()).ok()?;
+        let watch = self.request().with_query("watch", "true");
+        let watch = watch.with_query("resourceVersion", revision.to_string());
         self.watch = store.watch(now, who, &watch).ok();
-        match body["items"].take() {
-            Value::Array(items) => Some(News::Listed(items)),
-            _ => Some(News::Listed(Vec::new())),
-        }
+        Some(News::Listed(objects))
     }
 
     /// False until a list was answered: then only is anything told by itself.

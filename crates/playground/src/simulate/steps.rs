@@ -5,7 +5,7 @@ use super::faults::Fault;
 use super::mutation::Mutation;
 use super::run::{Simulation, set_clock};
 use super::workers::{Taken, Told, Worker};
-use crate::store::User;
+use crate::store::{Reader, User};
 use api::wire::{Answer, ObjectKey, Write};
 use api::{Timestamp, annotation, files, names};
 use host::Host;
@@ -235,7 +235,9 @@ impl Simulation {
                     .to_owned(),
             );
         }
-        let answer = Answer::of(self.store.handle(self.now, user, &write.request(manager)));
+        let request = write.request(manager);
+        let answer = self.store.handle_for(Reader::Program, self.now, user, &request);
+        let answer = Answer::of(answer);
         self.contended = matches!(answer, Answer::Conflict(_));
         if self.strikes(Fault::LostAnswer, 300) {
             self.faults.fired(Fault::LostAnswer, matters);

@@ -4,7 +4,7 @@ use super::extras::Extras;
 use super::faults::Fault;
 use super::features::Feature;
 use super::leaving::{self, Leaves};
-use super::lifelines::Lives;
+use super::lifelines::{self, Lives};
 use super::objects::{
     agents, batch, batch_key, budget, change, create, deployment, label, merge, network, policy,
     pool, staged,
@@ -147,6 +147,11 @@ impl Story {
         }
     }
 
+    /// Nobody takes a hundred nodes one by one; smaller stories do.
+    fn is_large(&self) -> bool {
+        self.nodes.len() > 50
+    }
+
     /// True when everything has happened that the story holds.
     pub fn is_over(&self, start: Timestamp, now: Timestamp) -> bool {
         self.acts.last().is_none_or(|last| now > start + last.after)
@@ -185,7 +190,11 @@ impl Story {
             self.send(2, format!("deploy {name}"), create(deployment(name, replicas)));
         }
         let at = rng.u64(5..60);
-        let limit = [Value::Null, json!(1), json!(2), json!("50%")][rng.usize(..4)].clone();
+        let limits = match self.is_large() {
+            true => [json!(5), json!("10%"), json!("25%"), json!("50%")],
+            false => [Value::Null, json!(1), json!(2), json!("50%")],
+        };
+        let limit = limits[rng.usize(..4)].clone();
         self.send(
             at,
             format!("pool exclusive, maxUnavailable {limit}"),
@@ -219,7 +228,8 @@ impl Story {
             }
         }
         match rng.u32(..4) {
-            0 => {
+            // Without a pool a large cluster would go one node at a time for half a day.
+            ends @ (0 | 1) if ends == 0 || self.is_large() => {
                 let at = rng.u64(100..1500);
                 self.send(
                     at,
@@ -256,7 +266,7 @@ impl Story {
             );
             if lives.allowed {
                 for step in &mut self.acts {
-                    allow_lifeline(&mut step.what);
+                    lifelines::allow(&mut step.what);
                 }
             }
             self.lives = Some(lives);
@@ -289,7 +299,8 @@ impl Story {
             for step in &mut self.acts {
                 set_in_pool(&mut step.what, "maxUnavailable", &json!(0));
             }
-            let goes_on = change(names::POOL, POOL, json!({ "maxUnavailable": 1 }));
+            let limit = if self.is_large() { json!("10%") } else { json!(1) };
+            let goes_on = change(names::POOL, POOL, json!({ "maxUnavailable": limit }));
             self.show(Feature::Frozen, until, "pool goes on".to_owned(), goes_on);
         }
         if let Some(until) = extras.no_reboots_until {
@@ -504,7 +515,9 @@ impl Story {
             0 => Request::new(Method::Delete, state.path()),
             1 => merge(&state, json!({ "spec": { "interfaces": null } })),
             2 => {
-                let limit = [json!(1), json!(3), json!("100%"), json!(2)][rng.usize(..4)].clone();
+                let few = if self.is_large() { 10 } else { 1 };
+                let limits = [json!(few), json!(3 * few), json!("100%"), json!(2 * few)];
+                let limit = limits[rng.usize(..4)].clone();
                 merge(&pool, json!({ "spec": { "maxUnavailable": limit } }))
             }
             _ => {
@@ -559,15 +572,6 @@ fn give_small_card(machine: &mut Machine) {
         if let FunctionKind::Physical(part) = &mut function.kind {
             part.total_vfs = 2;
         }
-    }
-}
-
-/// Lets a policy that the user makes cut lifelines.
-fn allow_lifeline(what: &mut Act) {
-    if let Act::Send(Request { body, method: Method::Post, .. }) = what
-        && body["kind"] == names::POLICY
-    {
-        body["spec"]["allowLifeline"] = true.into();
     }
 }
 

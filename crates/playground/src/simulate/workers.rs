@@ -334,10 +334,8 @@ impl Daemon {
                     let gone = ObjectKey::new(api_version, kind, space, name);
                     changed |= self.world.apply(&Change::Gone(gone));
                 }
-                for mut object in objects {
-                    object["apiVersion"] = api_version.into();
-                    object["kind"] = kind.into();
-                    changed |= self.world.apply(&Change::Is(object));
+                for object in objects {
+                    changed |= self.world.is_now(&object);
                 }
             }
             News::Events(events) => {

@@ -3,8 +3,9 @@
 use super::call::{Call, Validation};
 use super::fields::{Difference, FieldSet, strip};
 use super::object::{self, as_map};
-use super::ownership::{self, Manager, Owned, Ownership};
+use super::ownership::{Manager, Owned, Ownership};
 use super::shape::{ListKind, Shape};
+use super::stored::Stored;
 use super::write::{self, Booking};
 use super::{Refusal, Response, Store, pruning};
 use serde_json::{Map, Value, json};
@@ -25,11 +26,11 @@ impl Store {
         let wanted = self.read_applied(call)?;
         let target = self.target(call);
         let live = match &target {
-            Ok(live) => Arc::clone(live),
+            Ok(live) => live.clone(),
             Err(_) if !call.is_status() => {
                 // An apply that creates needs both rights.
                 self.authorize(call.who, &Self::attributes(call, "create"))?;
-                Arc::new(empty(call))
+                Stored::new(empty(call), Arc::default())
             }
             Err(refusal) => return Err(refusal.clone()),
         };
@@ -93,19 +94,19 @@ fn not_declared(call: &Call, path: &str) -> Refusal {
 }
 
 /// The object after the apply, and who owns what in it.
-fn merge_owned(call: &Call, live: &Value, wanted: &Value) -> Result<(Value, Booking), Refusal> {
+fn merge_owned(call: &Call, live: &Stored, wanted: &Value) -> Result<(Value, Booking), Refusal> {
     let shape = call.shape();
     let manager = Manager::of(call, "Apply");
     let fields = FieldSet::of(&strip(wanted), shape);
     // An apply of the same fields lets go of nothing.
-    if ownership::fields_of(live, &manager).as_ref() == Some(&fields) {
+    let last = live.owners.managers.get(&manager).cloned();
+    if last.as_ref().is_some_and(|owned| owned.fields == fields) {
         let object = merge(live, wanted, shape, &mut Vec::new());
-        if ownership::stands(live, &manager, &Difference::between(live, &object, shape)) {
+        if live.owners.stands(&manager, &Difference::between(live, &object, shape)) {
             return Ok((object, Booking::Same));
         }
     }
-    let mut ownership = Ownership::of(live);
-    let last = ownership.managers.get(&manager).cloned();
+    let mut ownership = Ownership::clone(&live.owners);
     let time = match &last {
         Some(owned) if owned.fields == fields => owned.time.clone(),
         _ => object::time(call.now),

@@ -24,8 +24,18 @@ pub struct Call<'a> {
     pub options: Options,
     pub accept: &'a str,
     pub body: &'a Value,
-    /// Whoever asks does not read the object that he would be answered.
-    pub unread: bool,
+    pub reader: Reader,
+}
+
+/// What of an object an answer shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// All of it.
+    Client,
+    /// What programs of ours read: all but `managedFields`.
+    Program,
+    /// Nothing: whoever asks wants to know only whether it was done.
+    Nobody,
 }
 
 impl Call<'_> {

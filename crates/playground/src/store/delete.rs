@@ -3,6 +3,7 @@
 use super::call::{Call, DeleteOptions, Propagation};
 use super::object::{self, at, metadata, text};
 use super::registry::Kind;
+use super::stored::Stored;
 use super::{Refusal, Response, Store};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -61,9 +62,9 @@ impl Store {
     pub(super) fn delete_object(
         &mut self,
         call: &Call,
-        old: &Arc<Value>,
+        old: &Stored,
         options: &DeleteOptions,
-    ) -> Result<Option<Arc<Value>>, Refusal> {
+    ) -> Result<Option<Stored>, Refusal> {
         let kind = &call.kind;
         let name = object::name(old).to_owned();
         check_preconditions(kind, old, options)?;
@@ -79,16 +80,16 @@ impl Store {
         if !held {
             self.record(call, "delete", &name, true);
             if !options.dry_run && !call.options.dry_run {
-                self.remove(call.id, old);
+                self.remove(call.id, Value::clone(old));
             }
             return Ok(None);
         }
         mark_deleted(kind, old, &mut new, call.now, grace);
-        let changed = **old != new;
+        let changed = ***old != new;
         self.record(call, "delete", &name, changed);
         Ok(Some(match changed && !options.dry_run && !call.options.dry_run {
-            true => self.commit(call.id, Some(old.clone()), new),
-            false => Arc::new(new),
+            true => self.commit(call.id, Some(Arc::clone(old)), new, None),
+            false => Stored::new(new, old.owners.clone()),
         }))
     }
 }

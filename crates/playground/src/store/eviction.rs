@@ -2,6 +2,7 @@
 
 use super::call::{Call, DeleteOptions};
 use super::object::{self, as_map, at, text};
+use super::stored::Stored;
 use super::write::Booking;
 use super::{Refusal, Response, Selector, Store};
 use serde_json::{Value, json};
@@ -138,7 +139,7 @@ impl Store {
     }
 
     /// The condition that tells why the pod goes.
-    fn mark_disrupted(&mut self, call: &Call, pod: &Arc<Value>) -> Result<Arc<Value>, Refusal> {
+    fn mark_disrupted(&mut self, call: &Call, pod: &Stored) -> Result<Stored, Refusal> {
         let condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
             "message": "Eviction API: evicting", "lastTransitionTime": object::time(call.now),
@@ -181,7 +182,7 @@ impl Store {
         );
         self.record(call, "bind", name, true);
         if !call.options.dry_run {
-            self.commit(call.id, Some(pod.clone()), new);
+            self.commit(call.id, Some(Arc::clone(&pod)), new, None);
         }
         let body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,

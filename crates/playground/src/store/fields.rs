@@ -15,24 +15,6 @@ pub struct FieldSet {
 }
 
 impl FieldSet {
-    /// Reads a FieldsV1 document. An empty map means that the path is in the set.
-    pub fn parse(fields: &Value) -> Self {
-        let mut set = Self::parse_inner(fields);
-        set.owned = false;
-        set
-    }
-
-    fn parse_inner(fields: &Value) -> Self {
-        let Some(map) = fields.as_object() else { return Self { owned: true, ..Self::default() } };
-        let children = map.iter().filter(|(element, _)| *element != ".");
-        Self {
-            owned: map.is_empty() || map.contains_key("."),
-            children: children
-                .map(|(element, inner)| (element.clone(), Self::parse_inner(inner)))
-                .collect(),
-        }
-    }
-
     /// The FieldsV1 document.
     pub fn to_value(&self) -> Value {
         let mut map = Map::new();
@@ -49,19 +31,19 @@ impl FieldSet {
         !self.owned && self.children.is_empty()
     }
 
-    /// True when every path of this set is in a FieldsV1 document, which is not read as a whole for it.
-    pub fn is_within(&self, fields: &Value) -> bool {
-        (!self.owned || is_owned(fields))
+    /// True when every path of this set is in the other.
+    pub fn is_within(&self, other: &Self) -> bool {
+        (!self.owned || other.owned)
             && self.children.iter().all(|(element, inner)| {
-                fields.get(element).is_some_and(|fields| inner.is_within(fields))
+                other.children.get(element).is_some_and(|other| inner.is_within(other))
             })
     }
 
-    /// True when some path of this set is in a FieldsV1 document.
-    pub fn meets(&self, fields: &Value) -> bool {
-        (self.owned && is_owned(fields))
+    /// True when some path of this set is in the other.
+    pub fn meets(&self, other: &Self) -> bool {
+        (self.owned && other.owned)
             || self.children.iter().any(|(element, inner)| {
-                fields.get(element).is_some_and(|fields| inner.meets(fields))
+                other.children.get(element).is_some_and(|other| inner.meets(other))
             })
     }
 
@@ -166,11 +148,6 @@ impl FieldSet {
             _ => self.owned = true,
         }
     }
-}
-
-/// True when the path that leads to this part of a FieldsV1 document is itself in it.
-fn is_owned(fields: &Value) -> bool {
-    fields.as_object().is_none_or(|map| map.is_empty() || map.contains_key("."))
 }
 
 /// A path element as messages print it.

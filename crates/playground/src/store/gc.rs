@@ -1,10 +1,11 @@
 //! The garbage collector, the namespace controller and the cleanup of definitions, as one step that is called by name.
 
 use super::address::Address;
-use super::call::{Call, DeleteOptions, Options, Propagation};
+use super::call::{Call, DeleteOptions, Options, Propagation, Reader};
 use super::delete::{DEFINITION_CLEANUP, FOREGROUND, ORPHAN};
 use super::object::{self, at, text};
 use super::registry::KindId;
+use super::stored::Stored;
 use super::{Store, User};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 static NO_BODY: Value = Value::Null;
 
 /// An object and the kind it is of.
-type Found = (KindId, Arc<Value>);
+type Found = (KindId, Stored);
 
 impl Store {
     /// Deletes what nobody owns any more, empties namespaces and definitions that are being deleted, and lets go of what
@@ -44,7 +45,7 @@ impl Store {
         self.garbage |= deleted || object::is_terminating(object) || reowned;
     }
 
-    fn everything(&self) -> impl Iterator<Item = (KindId, &Arc<Value>)> {
+    fn everything(&self) -> impl Iterator<Item = (KindId, &Stored)> {
         self.objects.iter().flat_map(|(id, all)| all.values().map(|object| (*id, object)))
     }
 
@@ -76,7 +77,7 @@ impl Store {
             options,
             accept: "",
             body: &NO_BODY,
-            unread: true,
+            reader: Reader::Nobody,
         })
     }
 
@@ -241,8 +242,8 @@ impl Store {
         }
         self.record(&call, if gone { "delete" } else { "update" }, object::name(old), true);
         match gone {
-            true => self.remove(id, &Arc::new(new)),
-            false => self.commit(id, Some(old.clone()), new),
+            true => self.remove(id, new),
+            false => self.commit(id, Some(old.clone()), new, None),
         };
     }
 }

@@ -4,9 +4,11 @@
 //! end; then the watcher hears 410 Gone, as with the real server, and must list again.
 
 use super::object;
+use super::ownership::Ownership;
 use super::refusal::Refusal;
 use super::registry::KindId;
 use super::selectors::Selector;
+use super::stored::Stored;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +23,7 @@ pub struct Change {
     /// `None` when the object is new.
     pub before: Option<Arc<Value>>,
     /// The object as it is now; for a deletion as it was last, with the revision of the deletion.
-    pub object: Arc<Value>,
+    pub stored: Stored,
     pub deleted: bool,
 }
 
@@ -53,7 +55,7 @@ impl Log {
     pub fn append(&mut self, kind: KindId, change: Change) {
         let changes = self.changes.entry(kind).or_default();
         let named = self.named.entry(kind).or_default();
-        let name = object::name(&change.object);
+        let name = object::name(&change.stored);
         match named.get_mut(name) {
             Some(revisions) => revisions.push_back(change.revision),
             None => drop(named.insert(name.to_owned(), VecDeque::from([change.revision]))),
@@ -99,14 +101,14 @@ impl Log {
             found.extend(changes.iter().rev().take_while(|change| change.revision > revision));
         }
         found.sort_by_key(|change| change.revision);
-        Some(found.into_iter().map(|change| change.object.clone()).collect())
+        Some(found.into_iter().map(|change| Arc::clone(&change.stored)).collect())
     }
 
     /// The kinds and objects that changed after `revision`, as far as they are remembered.
     pub fn changed_since(&self, revision: u64) -> impl Iterator<Item = (KindId, &Value)> {
         self.changes.iter().flat_map(move |(kind, changes)| {
             let new = changes.iter().rev().take_while(move |change| change.revision > revision);
-            new.map(|change| (*kind, &*change.object))
+            new.map(|change| (*kind, &**change.stored))
         })
     }
 
@@ -137,7 +139,7 @@ impl Log {
 
 /// The oldest change of all is the oldest of its name.
 fn forget_named(named: &mut BTreeMap<String, VecDeque<u64>>, oldest: &Change) {
-    let name = object::name(&oldest.object);
+    let name = object::name(&oldest.stored);
     if let Some(revisions) = named.get_mut(name) {
         revisions.pop_front();
         if revisions.is_empty() {
@@ -171,10 +173,28 @@ impl EventType {
 #[derive(Debug, Clone)]
 pub struct WatchEvent {
     pub event: EventType,
+    /// Without its `managedFields`.
     pub object: Arc<Value>,
+    owners: Arc<Ownership>,
 }
 
 impl WatchEvent {
+    pub fn of(event: EventType, stored: &Stored) -> Self {
+        Self { event, object: Arc::clone(stored), owners: stored.owners.clone() }
+    }
+
+    /// About no stored object.
+    fn about(event: EventType, object: Value) -> Self {
+        Self { event, object: Arc::new(object), owners: Arc::default() }
+    }
+
+    /// The object with its `managedFields`.
+    pub fn whole(&self) -> Value {
+        let mut object = Value::clone(&self.object);
+        self.owners.write(&mut object);
+        object
+    }
+
     /// A bookmark: nothing changed up to `revision` but what was already told.
     pub fn bookmark(api_version: &str, kind: &str, revision: u64, initial_end: bool) -> Self {
         let mut object = json!({
@@ -184,16 +204,16 @@ impl WatchEvent {
         if initial_end {
             object["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        Self { event: EventType::Bookmark, object: Arc::new(object) }
+        Self::about(EventType::Bookmark, object)
     }
 
     pub fn error(refusal: &Refusal) -> Self {
-        Self { event: EventType::Error, object: Arc::new(refusal.body()) }
+        Self::about(EventType::Error, refusal.body())
     }
 
     /// The line that is sent.
     pub fn to_value(&self) -> Value {
-        json!({ "type": self.event.name(), "object": *self.object })
+        json!({ "type": self.event.name(), "object": self.whole() })
     }
 }
 
@@ -214,13 +234,13 @@ impl Scope {
     /// What a change looks like to a watcher that sees only this scope.
     pub fn event(&self, change: &Change) -> Option<WatchEvent> {
         let before = change.before.as_ref().is_some_and(|object| self.matches(object));
-        let after = !change.deleted && self.matches(&change.object);
+        let after = !change.deleted && self.matches(&change.stored);
         let event = match (before, after) {
             (false, false) => return None,
             (false, true) => EventType::Added,
             (true, true) => EventType::Modified,
             (true, false) => EventType::Deleted,
         };
-        Some(WatchEvent { event, object: change.object.clone() })
+        Some(WatchEvent::of(event, &change.stored))
     }
 }

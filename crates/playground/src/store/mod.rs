@@ -33,6 +33,7 @@ mod reviews;
 mod schema;
 mod selectors;
 mod shape;
+mod stored;
 mod strategic;
 mod tables;
 mod user;
@@ -54,14 +55,17 @@ pub use watch::{Topic, Watch};
 
 use address::Address;
 use api::wire::{Method, ObjectKey, Request, Response};
+pub use call::Reader;
 use call::{Call, DeleteOptions, Options};
 use identity::Identities;
 use jiff::Timestamp;
 use log::{Change, Log};
+use ownership::Ownership;
 use registry::{KindId, Registry};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use stored::Stored;
 
 /// Namespace (empty for cluster-scoped kinds) and name.
 type Name = (String, String);
@@ -70,7 +74,7 @@ type Name = (String, String);
 #[derive(Debug, Clone)]
 pub struct Store {
     registry: Registry,
-    objects: BTreeMap<KindId, BTreeMap<Name, Arc<Value>>>,
+    objects: BTreeMap<KindId, BTreeMap<Name, Stored>>,
     log: Log,
     revision: u64,
     identities: Identities,
@@ -109,13 +113,19 @@ impl Store {
     /// Answers one request. Watches are answered by `watch`.
     pub fn handle(&mut self, now: Timestamp, who: &User, request: &Request) -> Response {
         self.warnings.clear();
-        self.answer(now, who, request, false).unwrap_or_else(|refusal| refusal.response())
+        self.handle_for(Reader::Client, now, who, request)
     }
 
-    /// The same for whoever wants to know only whether it was done: the object is not copied for the answer.
-    pub fn handle_unread(&mut self, now: Timestamp, who: &User, request: &Request) -> Response {
+    /// The same for a reader who does not want everything that the answer would hold.
+    pub fn handle_for(
+        &mut self,
+        reader: Reader,
+        now: Timestamp,
+        who: &User,
+        request: &Request,
+    ) -> Response {
         self.warnings.clear();
-        self.answer(now, who, request, true).unwrap_or_else(|refusal| refusal.response())
+        self.answer(now, who, request, reader).unwrap_or_else(|refusal| refusal.response())
     }
 
     fn answer(
@@ -123,7 +133,7 @@ impl Store {
         now: Timestamp,
         who: &User,
         request: &Request,
-        unread: bool,
+        reader: Reader,
     ) -> Result<Response, Refusal> {
         if let Some(answer) = self.review(who, request) {
             return answer;
@@ -131,7 +141,7 @@ impl Store {
         if let Some(answer) = self.document(who, request) {
             return answer;
         }
-        let call = Call { unread, ..self.call(now, who, request)? };
+        let call = Call { reader, ..self.call(now, who, request)? };
         let named = !call.address.name.is_empty();
         self.authorize(who, &Self::attributes(&call, verb(request.method, named)))?;
         match (request.method, call.address.subresource.as_str()) {
@@ -194,7 +204,7 @@ impl Store {
             options: Options::of(request)?,
             accept: &request.accept,
             body: &request.body,
-            unread: false,
+            reader: Reader::Client,
             address,
         })
     }
@@ -237,13 +247,16 @@ impl Store {
     /// One object, without a copy; `None` when it does not exist.
     pub fn object(&self, key: &ObjectKey) -> Option<&Arc<Value>> {
         let (id, _) = self.registry.find_kind(&key.api_version, &key.kind)?;
-        self.objects.get(&id)?.get(&(key.namespace.clone(), key.name.clone()))
+        self.stored(id, &key.namespace, &key.name).map(|stored| &**stored)
     }
 
     /// All objects of a kind, in all namespaces, by namespace and name.
     pub fn objects(&self, api_version: &str, kind: &str) -> impl Iterator<Item = &Arc<Value>> {
         let id = self.registry.find_kind(api_version, kind).map(|(id, _)| id);
-        id.and_then(|id| self.objects.get(&id)).into_iter().flat_map(BTreeMap::values)
+        id.and_then(|id| self.objects.get(&id))
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(|stored| &**stored)
     }
 
     /// A bearer token that stands for `who`.
@@ -258,50 +271,58 @@ impl Store {
         self.tokens.get(token)
     }
 
-    fn stored(&self, id: KindId, namespace: &str, name: &str) -> Option<&Arc<Value>> {
+    fn stored(&self, id: KindId, namespace: &str, name: &str) -> Option<&Stored> {
         self.objects.get(&id)?.get(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// The object that a call names.
-    fn target(&self, call: &Call) -> Result<Arc<Value>, Refusal> {
+    fn target(&self, call: &Call) -> Result<Stored, Refusal> {
         let Address { namespace, name, .. } = &call.address;
         self.stored(call.id, namespace, name)
             .cloned()
             .ok_or_else(|| Refusal::not_found(&call.kind, name))
     }
 
-    /// Stores an object under the next revision and tells the watchers.
-    fn commit(&mut self, id: KindId, before: Option<Arc<Value>>, mut object: Value) -> Arc<Value> {
+    /// Stores an object under the next revision and tells the watchers. Without `owners` its fields stay with those who
+    /// have them.
+    fn commit(
+        &mut self,
+        id: KindId,
+        before: Option<Arc<Value>>,
+        mut object: Value,
+        owners: Option<Arc<Ownership>>,
+    ) -> Stored {
         self.revision += 1;
         let version = Value::from(self.revision.to_string());
         object::metadata(&mut object).insert("resourceVersion".to_owned(), version);
-        let object = Arc::new(object);
         let name = (object::namespace(&object).to_owned(), object::name(&object).to_owned());
-        self.objects.entry(id).or_default().insert(name, object.clone());
-        self.note_garbage(before.as_deref(), &object, false);
+        let all = self.objects.entry(id).or_default();
+        let owners = owners.or_else(|| Some(all.get(&name)?.owners.clone())).unwrap_or_default();
+        let stored = Stored::new(object, owners);
+        all.insert(name, stored.clone());
+        self.note_garbage(before.as_deref(), &stored, false);
         let change =
-            Change { revision: self.revision, before, object: object.clone(), deleted: false };
+            Change { revision: self.revision, before, stored: stored.clone(), deleted: false };
         self.log.append(id, change);
-        self.after_change(id, &object, false);
-        object
+        self.after_change(id, &stored, false);
+        stored
     }
 
     /// Takes an object away under the next revision and tells the watchers.
-    fn remove(&mut self, id: KindId, object: &Arc<Value>) -> Arc<Value> {
-        let name = (object::namespace(object).to_owned(), object::name(object).to_owned());
+    fn remove(&mut self, id: KindId, mut last: Value) -> Stored {
+        let name = (object::namespace(&last).to_owned(), object::name(&last).to_owned());
         let Some(before) = self.objects.get_mut(&id).and_then(|all| all.remove(&name)) else {
-            return object.clone();
+            return Stored::new(last, Arc::default());
         };
         self.revision += 1;
-        let mut last = Value::clone(object);
         let version = Value::from(self.revision.to_string());
         object::metadata(&mut last).insert("resourceVersion".to_owned(), version);
-        let last = Arc::new(last);
+        let last = Stored::new(last, before.owners.clone());
         self.note_garbage(None, &last, true);
         let change = Change {
             revision: self.revision,
-            before: Some(before),
-            object: last.clone(),
+            before: Some(Arc::clone(&before)),
+            stored: last.clone(),
             deleted: true,
         };
         self.log.append(id, change);

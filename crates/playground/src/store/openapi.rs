@@ -88,7 +88,7 @@ fn operations(kind: &Kind, version: &str) -> Value {
 
 fn schema(kind: &Kind, version: &str) -> Value {
     let given =
-        kind.version(version).map(|version| &version.open_api).filter(|schema| schema.is_object());
+        kind.version(version).map(|version| &*version.open_api).filter(|schema| schema.is_object());
     let mut schema = given.cloned().unwrap_or_else(|| json!({ "type": "object" }));
     schema["x-kubernetes-group-version-kind"] = json!([kind_mark(kind, version)]);
     let mut properties = Map::new();

@@ -2,10 +2,10 @@
 
 use super::call::Call;
 use super::fields::{Difference, FieldSet};
-use super::object::{self, at, text};
-use super::shape::Shape;
+use super::object;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Who owns fields, and by which kind of request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,24 +35,6 @@ impl Manager {
         }
     }
 
-    /// The manager of an entry of `managedFields`.
-    fn of_entry(entry: &Value) -> Self {
-        let of = |field: &str| text(entry, &[field]).to_owned();
-        Self {
-            operation: operation(entry),
-            name: of("manager"),
-            api_version: of("apiVersion"),
-            subresource: of("subresource"),
-        }
-    }
-
-    fn is_of(&self, entry: &Value) -> bool {
-        text(entry, &["manager"]) == self.name
-            && operation(entry) == self.operation
-            && text(entry, &["subresource"]) == self.subresource
-            && text(entry, &["apiVersion"]) == self.api_version
-    }
-
     /// As messages of conflicts print it.
     pub fn shown(&self) -> String {
         let mut text = format!("{:?}", self.name);
@@ -63,13 +45,6 @@ impl Manager {
             "Update" => format!("{text} using {}", self.api_version),
             _ => text,
         }
-    }
-}
-
-fn operation(entry: &Value) -> &'static str {
-    match text(entry, &["operation"]) {
-        "Apply" => "Apply",
-        _ => "Update",
     }
 }
 
@@ -86,22 +61,15 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    pub fn of(object: &Value) -> Self {
-        let managers = entries(object).map(|entry| {
-            let time = text(entry, &["time"]).to_owned();
-            (Manager::of_entry(entry), Owned { fields: FieldSet::parse(fields(entry)), time })
-        });
-        Self { managers: managers.collect() }
-    }
-
     /// Puts the managers into the object, oldest first within each operation.
     pub fn write(&self, object: &mut Value) {
         let mut all: Vec<_> = self.managers.iter().collect();
         all.sort_by_key(|(manager, owned)| (manager.operation, &owned.time, &manager.name));
         let entries: Vec<_> =
             all.into_iter().map(|(manager, owned)| entry(manager, owned)).collect();
-        let entries = (!entries.is_empty()).then_some(Value::Array(entries));
-        object::put(object::metadata(object), "managedFields", entries);
+        if !entries.is_empty() {
+            object::metadata(object).insert("managedFields".to_owned(), Value::Array(entries));
+        }
     }
 
     /// What an update changed belongs to its manager and to nobody else.
@@ -130,6 +98,19 @@ impl Ownership {
         self.managers.retain(|manager, owned| manager == but || !owned.fields.is_empty());
     }
 
+    /// True when nothing of it changes although the manager made this difference: everything in it is its own already and
+    /// nobody else's. Most writes change values and no owners.
+    pub fn stands(&self, manager: &Manager, difference: &Difference) -> bool {
+        if !difference.removed.is_empty() || !self.managers.contains_key(manager) {
+            return false;
+        }
+        let changed = difference.changed();
+        self.managers.iter().all(|(other, owned)| match other == manager {
+            true => changed.is_within(&owned.fields),
+            false => !changed.meets(&owned.fields),
+        })
+    }
+
     /// Every field that anybody owns.
     pub fn all(&self) -> FieldSet {
         let mut all = FieldSet::default();
@@ -138,38 +119,6 @@ impl Ownership {
         }
         all
     }
-}
-
-fn entries(object: &Value) -> impl Iterator<Item = &Value> {
-    let entries = at(object, &["metadata", "managedFields"]).and_then(Value::as_array);
-    entries.into_iter().flatten()
-}
-
-fn fields(entry: &Value) -> &Value {
-    entry.get("fieldsV1").unwrap_or(&Value::Null)
-}
-
-/// The fields of one manager of an object.
-pub fn fields_of(object: &Value, manager: &Manager) -> Option<FieldSet> {
-    let entry = entries(object).find(|entry| manager.is_of(entry))?;
-    Some(FieldSet::parse(fields(entry)))
-}
-
-/// True when `managedFields` stays as it is although the manager made this difference: everything in it is its own
-/// already and nobody else's. Most writes change values and no owners, and are booked without a look at the rest.
-pub fn stands(object: &Value, manager: &Manager, difference: &Difference) -> bool {
-    if !difference.removed.is_empty() {
-        return false;
-    }
-    let changed = difference.changed();
-    let mut found = false;
-    entries(object).all(|entry| match manager.is_of(entry) {
-        true => {
-            found = true;
-            changed.is_within(fields(entry))
-        }
-        false => !changed.meets(fields(entry)),
-    }) && found
 }
 
 fn entry(manager: &Manager, owned: &Owned) -> Value {
@@ -184,13 +133,18 @@ fn entry(manager: &Manager, owned: &Owned) -> Value {
 }
 
 /// Books the difference between two states of an object on the manager of an update.
-pub fn book_update(call: &Call, shape: Shape, old: &Value, new: &mut Value) {
-    let difference = Difference::between(old, new, shape);
+pub fn book_update(
+    call: &Call,
+    owners: &Arc<Ownership>,
+    old: &Value,
+    new: &Value,
+) -> Arc<Ownership> {
+    let difference = Difference::between(old, new, call.shape());
     let manager = Manager::of(call, "Update");
-    if stands(old, &manager, &difference) {
-        return;
+    if owners.stands(&manager, &difference) {
+        return Arc::clone(owners);
     }
-    let mut ownership = Ownership::of(old);
+    let mut ownership = Ownership::clone(owners);
     ownership.update(manager, &difference, &object::time(call.now));
-    ownership.write(new);
+    Arc::new(ownership)
 }

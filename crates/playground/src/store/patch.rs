@@ -1,11 +1,11 @@
 //! PATCH: JSON patch and merge patch here, the other two in their own files.
 
 use super::call::Call;
+use super::stored::Stored;
 use super::write::Booking;
 use super::{Refusal, Response, Store, strategic};
 use api::wire::PatchType;
 use serde_json::Value;
-use std::sync::Arc;
 
 impl Store {
     pub(super) fn patch(&mut self, call: &Call, kind: PatchType) -> Result<Response, Refusal> {
@@ -33,10 +33,11 @@ impl Store {
     }
 }
 
-fn json_patched(old: &Arc<Value>, body: &Value) -> Result<Value, Refusal> {
+fn json_patched(old: &Stored, body: &Value) -> Result<Value, Refusal> {
     let patch: json_patch::Patch = serde_json::from_value(body.clone())
         .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
-    let mut new = Value::clone(old);
+    // Its operations may name `managedFields`.
+    let mut new = old.whole();
     json_patch::patch(&mut new, &patch).map_err(|error| Refusal {
         code: 422,
         reason: "Invalid",

@@ -1,14 +1,24 @@
 //! GET: one object, or a list with selectors and pages.
 
-use super::call::Call;
+use super::call::{Call, Reader};
 use super::object;
+use super::stored::Stored;
 use super::tables::{self, Form};
-use super::{Refusal, Response, Store};
+use super::{Refusal, Request, Response, Store, User};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::ops::Bound;
 use std::sync::Arc;
+
+/// A page of a list.
+struct Selected<'a> {
+    items: Vec<&'a Stored>,
+    /// Objects that are selected and on no page yet.
+    remaining: usize,
+    revision: u64,
+}
 
 impl Store {
     pub(super) fn get(&self, call: &Call) -> Result<Response, Refusal> {
@@ -17,11 +27,12 @@ impl Store {
     }
 
     /// An object in the version and form that the client asked for.
-    pub(super) fn present(&self, call: &Call, object: &Arc<Value>) -> Value {
-        if call.unread {
-            return Value::Null;
-        }
-        let object = in_version(call, object);
+    pub(super) fn present(&self, call: &Call, stored: &Stored) -> Value {
+        let object = match call.reader {
+            Reader::Client => in_version(call, stored.whole()),
+            Reader::Program => in_version(call, Value::clone(stored)),
+            Reader::Nobody => return Value::Null,
+        };
         match Form::of(call.accept) {
             Form::Whole => object,
             Form::Metadata | Form::MetadataList => tables::partial(&object),
@@ -32,14 +43,32 @@ impl Store {
         }
     }
 
-    pub(super) fn list(&self, call: &Call) -> Result<Response, Refusal> {
+    /// What a list of whole objects would hold, and its resourceVersion: shared, for whoever lives in this process.
+    pub fn snapshot(
+        &mut self,
+        now: Timestamp,
+        who: &User,
+        request: &Request,
+    ) -> Result<(Vec<Arc<Value>>, u64), Refusal> {
+        let call = self.call(now, who, request)?;
+        self.authorize(who, &Self::attributes(&call, "list"))?;
+        let Selected { items, revision, .. } = self.selected(&call)?;
+        let shared = |stored: &Stored| match call.address.version == call.kind.stored_version() {
+            true => Arc::clone(stored),
+            false => Arc::new(in_version(&call, Value::clone(stored))),
+        };
+        Ok((items.into_iter().map(shared).collect(), revision))
+    }
+
+    /// One page of what the call selects.
+    fn selected(&self, call: &Call) -> Result<Selected<'_>, Refusal> {
         let selector = call.selector()?;
         let namespace = &call.address.namespace;
         let (revision, start) = self.page_start(call)?;
-        let mut items: Vec<&Arc<Value>> = Vec::new();
+        let mut items: Vec<&Stored> = Vec::new();
         let mut remaining = 0_usize;
         let named = selector.name().filter(|_| !call.kind.namespaced || !namespace.is_empty());
-        let objects: Box<dyn Iterator<Item = &Arc<Value>>> = match named {
+        let objects: Box<dyn Iterator<Item = &Stored>> = match named {
             Some(name) if start.is_none() => {
                 Box::new(self.stored(call.id, namespace, name).into_iter())
             }
@@ -57,6 +86,11 @@ impl Store {
                 false => items.push(object),
             }
         }
+        Ok(Selected { items, remaining, revision })
+    }
+
+    pub(super) fn list(&self, call: &Call) -> Result<Response, Refusal> {
+        let Selected { items, remaining, revision } = self.selected(call)?;
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
         if remaining > 0
             && let Some(last) = items.last()
@@ -71,8 +105,8 @@ impl Store {
         Ok(Response { status: 200, body: self.present_list(call, &items, metadata) })
     }
 
-    fn present_list(&self, call: &Call, items: &[&Arc<Value>], metadata: Value) -> Value {
-        let items: Vec<_> = items.iter().map(|object| in_version(call, object)).collect();
+    fn present_list(&self, call: &Call, items: &[&Stored], metadata: Value) -> Value {
+        let items: Vec<_> = items.iter().map(|stored| in_version(call, stored.whole())).collect();
         match Form::of(call.accept) {
             Form::Whole => json!({
                 "kind": call.kind.list_kind, "apiVersion": call.api_version(),
@@ -88,7 +122,7 @@ impl Store {
         &self,
         call: &Call,
         start: Option<(String, String)>,
-    ) -> impl Iterator<Item = &Arc<Value>> {
+    ) -> impl Iterator<Item = &Stored> {
         let from = match start {
             Some(name) => Bound::Excluded(name),
             None => Bound::Included((call.address.namespace.clone(), String::new())),
@@ -122,8 +156,7 @@ fn table(call: &Call, objects: &[Value], metadata: Value) -> Value {
 }
 
 /// The object as the version of the request names it; all versions of a kind have the same fields here.
-pub(super) fn in_version(call: &Call, object: &Value) -> Value {
-    let mut object = object.clone();
+fn in_version(call: &Call, mut object: Value) -> Value {
     if call.address.version != call.kind.stored_version() {
         object["apiVersion"] = Value::from(call.api_version());
     }

@@ -42,7 +42,7 @@ pub struct Version {
     /// `None` for built-in kinds.
     pub schema: Option<Arc<Schema>>,
     /// The schema as it was written, for OpenAPI.
-    pub open_api: Value,
+    pub open_api: Arc<Value>,
     pub columns: Vec<Column>,
 }
 
@@ -218,7 +218,7 @@ impl Row {
             versions: vec![Version {
                 name: self.version.to_owned(),
                 schema: None,
-                open_api: Value::Null,
+                open_api: Arc::default(),
                 columns: Vec::new(),
             }],
         }
@@ -355,11 +355,12 @@ pub fn custom_kind(crd: &Value) -> Kind {
 }
 
 fn custom_version(version: &Value) -> Version {
-    let open_api = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default();
+    let document = version.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null);
+    let (open_api, schema) = Schema::shared(document);
     let columns = version.get("additionalPrinterColumns").and_then(Value::as_array);
     Version {
         name: object::text(version, &["name"]).to_owned(),
-        schema: Some(Arc::new(Schema::parse(&open_api))),
+        schema: Some(schema),
         open_api,
         columns: columns.into_iter().flatten().map(Column::parse).collect(),
     }

@@ -2,11 +2,12 @@
 //!
 //! Parsing only; `pruning.rs`, `validation.rs` and `shape.rs` use it. CEL rules are not evaluated.
 
-use super::object::text;
+use super::object::{same, text};
 use super::shape::ListKind;
 use regex::Regex;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One node of a structural schema.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +86,25 @@ pub struct Bounds {
     pub max_properties: Option<u64>,
 }
 
+/// Schemas that were compiled, and of what: thousands of simulated clusters have the same kinds.
+static COMPILED: Mutex<Vec<(Arc<Value>, Arc<Schema>)>> = Mutex::new(Vec::new());
+/// So many are kept.
+const KEPT: usize = 64;
+
 impl Schema {
+    /// The document and what it compiles to, shared with everybody who has the same.
+    pub fn shared(document: &Value) -> (Arc<Value>, Arc<Self>) {
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = compiled.iter().find(|(of, _)| same(of, document)) {
+            return known.clone();
+        }
+        let new = (Arc::new(document.clone()), Arc::new(Self::parse(document)));
+        if compiled.len() < KEPT {
+            compiled.push(new.clone());
+        }
+        new
+    }
+
     /// Compiles an `openAPIV3Schema`. What it cannot read does not limit.
     pub fn parse(value: &Value) -> Self {
         let flag = |field: &str| value.get(field) == Some(&Value::Bool(true));

@@ -10,7 +10,6 @@ use api::wire::{Request, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Objects of one kind: all of them, or those of one name. A server with many watches wakes only those of the topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +138,7 @@ impl Store {
         let objects = all.into_iter().flat_map(|all| all.values());
         let mut events: Vec<_> = objects
             .filter(|object| watch.scope.matches(object))
-            .map(|object| WatchEvent { event: EventType::Added, object: Arc::clone(object) })
+            .map(|stored| WatchEvent::of(EventType::Added, stored))
             .collect();
         if watch.initial_end {
             events.push(self.bookmark_of(watch, true));
@@ -154,7 +153,7 @@ impl Store {
 
     /// An event as it is sent: in the form and version that the client asked for.
     pub fn line(&self, watch: &Watch, event: &WatchEvent, now: Timestamp) -> Value {
-        let mut object = Value::clone(&event.object);
+        let mut object = event.whole();
         let Some(kind) = self.registry.kind(watch.kind) else { return event.to_value() };
         if event.event == EventType::Error {
             return event.to_value();

@@ -5,6 +5,7 @@ use super::object::{self, as_map, at, metadata, put, same, text};
 use super::ownership::{self, Ownership};
 use super::refusal::FieldError;
 use super::registry::Kind;
+use super::stored::Stored;
 use super::{Refusal, Response, Store, defaults, pruning, validation};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -48,12 +49,18 @@ impl Booking {
         }
     }
 
-    /// Writes `managedFields` of the new state.
-    fn book(self, call: &Call, old: &Value, new: &mut Value) {
+    /// The owners of the new state.
+    fn book(
+        self,
+        call: &Call,
+        owners: &Arc<Ownership>,
+        old: &Value,
+        new: &Value,
+    ) -> Arc<Ownership> {
         match self {
-            Self::Body | Self::Patch => ownership::book_update(call, call.shape(), old, new),
-            Self::Applied(ownership) => ownership.write(new),
-            Self::Same => {}
+            Self::Body | Self::Patch => ownership::book_update(call, owners, old, new),
+            Self::Applied(ownership) => Arc::new(ownership),
+            Self::Same => Arc::clone(owners),
         }
     }
 }
@@ -71,7 +78,7 @@ impl Store {
         mut object: Value,
         verb: &'static str,
         booking: Booking,
-    ) -> Result<Arc<Value>, Refusal> {
+    ) -> Result<Stored, Refusal> {
         check_type(call, &mut object)?;
         if !object::resource_version(&object).is_empty() {
             let message = "resourceVersion should not be set on objects to be created";
@@ -90,12 +97,12 @@ impl Store {
         self.set_created(call, &mut object);
         defaults::apply(&call.kind, &mut object);
         self.check_fields(call, &name, &object)?;
-        booking.book(call, &Value::Null, &mut object);
+        let owners = booking.book(call, &Arc::default(), &Value::Null, &object);
         defaults::on_create(&call.kind, &mut object, &object::time(call.now));
         self.record(call, verb, &name, true);
         Ok(match call.options.dry_run {
-            true => Arc::new(object),
-            false => self.commit(call.id, None, object),
+            true => Stored::new(object, owners),
+            false => self.commit(call.id, None, object, Some(owners)),
         })
     }
 
@@ -226,14 +233,14 @@ impl Store {
     pub(super) fn update_object(
         &mut self,
         call: &Call,
-        old: Arc<Value>,
+        old: Stored,
         mut new: Value,
         verb: &'static str,
         booking: Booking,
-    ) -> Result<Arc<Value>, Refusal> {
+    ) -> Result<Stored, Refusal> {
         check_preconditions(call, &old, &new)?;
         self.read_fields(call, &mut new, &booking)?;
-        keep_what_is_not_written(call, &old, &mut new, &booking);
+        keep_what_is_not_written(call, &old, &mut new);
         defaults::apply(&call.kind, &mut new);
         let name = object::name(&old).to_owned();
         self.check_fields(call, &name, &new)?;
@@ -243,22 +250,21 @@ impl Store {
         }
         count_generation(&call.kind, &old, &mut new);
         let mut changed = !same(&old, &new);
-        let applied = matches!(booking, Booking::Applied(_));
-        if applied || changed {
-            booking.book(call, &old, &mut new);
-            // What was another object is not made the old one by its owners.
-            changed = changed || !same(&old, &new);
+        let mut owners = Arc::clone(&old.owners);
+        if changed || matches!(booking, Booking::Applied(_)) {
+            owners = booking.book(call, &owners, &old, &new);
+            changed = changed || owners != old.owners;
         }
         self.record(call, verb, &name, changed);
         if !changed {
             return Ok(old);
         }
         if call.options.dry_run {
-            return Ok(Arc::new(new));
+            return Ok(Stored::new(new, owners));
         }
         Ok(match is_released(&call.kind, &new) {
-            true => self.remove(call.id, &Arc::new(new)),
-            false => self.commit(call.id, Some(old), new),
+            true => self.remove(call.id, new),
+            false => self.commit(call.id, Some(Arc::clone(&old)), new, Some(owners)),
         })
     }
 }
@@ -354,7 +360,7 @@ fn check_preconditions(call: &Call, old: &Value, new: &Value) -> Result<(), Refu
 }
 
 /// A write to the object keeps its status, a write to the status keeps the object; metadata of the server stays.
-fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value, booking: &Booking) {
+fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value) {
     let kind = &call.kind;
     if call.is_status() {
         // Pods and nodes may change labels and annotations through their status: kubelets do so.
@@ -367,16 +373,10 @@ fn keep_what_is_not_written(call: &Call, old: &Value, new: &mut Value, booking: 
     for field in SERVER_OWNED.iter().chain(&["name", "namespace", "generateName"]) {
         put(metadata, field, at(old, &["metadata", field]).cloned());
     }
-    // The owners are half of an object: where the patch does not name them they are those of `old` already.
-    let named = match call.body {
-        Value::Object(_) => at(call.body, &["metadata", "managedFields"]).is_some(),
-        _ => true,
-    };
-    if named || matches!(booking, Booking::Body) {
-        put(metadata, "managedFields", at(old, &["metadata", "managedFields"]).cloned());
-    }
     metadata.insert("resourceVersion".to_owned(), Value::from(object::resource_version(old)));
-    metadata.shift_remove("selfLink");
+    for field in ["managedFields", "selfLink"] {
+        metadata.shift_remove(field);
+    }
 }
 
 /// Makes `new` the old object with those fields of `new` that are `taken`. The status is most of an object, so that what
