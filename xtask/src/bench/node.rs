@@ -7,6 +7,8 @@
 
 use crate::{image, tools};
 use anyhow::{Context, bail};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 
 const SETTLE: Duration = Duration::from_secs(10);
 const WATCHED: Duration = Duration::from_secs(60);
+/// Between two looks at the threads: those that make a look at the node live for ten seconds after it.
+const GLANCE: Duration = Duration::from_secs(1);
 /// How long the API server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// As images are built.
@@ -196,9 +200,17 @@ fn at_rest(mut command: Command, root: &Path, what: &str) -> anyhow::Result<AtRe
     let child = command.env("HOST_ROOT", root).env("KUBELET_DIRECTORY", root.join("kubelet"));
     let mut child = Running(child.spawn().with_context(|| format!("cannot start the {what}"))?);
     std::thread::sleep(SETTLE);
-    let before = Rest::of(child.0.id());
-    std::thread::sleep(WATCHED);
-    let after = Rest::of(child.0.id());
+    let process = child.0.id();
+    let before = Rest::of(process);
+    let slept_before = sleeps(process);
+    // A thread that ends takes its count along, so that each is looked at again and again.
+    let mut slept = slept_before.clone();
+    let begun = Instant::now();
+    while begun.elapsed() < WATCHED {
+        std::thread::sleep(GLANCE);
+        slept.extend(sleeps(process));
+    }
+    let after = Rest::of(process);
     if let Some(status) =
         child.0.try_wait().with_context(|| format!("cannot look at the {what}"))?
     {
@@ -210,8 +222,7 @@ fn at_rest(mut command: Command, root: &Path, what: &str) -> anyhow::Result<AtRe
         resident: after.resident,
         own: after.own,
         milliseconds: (after.ticks - before.ticks) * 10,
-        // A thread that ended took its count along.
-        wakes: after.switches.saturating_sub(before.switches) / minutes.max(1),
+        wakes: (slept.values().sum::<u64>() - slept_before.values().sum::<u64>()) / minutes.max(1),
     })
 }
 
@@ -239,8 +250,6 @@ struct Rest {
     own: u64,
     /// Hundredths of a second of CPU.
     ticks: u64,
-    /// Times that a thread went to sleep, each of which was woken before.
-    switches: u64,
 }
 
 impl Rest {
@@ -254,19 +263,22 @@ impl Rest {
             stat.rsplit(") ").next().unwrap_or_default().split_whitespace().collect();
         let tick =
             |index: usize| fields.get(index).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-        let mut switches = 0;
-        let tasks = fs::read_dir(format!("/proc/{process}/task")).context("no threads")?;
-        for task in tasks.flatten() {
-            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            switches += number(&status, "voluntary_ctxt_switches:");
-        }
         Ok(Self {
             resident: number(&status, "VmRSS:"),
             own: number(&status, "RssAnon:"),
             ticks: tick(11) + tick(12),
-            switches,
         })
     }
+}
+
+/// How often each living thread went to sleep so far; before each time it was woken.
+fn sleeps(process: u32) -> BTreeMap<OsString, u64> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let of = |task: fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        Some((task.file_name(), number(&status, "voluntary_ctxt_switches:")))
+    };
+    tasks.filter_map(of).collect()
 }
 
 fn number(status: &str, name: &str) -> u64 {

@@ -135,6 +135,8 @@ impl News {
                 self.note_owners(object);
             }
             "Node" => {
+                // Somebody may have looked in between two changes, of which the second undid the first.
+                self.note_machine(name(object), Some(Arc::clone(object)));
                 self.note_machine(name(object), api.get("v1", "Node", "", name(object)));
                 self.nodes.insert(name(object).to_owned());
             }

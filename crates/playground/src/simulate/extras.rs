@@ -17,6 +17,8 @@ pub struct Extras {
     pub rollout: Option<Value>,
     /// `disableReboot`, until these seconds.
     pub no_reboots_until: Option<u64>,
+    /// `disableDrain`, until these seconds.
+    pub no_drains_until: Option<u64>,
     /// The first so many nodes have a control-plane role.
     pub control_plane: usize,
     /// The node whose administrator put the shared mode on its kernel command line.
@@ -69,7 +71,11 @@ impl Extras {
         let second_pool = second.filter(|_| rng.u32(..8) == 0);
         let second_pool = second_pool.map(|node| (node, rng.u64(61..100), rng.u64(310..1500)));
         let frozen_until = (rng.u32(..8) == 0).then(|| rng.u64(100..900));
+        // Apart again, so that all the rest stays the story that it was.
+        let mut apart = Rng::with_seed(rng.clone().u64(..));
+        let no_drains_until = (apart.u32(..8) == 0).then(|| apart.u64(200..1500));
         Self {
+            no_drains_until,
             frozen_until,
             second_pool,
             without_pool: without_pool.then_some(outside),

@@ -10,6 +10,8 @@ use api::nodestate::RDMA_RELOAD;
 use api::wire::ObjectKey;
 use api::{RdmaMode, annotation, names};
 use host::sim::{FunctionKind, Machine};
+use planner::Reason;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -41,9 +43,11 @@ pub enum Feature {
     TwoPools,
     /// What others disturb counts against the limit.
     CountsUnavailable,
+    /// `disableDrain`, until a person takes it back.
+    NoDrains,
 }
 
-const NAMES: [(Feature, &str); 13] = [
+const NAMES: [(Feature, &str); 14] = [
     (Feature::ModeReload, "reload of the modules"),
     (Feature::Firmware, "firmware raised"),
     (Feature::Lifeline, "lifeline"),
@@ -57,6 +61,7 @@ const NAMES: [(Feature, &str); 13] = [
     (Feature::Frozen, "pool paused by its limit"),
     (Feature::TwoPools, "node in two pools"),
     (Feature::CountsUnavailable, "others' nodes counted"),
+    (Feature::NoDrains, "drains switched off"),
 ];
 
 impl Feature {
@@ -149,6 +154,17 @@ impl Simulation {
                 slot.kubelet.devices.given().iter().any(|given| given.pod == story::BATCH)
             }),
             Feature::Frozen => self.somebody_waits(|because| because.contains("is paused by")),
+            // A pod that holds a device keeps its node waiting, or a node was changed without a turn.
+            Feature::NoDrains => {
+                let mut states = self.store.objects(names::API_VERSION, names::NODE_STATE);
+                let off = |c: &Value| text(c, "/reason") == Reason::DrainDisabled.as_str();
+                let changed = |machine: &Machine| {
+                    machine.rdma.mode == Some(RdmaMode::Exclusive) || has_vfs(machine)
+                };
+                let mut nodes = self.cluster.nodes.values();
+                nodes.any(|slot| changed(&slot.kubelet.host.machine()))
+                    || states.any(|state| items(state, "/status/conditions").iter().any(off))
+            }
             Feature::TwoPools => {
                 self.somebody_waits(|because| because.contains("it is in 2 pools"))
             }

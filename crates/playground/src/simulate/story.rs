@@ -303,12 +303,18 @@ impl Story {
             let goes_on = change(names::POOL, POOL, json!({ "maxUnavailable": limit }));
             self.show(Feature::Frozen, until, "pool goes on".to_owned(), goes_on);
         }
+        let config = |field: &str, off: bool| {
+            change(names::OPERATOR_CONFIG, names::DEFAULT_CONFIG, json!({ field: off }))
+        };
         if let Some(until) = extras.no_reboots_until {
             for (at, off) in [(1, true), (until, false)] {
-                let spec = json!({ "disableReboot": off });
-                let what = change(names::OPERATOR_CONFIG, names::DEFAULT_CONFIG, spec);
-                self.send(at, format!("disableReboot {off}"), what);
+                self.send(at, format!("disableReboot {off}"), config("disableReboot", off));
             }
+        }
+        if let Some(until) = extras.no_drains_until {
+            self.send(1, "disableDrain".to_owned(), config("disableDrain", true));
+            let again = "drains again".to_owned();
+            self.show(Feature::NoDrains, until, again, config("disableDrain", false));
         }
         for node in self.nodes.iter().take(extras.control_plane).cloned().collect::<Vec<_>>() {
             let patch = json!({ "metadata": { "labels": { api::label::CONTROL_PLANE: "" } } });

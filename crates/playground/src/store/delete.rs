@@ -80,7 +80,7 @@ impl Store {
         if !held {
             self.record(call, "delete", &name, true);
             if !options.dry_run && !call.options.dry_run {
-                self.remove(call.id, Value::clone(old));
+                self.remove(call.id, Value::clone(old), None);
             }
             return Ok(None);
         }

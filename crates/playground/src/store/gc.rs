@@ -242,7 +242,7 @@ impl Store {
         }
         self.record(&call, if gone { "delete" } else { "update" }, object::name(old), true);
         match gone {
-            true => self.remove(id, new),
+            true => self.remove(id, new, None),
             false => self.commit(id, Some(old.clone()), new, None),
         };
     }

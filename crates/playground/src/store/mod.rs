@@ -309,15 +309,21 @@ impl Store {
     }
 
     /// Takes an object away under the next revision and tells the watchers.
-    fn remove(&mut self, id: KindId, mut last: Value) -> Stored {
+    /// `owners` as in `commit`.
+    fn remove(
+        &mut self,
+        id: KindId,
+        mut last: Value,
+        owners: Option<Arc<Ownership>>,
+    ) -> Stored {
         let name = (object::namespace(&last).to_owned(), object::name(&last).to_owned());
         let Some(before) = self.objects.get_mut(&id).and_then(|all| all.remove(&name)) else {
-            return Stored::new(last, Arc::default());
+            return Stored::new(last, owners.unwrap_or_default());
         };
         self.revision += 1;
         let version = Value::from(self.revision.to_string());
         object::metadata(&mut last).insert("resourceVersion".to_owned(), version);
-        let last = Stored::new(last, before.owners.clone());
+        let last = Stored::new(last, owners.unwrap_or_else(|| before.owners.clone()));
         self.note_garbage(None, &last, true);
         let change = Change {
             revision: self.revision,

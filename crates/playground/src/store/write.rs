@@ -263,7 +263,7 @@ impl Store {
             return Ok(Stored::new(new, owners));
         }
         Ok(match is_released(&call.kind, &new) {
-            true => self.remove(call.id, new),
+            true => self.remove(call.id, new, Some(owners)),
             false => self.commit(call.id, Some(Arc::clone(&old)), new, Some(owners)),
         })
     }

@@ -148,3 +148,42 @@ fn a_strategic_patch_merges_lists_by_their_keys() {
         "#]],
     );
 }
+
+#[test]
+fn owners_are_told_wherever_an_object_is_shown_and_as_they_are_after_its_last_write() {
+    let mut store = store();
+    let lines = [
+        apply("a", r#"- "metadata":{"finalizers":["x/y"]},"spec":{"size":1}"#),
+        format!("DELETE {WIDGETS}/w"),
+    ];
+    run(&mut store, &User::admin(), &lines.each_ref().map(String::as_str));
+    let list = request(&format!("GET {WIDGETS}"));
+    let mut watch = store.watch(now(), &User::admin(), &list).unwrap();
+    let owned = |object: &Value| -> Vec<String> {
+        let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+        entries.map(|e| format!("{} {}", e["manager"], e["fieldsV1"])).collect()
+    };
+    let mut told = Vec::new();
+    let mut tell = |place: &str, object: &Value| {
+        told.extend(owned(object).into_iter().map(|owned| format!("{place}: {owned}")));
+    };
+    let admin = User::admin();
+    let got = store.handle(now(), &admin, &list);
+    tell("list", &got.body["items"][0]);
+    for event in store.poll(&mut watch) {
+        tell(event.event.name(), &store.line(&watch, &event, now())["object"]);
+    }
+    let release = r#"{"metadata":{"finalizers":null},"spec":{"size":2}}"#;
+    let release = request(&format!("MERGE {WIDGETS}/w?fieldManager=b {release}"));
+    tell("released", &store.handle(now(), &admin, &release).body);
+    for event in store.poll(&mut watch) {
+        tell(event.event.name(), &store.line(&watch, &event, now())["object"]);
+    }
+    expect![[r#"
+        list: "a" {"f:metadata":{"f:finalizers":{"v:\"x/y\"":{}}},"f:spec":{"f:size":{}}}
+        ADDED: "a" {"f:metadata":{"f:finalizers":{"v:\"x/y\"":{}}},"f:spec":{"f:size":{}}}
+        released: "b" {"f:spec":{"f:size":{}}}
+        DELETED: "b" {"f:spec":{"f:size":{}}}
+    "#]]
+    .assert_eq(&(told.join("\n") + "\n"));
+}
