@@ -8,6 +8,8 @@ pub const DESIRED_STATE: &str = "sriovnetwork.openshift.io/desired-state";
 pub const CURRENT_STATE: &str = "sriovnetwork.openshift.io/current-state";
 /// On NodeState: `"true"` means that somebody else drains this node.
 pub const EXTERNAL_DRAINER: &str = "sriovnetwork.openshift.io/use-external-drainer";
+/// On the node state: it was this operator, by `USE_EXTERNAL_DRAINER`, that gave it to an external drainer.
+pub const HANDED_OVER: &str = "ironrail.dev/handed-to-external-drainer";
 /// On NodeState: earliest deletion of a node state whose node left.
 pub const KEEP_UNTIL: &str = "sriovnetwork.openshift.io/keep-state-until";
 /// On NetworkAttachmentDefinition: `<Kind>.sriovnetwork.openshift.io/<namespace>/<name>`.

@@ -154,6 +154,9 @@ pub struct Grant {
     /// The node reported an error already when it was granted: coming back with one is then no news.
     #[serde(default, skip_serializing_if = "is_false")]
     pub failing: bool,
+    /// A reboot was of no use to it any more when it was granted: that it is not, is then no news either.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reboot_useless: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -544,6 +544,72 @@ fn a_drain_of_ours_is_finished_before_the_node_is_handed_to_an_external_drainer(
     assert!(api.get("Node", "worker-0").unwrap()["spec"]["unschedulable"].is_null());
 }
 
+#[test]
+fn nodes_that_were_handed_over_are_ours_again_when_the_setting_goes_and_a_grant_that_nobody_used_ends()
+ {
+    let mut api = Api::default();
+    api.put(config());
+    api.put(node("worker-0"));
+    let selector = json!({ "matchLabels": { "rdma-capable": "true" } });
+    api.put(pool("rdma", json!({ "nodeSelector": selector })));
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    api.edit(POOL, "rdma", |pool| {
+        pool["status"]["grants"] = json!([{
+            "node": "worker-0", "reason": "Reboot_Required", "since": "2026-11-22T12:00:00Z",
+        }]);
+    });
+    let external = operator::settings::Settings { external_drainer: true, ..settings() };
+    let mut driver = Driver::at(&api, external, driver.now);
+    driver.settle(&mut api);
+    let handed = |api: &Api| api.annotation(NODE_STATE, "worker-0", annotation::EXTERNAL_DRAINER);
+    assert_eq!(handed(&api), "true");
+    let grants = &api.get(POOL, "rdma").unwrap()["status"]["grants"];
+    assert!(grants.as_array().is_none_or(Vec::is_empty), "{grants}");
+    // Somebody else is in the middle of a drain: nothing is taken away under his hands.
+    ask(&mut api, "worker-0", annotation::REBOOT_REQUIRED);
+    api.annotate(NODE_STATE, "worker-0", annotation::CURRENT_STATE, annotation::DRAINING);
+    let mut driver = Driver::at(&api, settings(), driver.now);
+    driver.settle(&mut api);
+    assert_eq!(handed(&api), "true");
+    ask(&mut api, "worker-0", annotation::IDLE);
+    api.annotate(NODE_STATE, "worker-0", annotation::CURRENT_STATE, annotation::IDLE);
+    driver.settle(&mut api);
+    assert_eq!(handed(&api), "");
+    // What others annotated is theirs.
+    api.annotate(NODE_STATE, "worker-0", annotation::EXTERNAL_DRAINER, "true");
+    driver.settle(&mut api);
+    assert_eq!(handed(&api), "true");
+}
+
+#[test]
+fn force_does_not_end_the_operators_own_pod_where_no_other_node_could_take_it() {
+    let (mut api, driver) = guarded(json!({ "deadline": "10m", "onDeadline": "force" }));
+    let mut own = pod("operator-1", "worker-0", "");
+    own["metadata"]["namespace"] = "sriov-network-operator".into();
+    api.put(own);
+    api.refuse_evictions.insert("operator-1".into(), "The budget says no.".into());
+    api.edit("Node", "worker-1", |node| node["spec"]["unschedulable"] = true.into());
+    let named = operator::settings::Settings { pod_name: "operator-1".into(), ..settings() };
+    let mut driver = Driver::at(&api, named, driver.now);
+    driver.settle(&mut api);
+    driver.wait(700);
+    driver.settle(&mut api);
+    assert!(api.get("Pod", "operator-1").is_some(), "the operator stays");
+    assert!(drained(&api).contains("no other node is Ready, schedulable"), "{}", drained(&api));
+    // With a place it goes by force, and before all others.
+    api.edit("Node", "worker-1", |node| node["spec"]["unschedulable"] = false.into());
+    driver.wait(5);
+    for _ in 0..40 {
+        if api.get("Pod", "operator-1").is_some() {
+            driver.deliver(&api);
+            driver.step(&mut api);
+        }
+    }
+    assert!(api.get("Pod", "operator-1").is_none(), "{}", drained(&api));
+    assert!(api.get("Pod", "web-0").is_some(), "nothing else has gone yet");
+}
+
 /// What the node state's condition Drained says.
 fn drained(api: &Api) -> String {
     let state = api.get(NODE_STATE, "worker-0").unwrap();
@@ -824,6 +890,22 @@ fn skip_node_takes_a_drained_node_back_where_its_daemon_only_waits_and_not_in_a_
         rdma Ready=False DrainBlocked: 0 of 2 nodes are at their goal; worker-0 is drained and not done 10m after its turn came: it was asked to reboot
         rdma Degraded=True DrainDeadline: worker-0 is drained and not done 10m after its turn came: it was asked to reboot"#]],
     );
+    // Prepared for a reboot that is a person's, its levers are pulled: pods would come back under the next power cut.
+    let left = "a reboot for RdmaMode exclusive is needed and disableReboot is set";
+    let (api, _) = drained_and_overdue("skipNode", |api| {
+        daemon(api, json!([{ "reason": "RebootDisabled", "message": left }]));
+        api.edit(NODE_STATE, "worker-0", |state| {
+            state["status"]["bootId"] = "boot-1".into();
+            state["status"]["reboots"] = json!([{
+                "reason": "RdmaMode", "goal": "exclusive", "bootIdBefore": "boot-1", "attempt": 0,
+                "levers": ["modprobe.d"], "askedAt": "2026-11-22T12:01:00Z",
+                "outcome": { "state": "pending" },
+            }]);
+        });
+    });
+    let said = state(&api);
+    assert!(said.contains("worker-0: DrainComplete cordoned"), "{said}");
+    assert!(said.contains(&format!("not done 10m after its turn came: {left}")), "{said}");
 }
 
 /// Its daemon may be at work for minutes, and for no longer.

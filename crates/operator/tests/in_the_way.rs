@@ -334,6 +334,25 @@ fn a_control_plane_node_is_not_drained_on_while_another_one_that_failed_after_it
     );
 }
 
+#[test]
+fn a_control_plane_node_with_a_grant_of_its_pool_says_for_which_other_one_it_waits() {
+    let (mut api, _) = control_plane();
+    api.edit("SriovOperatorConfig", "default", |config| {
+        config["status"]["grants"] = json!([{
+            "node": "c0", "reason": "Reboot_Required", "since": "2026-11-22T12:00:00Z",
+        }]);
+    });
+    // The operator died with its node before it gave the grant of the whole cluster.
+    make_ready(&mut api, "c1", "False");
+    let mut driver = Driver::new(&api, settings());
+    driver.settle(&mut api);
+    assert_eq!(api.annotation(NODE_STATE, "c0", annotation::CURRENT_STATE), annotation::IDLE);
+    expect!["ControlPlaneBusy: c0 waits: control-plane nodes go only while the others are Ready, and c1 is not"].assert_eq(&drained(&api, "c0"));
+    make_ready(&mut api, "c1", "True");
+    driver.settle(&mut api);
+    assert_eq!(api.annotation(NODE_STATE, "c0", annotation::CURRENT_STATE), annotation::DRAINING);
+}
+
 /// Ready of the pool.
 fn of_pool(api: &Api) -> String {
     let pool = api.get(POOL, "rdma").unwrap();

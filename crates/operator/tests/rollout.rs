@@ -644,6 +644,15 @@ fn what_is_refused_for_the_hosts_sake_halts_no_rollout_and_any_other_error_does(
     report(&mut api, refused);
     driver.settle(&mut api);
     check(failures(&api), expect!["null"]);
+    // A reboot that is a person's by `disableReboot` is waited for, and nobody is worse.
+    let left = "a reboot for RdmaMode exclusive is needed and disableReboot is set";
+    report(&mut api, left);
+    api.edit(NODE_STATE, "worker-0", |state| {
+        let blocker = json!({ "reason": "RebootDisabled", "message": left });
+        state["status"]["blockers"].as_array_mut().unwrap().push(blocker);
+    });
+    driver.settle(&mut api);
+    check(failures(&api), expect!["null"]);
     report(&mut api, &format!("{refused}; the card does not answer"));
     driver.settle(&mut api);
     check(

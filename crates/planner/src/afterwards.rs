@@ -12,6 +12,8 @@ pub struct Afterwards {
     pub ready: bool,
     /// A reboot was asked for, and the daemon has seen no other boot since.
     pub reboot_booked: bool,
+    /// The node is prepared for a reboot that is left to a person: its levers are pulled.
+    pub reboot_left: bool,
     /// The Node reports a boot of which the daemon has said nothing.
     pub boot_is_news: bool,
     /// A pod of the daemon runs there.
@@ -50,10 +52,11 @@ impl Afterwards {
 
     /// True where undoing the drain takes nothing out of working hands: nobody works there, or who does says that it
     /// waits, or has been silent for longer than any work takes. A reboot that is on its way is no time for pods to come
-    /// back; without one that is booked, a daemon that finds its tongue again asks for a new turn.
+    /// back, and with the levers pulled the next power cut would change the mode outside the rollout; without one that is
+    /// booked, a daemon that finds its tongue again asks for a new turn.
     pub fn may_be_given_up(&self, now: Timestamp) -> bool {
         let idle = !self.daemon_runs || self.boot_is_news || !self.said.is_empty();
-        let boots = self.reboot_booked && !self.boot_is_news;
+        let boots = (self.reboot_booked || self.reboot_left) && !self.boot_is_news;
         self.ready && !boots && (idle || self.is_silent(now))
     }
 

@@ -106,7 +106,7 @@ fn reboots(inventory: &Inventory, permission: &Permission, plan: &Plan) -> Vec<S
             });
             let retry = &permission.reboots.retry;
             let closed = newest.is_some_and(|record| {
-                record.goal == cause.goal
+                crate::ledger::is_same_goal(&record.reason, &record.goal, &cause.goal)
                     && matches!(record.outcome, RebootOutcome::DidNotHelp { .. })
                     && (retry.is_empty() || record.retry == *retry)
             });

@@ -86,6 +86,8 @@ pub enum Blocker {
         node: String,
         pool: String,
         canaries: Vec<String>,
+        /// Those of them that had their turn: nothing is under way that would bring them there.
+        stuck: Vec<String>,
     },
     /// They have, and the pool is to wait for a person then.
     PausedAfterCanary {
@@ -416,8 +418,10 @@ impl Blocker {
 
     /// True when it ends without a person: the plan goes on by itself. False means that somebody must act.
     pub fn ends_by_itself(&self) -> bool {
-        if let Self::KernelBusy { stuck, .. } = self {
-            return !stuck;
+        match self {
+            Self::KernelBusy { stuck, .. } => return !stuck,
+            Self::WaitingForCanary { stuck, .. } => return stuck.is_empty(),
+            _ => {}
         }
         matches!(
             self.reason(),
@@ -525,8 +529,12 @@ impl fmt::Display for Blocker {
                 let verb = if failed.len() == 1 { "is" } else { "are" };
                 write!(f, "{node} waits: the rollout is halted because {} {verb} worse than before; mend it, or {}", list(failed), resume(pool))
             }
-            Self::WaitingForCanary { node, canaries, .. } => {
-                write!(f, "{node} waits until {} reached the goal: canaries go first", have(canaries))
+            Self::WaitingForCanary { node, pool, canaries, stuck } => {
+                write!(f, "{node} waits until {} reached the goal: canaries go first", have(canaries))?;
+                match stuck.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, "; {} had a turn and did not get there: mend it, or {}", list(stuck), resume(pool)),
+                }
             }
             Self::PausedAfterCanary { node, pool } => {
                 write!(f, "{node} waits: the canaries reached the goal and pauseAfterCanary is set; {}", resume(pool))

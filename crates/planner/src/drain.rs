@@ -152,7 +152,8 @@ pub fn plan(facts: &DrainFacts) -> Drain {
     // With the last place cordoned too, nobody would be left who could uncordon any.
     if drain.cordon && facts.operator_moves && facts.operator_has_no_place {
         let (node, pod) = (facts.node.clone(), facts.operator_pod.clone());
-        let blockers = vec![Blocker::LastPlaceForOperator { node, pod }];
+        let last = Blocker::LastPlaceForOperator { node, pod };
+        let blockers = deadline(facts).into_iter().chain([last]).collect();
         return Drain { blockers, ..Drain::default() };
     }
     let mut pods: Vec<&DrainPod> = facts.pods.iter().filter(|pod| !pod.finished).collect();
@@ -335,16 +336,17 @@ fn operator_first(drain: &mut Drain, facts: &DrainFacts) {
     if drain.blockers.iter().any(leaving) {
         drain.evict.clear();
         drain.force.clear();
-    } else if drain.evict.iter().any(is_ours) {
+    } else if drain.evict.iter().chain(&drain.force).any(is_ours) {
         drain.evict.retain(is_ours);
-        drain.force.clear();
+        drain.force.retain(is_ours);
         if facts.operator_has_no_place {
             let (node, pod) = (facts.node.clone(), facts.operator_pod.clone());
             drain.evict.clear();
+            drain.force.clear();
             drain.blockers = vec![Blocker::NoPlaceForOperator { node, pod }];
             return;
         }
-        if let [ours] = drain.evict.as_mut_slice() {
+        for ours in drain.evict.iter_mut().chain(&mut drain.force) {
             ours.because = "it is the operator, which moves before it drains the rest".to_owned();
         }
     }

@@ -80,6 +80,19 @@ pub fn subject<'a>(reason: &str, goal: &'a str) -> &'a str {
     }
 }
 
+/// True when two goals of a reason are one, however they are brought about: firmware is set by devlink where the driver
+/// lists the parameters, else by a program, which call them differently.
+pub fn is_same_goal(reason: &str, one: &str, other: &str) -> bool {
+    let wants = |goal: &str| match reason == RebootReason::Firmware.as_str() {
+        true => (
+            subject(reason, goal).to_owned(),
+            goal.rsplit('=').next().unwrap_or_default().to_owned(),
+        ),
+        false => (String::new(), goal.to_owned()),
+    };
+    wants(one) == wants(other)
+}
+
 /// The newest record for a reason and the subject of this goal: it alone decides, so that a new goal opens the key.
 pub fn latest<'a>(
     records: &'a [RebootRecord],
@@ -112,7 +125,8 @@ pub(crate) fn keep(mut ledger: Vec<RebootRecord>) -> Vec<RebootRecord> {
 /// Judges one question by records that were judged.
 pub fn verdict(records: &[RebootRecord], question: &Question<'_>) -> Verdict {
     let Question { reason, goal, leave, .. } = *question;
-    let same_goal = latest(records, reason, goal).filter(|record| record.goal == goal);
+    let is_same = |record: &&RebootRecord| is_same_goal(reason.as_str(), &record.goal, goal);
+    let same_goal = latest(records, reason, goal).filter(is_same);
     let Some(record) = same_goal else { return first_attempt(records, question) };
     let did_not_help = |expected: &str, found: &str| {
         Verdict::No(Blocker::RebootDidNotHelp {
@@ -192,7 +206,7 @@ pub fn book(
             matches!(record.outcome, RebootOutcome::Pending | RebootOutcome::Void)
                 && record.boot_id_before == boot_id
                 && record.reason == cause.reason.as_str()
-                && record.goal == cause.goal
+                && is_same_goal(&record.reason, &record.goal, &cause.goal)
         };
         let mut levers = cause.levers.clone();
         if let Some(earlier) = ledger.iter().position(open_now) {

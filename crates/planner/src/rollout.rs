@@ -64,6 +64,8 @@ pub struct FleetNode {
     pub ordered_mode: Option<RdmaMode>,
     /// The error that the node reports, for the pool's list of failures.
     pub failing: Option<String>,
+    /// It reports that a reboot did not help, did not happen, or is not to be tried again.
+    pub reboot_useless: bool,
     /// What it reports is about an older order than the present one.
     pub stale: bool,
     /// Since when the node is not Ready.
@@ -227,7 +229,11 @@ pub fn next(fleet: &Fleet, now: Timestamp) -> Rollout {
             Membership::NoPool => false,
         };
         count(fleet, &members, in_pool, &mut next);
-        next.limit = pools::limit(pool.spec.max_unavailable.as_ref(), next.nodes);
+        next.limit = match waves::problems(pool).first() {
+            // Whoever wants canaries, a pause or a halt must not get a rollout without them.
+            Some(problem) => Limit::Invalid(problem.message.clone()),
+            None => pools::limit(pool.spec.max_unavailable.as_ref(), next.nodes),
+        };
         next.problems = pool_problems(pool, &members);
         next_wave(pool, fleet, &members, &mut next, now);
         rollout.pools.insert(name.clone(), next);
@@ -474,13 +480,14 @@ impl<'a> Deciding<'a> {
             None => {
                 let facts = &self.fleet.nodes[name];
                 let reason = facts.request.as_str().to_owned();
-                let failing = facts.failing.is_some();
+                let (failing, reboot_useless) = (facts.failing.is_some(), facts.reboot_useless);
                 self.granted.insert(name.to_owned());
                 self.busy.entry(membership.clone()).or_default().insert(name.to_owned());
                 let pool = self.pool_mut(membership);
                 pool.added.push(name.to_owned());
                 waves::granted(pool, name);
-                pool.grants.push(Grant { node: name.to_owned(), reason, since: now, failing });
+                let node = name.to_owned();
+                pool.grants.push(Grant { node, reason, since: now, failing, reboot_useless });
             }
         }
     }

@@ -44,8 +44,11 @@ pub(crate) fn problems(pool: &SriovNetworkPoolConfig) -> Vec<Problem> {
             "rollout.haltAfterFailures {count} is no number of nodes; write 0 for never, or more"
         )
     });
+    let pauses = (spec.pause_after_canary && canary.is_none()).then(|| {
+        "rollout.pauseAfterCanary is set and rollout.canary is not: there is nothing to pause after; write for example canary: 1".to_owned()
+    });
     let object = format!("pool {}", pool.metadata.name);
-    let messages = wrong.into_iter().chain(negative);
+    let messages = wrong.into_iter().chain(negative).chain(pauses);
     messages.map(|message| Problem::new(Reason::InvalidPool, &object, message)).collect()
 }
 
@@ -134,23 +137,30 @@ impl<'a> Waves<'a> {
         if !rollout.canaries_passed {
             let halted = self.is_halted(rollout);
             let failures = &rollout.failures;
-            // While it is what the rollout is halted for, a person may mend it, and then it has gone first.
-            let is_mended =
-                |name: &String| halted && failures.iter().any(|failure| failure.node == *name);
-            // One that will not get there by itself, or that somebody resumed in spite of, makes room for another.
-            rollout.canaries.retain(|name| {
-                let Some(node) = self.members.get(name.as_str()) else { return false };
-                let skipped = next.skipped.iter().any(|skipped| skipped.node == *name);
-                node.at_goal
-                    || (!resumed
-                        && !skipped
-                        && (asks(node) || granted.contains(name.as_str()) || is_mended(name)))
-            });
-            let rest = |name: &String| {
-                self.members.get(name.as_str()).is_some_and(|node| node.at_goal && !asks(node))
-                    && !granted.contains(name.as_str())
+            let failed = |name: &String| failures.iter().any(|failure| failure.node == *name);
+            let skipped = |name: &String| next.skipped.iter().any(|one| one.node == *name);
+            let under_way = |name: &String| {
+                let member = self.members.get(name.as_str());
+                member.is_some_and(|node| asks(node)) || granted.contains(name.as_str())
             };
-            done = rollout.canaries.len() >= wanted && rollout.canaries.iter().all(rest);
+            let at_goal =
+                |name: &String| self.members.get(name.as_str()).is_some_and(|node| node.at_goal);
+            // It had its turn, is no worse than before, and is not at its goal: nobody goes after it until it is, or until
+            // a person says so.
+            let is_stuck = |name: &String| {
+                !at_goal(name) && !under_way(name) && !failed(name) && !skipped(name)
+            };
+            let in_spite_of = resumed && rollout.canaries.iter().any(is_stuck);
+            // While it is what the rollout is halted for, a person may mend it, and then it has gone first. One that was
+            // given up, or that somebody resumed in spite of, makes room for another.
+            rollout.canaries.retain(|name| {
+                let goes_on = under_way(name) || (halted && failed(name));
+                let kept = is_stuck(name) || (!resumed && !skipped(name) && goes_on);
+                self.members.contains_key(name.as_str()) && (at_goal(name) || kept)
+            });
+            let rest = |name: &String| at_goal(name) && !under_way(name);
+            done = in_spite_of
+                || rollout.canaries.len() >= wanted && rollout.canaries.iter().all(rest);
             let pauses = wanted > 0 && spec.is_some_and(|spec| spec.pause_after_canary);
             rollout.canaries_passed = done && (!pauses || resumed);
         }
@@ -219,8 +229,15 @@ impl<'a> Waves<'a> {
                             .get(canary.as_str())
                             .is_some_and(|node| !node.at_goal || asks(node))
                     };
-                    let canaries = rollout.canaries.iter().filter(left).cloned().collect();
-                    Blocker::WaitingForCanary { node, pool, canaries }
+                    let left: Vec<&String> = rollout.canaries.iter().filter(left).collect();
+                    let granted = |canary: &String| next.grants.iter().any(|g| g.node == *canary);
+                    let rests = |canary: &&&String| {
+                        let member = self.members.get(canary.as_str());
+                        !granted(canary) && member.is_some_and(|node| !asks(node) && !node.stale)
+                    };
+                    let stuck = left.iter().filter(rests).map(|canary| (*canary).clone()).collect();
+                    let canaries = left.into_iter().cloned().collect();
+                    Blocker::WaitingForCanary { node, pool, canaries, stuck }
                 })
             }
             _ => None,
@@ -244,7 +261,10 @@ fn worse(grant: &Grant, node: &FleetNode, now: Timestamp) -> Option<String> {
         // Nothing was changed yet.
         return None;
     }
-    if let (Some(error), false) = (&node.failing, grant.failing || node.stale) {
+    let useless = node.reboot_useless && !grant.reboot_useless;
+    if let Some(error) = node.failing.as_ref().filter(|_| !node.stale)
+        && (useless || !grant.failing)
+    {
         return Some(error.clone());
     }
     let late = |since: &Timestamp| now.duration_since(*since).as_secs() >= number_of(BACK_WITHIN);

@@ -251,7 +251,7 @@ proptest! {
             let name = format!("node-{index}");
             if let (true, Some(pool)) = (flags[3], fleet.pools.get_mut(pool)) {
                 let (node, reason) = (name.clone(), String::new());
-                pool.status.grants.push(Grant { node, reason, since: Timestamp::UNIX_EPOCH, failing: false });
+                pool.status.grants.push(Grant { node, reason, since: Timestamp::UNIX_EPOCH, failing: false, reboot_useless: false });
             }
             fleet.nodes.insert(name, node);
         }

@@ -525,3 +525,111 @@ fn a_node_whose_daemon_does_not_come_back_with_it_halts_the_rollout_after_a_quar
         "#]],
     );
 }
+
+#[test]
+fn a_canary_that_had_its_turn_and_is_not_at_its_goal_keeps_the_others_until_a_person_says_go_on() {
+    check(
+        "pool rdma on p=1 canary 1 pause yes\n w1 p=1 asks failing\n w2 p=1 asks\n w3 p=1 asks",
+        &[(0, &[]), (10, &[("w1", "p=1 used failing")]), (20, &[("", "resume so")])],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 3 nodes ready
+              canaries first, 0 of 3 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits until w1 has reached the goal: canaries go first
+              w3 waits until w1 has reached the goal: canaries go first
+            10 min
+            pool rdma: 0 of 3 nodes ready
+              canaries first, 0 of 2 nodes finished
+              grant ends: w1 asks for nothing more and is uncordoned
+              w2 waits until w1 has reached the goal: canaries go first; w1 had a turn and did not get there: mend it, or give the annotation ironrail.dev/resume of pool rdma a new value to go on
+              w3 waits until w1 has reached the goal: canaries go first; w1 had a turn and did not get there: mend it, or give the annotation ironrail.dev/resume of pool rdma a new value to go on
+            20 min
+            pool rdma: 0 of 3 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w2 for Reboot_Required
+              w3 waits: 1 of 1 allowed nodes (w2) is draining
+        "#]],
+    );
+}
+
+#[test]
+fn a_pause_after_the_canaries_stays_when_a_canary_has_something_new_to_do() {
+    check(
+        "pool rdma max 2 on p=1 canary 1 pause yes\n w1 p=1 asks\n w2 p=1 asks",
+        &[
+            (0, &[]),
+            (10, &[("w1", "p=1 done used")]),
+            // A policy was edited: its daemon has not reported of the new order yet, then has.
+            (20, &[("w1", "p=1 stale")]),
+            (21, &[("w1", "p=1 done")]),
+        ],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 2 nodes ready
+              canaries first, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits until w1 has reached the goal: canaries go first
+            10 min
+            pool rdma: 1 of 2 nodes ready
+              paused after the canaries, 1 of 2 nodes finished
+              grant ends: w1 asks for nothing more and is uncordoned
+              w2 waits: the canaries reached the goal and pauseAfterCanary is set; give the annotation ironrail.dev/resume of pool rdma a new value to go on
+            20 min
+            pool rdma: 0 of 2 nodes ready
+              canaries first, 1 of 2 nodes finished, ends about 1970-01-01T00:40:00Z
+              w2 waits until w1 has reached the goal: canaries go first
+            21 min
+            pool rdma: 1 of 2 nodes ready
+              paused after the canaries, 1 of 2 nodes finished
+              w2 waits: the canaries reached the goal and pauseAfterCanary is set; give the annotation ironrail.dev/resume of pool rdma a new value to go on
+        "#]],
+    );
+}
+
+#[test]
+fn a_reboot_of_no_use_halts_also_where_the_node_reported_another_error_before() {
+    check(
+        "pool rdma on p=1\n w1 p=1 asks failing\n w2 p=1 asks",
+        &[(0, &[]), (10, &[("w1", "p=1 used useless")])],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+            10 min
+            pool rdma: 0 of 2 nodes ready
+              halted, 0 of 2 nodes finished; w1 is worse: the reboot did not help
+              grant ends: w1 asks for nothing more and is uncordoned
+              w2 waits: the rollout is halted because w1 is worse than before; mend it, or give the annotation ironrail.dev/resume of pool rdma a new value to go on
+        "#]],
+    );
+    check(
+        "pool rdma on p=1\n w1 p=1 asks useless\n w2 p=1 asks",
+        &[(0, &[]), (10, &[("w1", "p=1 used useless")])],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 2 nodes ready
+              rolling, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits: 1 of 1 allowed nodes (w1) is draining
+            10 min
+            pool rdma: 0 of 2 nodes ready
+              rolling, 0 of 1 nodes finished
+              grant ends: w1 asks for nothing more and is uncordoned
+              new grant: w2 for Reboot_Required
+        "#]],
+    );
+}
+
+#[test]
+fn nobody_goes_while_nobody_understands_who_is_to_go_first() {
+    for rollout in ["canary some", "pause yes", "halt -1"] {
+        let now = fleet(&format!("pool rdma max 2 on p=1 {rollout}\n w1 p=1 asks\n w2 p=1 asks"));
+        let rollout = next(&now, Timestamp::UNIX_EPOCH);
+        assert!(rollout.pools["rdma"].added.is_empty(), "{}", explain::rollout(&rollout));
+        let waits = rollout.waits("w1").unwrap().to_string();
+        assert!(waits.contains("rollout."), "{waits}");
+    }
+}

@@ -28,6 +28,7 @@ pub(crate) fn of(world: &World, node: &Node, state: &SriovNetworkNodeState) -> A
     Afterwards {
         ready: node.ready,
         reboot_booked: status.reboots.iter().any(|record| is_asked_for(record, &status.boot_id)),
+        reboot_left: status.reboots.iter().any(|record| is_left(record, &status.boot_id)),
         boot_is_news: known(&node.boot_id)
             && known(&status.boot_id)
             && node.boot_id != status.boot_id,
@@ -39,8 +40,16 @@ pub(crate) fn of(world: &World, node: &Node, state: &SriovNetworkNodeState) -> A
 
 /// True for a reboot that was asked for in this boot and not left to a person.
 pub(crate) fn is_asked_for(record: &RebootRecord, boot_id: &str) -> bool {
+    is_pending(record, boot_id) && record.attempt > 0
+}
+
+/// True for a reboot that the node is prepared for in this boot, and that is a person's (`disableReboot`).
+fn is_left(record: &RebootRecord, boot_id: &str) -> bool {
+    is_pending(record, boot_id) && record.attempt == 0
+}
+
+fn is_pending(record: &RebootRecord, boot_id: &str) -> bool {
     RebootReason::read(&record.reason).is_some()
         && record.outcome == RebootOutcome::Pending
-        && record.attempt > 0
         && record.boot_id_before == boot_id
 }

@@ -3,6 +3,11 @@
 //! Which pods go is `planner::drain`'s choice, whether the node may be disturbed at all `planner::rollout`'s. The
 //! order of the writes is the promise: nothing is cordoned before the grant was seen stored and Draining was written.
 
+mod external;
+mod peers;
+
+pub(crate) use external::has_external_drainer;
+
 use super::admitted;
 use super::cards;
 use super::own_pod::{could_take_operator, operator_moves};
@@ -77,6 +82,8 @@ struct Observed<'a> {
     control_plane: Option<&'a ControlPlaneGrant>,
     /// What OpenShift's machine-config pool of the node says, and the other control-plane nodes; and the write that lets it go on when the node is done.
     gate: Paused,
+    /// Why a control-plane node may have no grant of the whole cluster.
+    peer: Option<Blocker>,
     resume: Option<Write>,
     /// The drain must be undone, because of what it says.
     abandoned: Option<String>,
@@ -140,7 +147,8 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
     let reboots = drain.request == DrainRequest::Reboot;
     let taints = reboots.then(|| super::taint::before_reboot(world, node)).flatten();
     let (gate, resume) = (machine_config::gate(world, node), machine_config::resume(world, node));
-    let gate = match (peers_fail(world, node), gate) {
+    let peer = peers::busy(world, node);
+    let gate = match (peers::fail(world, node), gate) {
         (Some(blocker), _) | (None, Gate::Wait(blocker)) => Paused::Waits(blocker),
         (None, Gate::Pause(pool)) => Paused::Not(machine_config::pause(world, &pool)),
         (None, Gate::Go) => Paused::Enough,
@@ -152,6 +160,7 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         grant,
         control_plane,
         gate,
+        peer,
         resume,
         skipped: pool.is_some_and(|pool| pool.status.skipped.iter().any(|one| one.node == name)),
         abandoned,
@@ -162,17 +171,6 @@ fn observe<'a>(world: &'a World, name: &str, now: Timestamp) -> Option<Observed<
         said: beside_the_drain(world, name, state),
         refused,
     })
-}
-
-/// Another control-plane node has failed since this one was granted its turn.
-fn peers_fail(world: &World, node: &Node) -> Option<Blocker> {
-    let is_control_plane =
-        |node: &Node| planner::rollout::has_control_plane_role(&node.metadata.labels);
-    let name = node.metadata.name.as_str();
-    let others =
-        world.nodes.iter().filter(|(other, node)| *other != name && is_control_plane(node));
-    let others = others.map(|(other, node)| (other.as_str(), node.ready));
-    is_control_plane(node).then(|| planner::rollout::control_plane_waits(name, others)).flatten()
 }
 
 /// What the operator says of a node beside its drain.
@@ -251,12 +249,12 @@ fn drain(world: &World, name: &str, now: Timestamp) -> Outcome {
         return Outcome { writes: vec![write], look_again: Some(now) };
     }
     if has_external_drainer(seen.state) {
-        return Outcome::default();
+        return external::elsewhere(world, &seen, now);
     }
     if super::has_left(world, seen.node) {
         return leave(seen, now);
     }
-    if let Some(write) = hand_over(world, &seen) {
+    if let Some(write) = external::hand_over(world, &seen) {
         return Outcome { writes: vec![write], look_again: None };
     }
     if let Some(writes) = missing_annotations(&seen) {
@@ -329,22 +327,6 @@ fn without_state(world: &World, name: &str) -> Outcome {
     }
     writes.extend(machine_config::resume(world, node));
     Outcome { writes, look_again: None }
-}
-
-/// `USE_EXTERNAL_DRAINER`: every node is somebody else's to drain, from the moment that no drain of ours is under way.
-fn hand_over(world: &World, seen: &Observed) -> Option<Write> {
-    let DrainState { request, mirror, current } = seen.drain;
-    let rests = request == DrainRequest::Idle && mirror == DrainRequest::Idle;
-    (world.settings.external_drainer && rests && current == Progress::Idle).then(|| {
-        let patch =
-            json!({ "metadata": { "annotations": { annotation::EXTERNAL_DRAINER: "true" } } });
-        patch_state(seen, patch)
-    })
-}
-
-/// The node is somebody else's to drain.
-pub(crate) fn has_external_drainer(state: &SriovNetworkNodeState) -> bool {
-    state.metadata.annotations.get(annotation::EXTERNAL_DRAINER).is_some_and(|v| v == "true")
 }
 
 /// As upstream, the annotations always exist: users' scripts wait for `Idle`.
@@ -433,7 +415,15 @@ fn start(seen: &Observed, now: Timestamp) -> Outcome {
     let may = annotations.contains_key(annotation::GRANT);
     let needs_both = planner::rollout::has_control_plane_role(&seen.node.metadata.labels);
     if !may || (needs_both && !annotations.contains_key(annotation::CONTROL_PLANE_GRANT)) {
-        return Outcome { writes: leftover(seen), look_again: None };
+        let mut writes = leftover(seen);
+        let mut look_again = None;
+        // Its pool counts it already, so that whoever looks there has to be told what it waits for.
+        if let Some(blocker) = seen.peer.as_ref().filter(|_| may) {
+            let verdict = overdue(seen, blocker.reason().as_str(), blocker.to_string());
+            writes.extend(condition(seen, &verdict, &[], now));
+            look_again = seen.deadline.filter(|at| *at > now);
+        }
+        return Outcome { writes, look_again };
     }
     annotations.insert(annotation::CURRENT_STATE.to_owned(), annotation::DRAINING.into());
     let patch = json!({ "metadata": { "annotations": annotations } });

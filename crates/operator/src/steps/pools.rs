@@ -72,6 +72,7 @@ fn fleet_node(
     seen.wants = seen.request;
     seen.current = current;
     seen.failing = failing(state);
+    seen.reboot_useless = useless_reboot(state).is_some();
     seen.stale = state.status.observed_generation != state.metadata.generation;
     seen.in_the_way = in_the_way(state);
     if current == Progress::DrainComplete {
@@ -112,23 +113,26 @@ fn silent_since(node: &Node, state: &SriovNetworkNodeState, grant: &Grant) -> Op
 /// The error that a node reports of its own: that its daemon failed, or that a reboot is of no use any more.
 fn failing(state: &SriovNetworkNodeState) -> Option<String> {
     let status = &state.status;
-    let hopeless = |reason: &str| {
-        [Reason::RebootDidNotHelp, Reason::RebootDidNotHappen, Reason::TooManyReboots]
-            .iter()
-            .any(|one| one.as_str() == reason)
-    };
-    let blocker = status.blockers.iter().find(|blocker| hopeless(&blocker.reason));
-    match blocker {
+    match useless_reboot(state) {
         Some(blocker) => Some(blocker.message.clone()),
         None if status.sync_status != "Failed" => None,
-        None => Some(but_for_lifelines(status)).filter(|error| !error.is_empty()),
+        None => Some(but_for_others(status)).filter(|error| !error.is_empty()),
     }
 }
 
-/// What a node reports besides what is refused because the host lives by a card: nothing was touched for that, it would
-/// be the same before, and the policy that asks for it says so.
-fn but_for_lifelines(status: &NodeStateStatus) -> String {
-    let refusals = status.blockers.iter().filter(|b| b.reason == Reason::Lifeline.as_str());
+/// That a reboot is of no use any more.
+fn useless_reboot(state: &SriovNetworkNodeState) -> Option<&BlockerStatus> {
+    let hopeless = [Reason::RebootDidNotHelp, Reason::RebootDidNotHappen, Reason::TooManyReboots];
+    let is_one = |blocker: &&BlockerStatus| hopeless.iter().any(|r| r.as_str() == blocker.reason);
+    state.status.blockers.iter().find(is_one)
+}
+
+/// What a node reports besides what no rollout can make better or worse: what is refused because the host lives by a card,
+/// for which nothing was touched and which the policy says; and a reboot that is a person's by `disableReboot`.
+fn but_for_others(status: &NodeStateStatus) -> String {
+    let theirs = [Reason::Lifeline, Reason::RebootDisabled];
+    let is_theirs = |blocker: &&BlockerStatus| theirs.iter().any(|r| r.as_str() == blocker.reason);
+    let refusals = status.blockers.iter().filter(is_theirs);
     let without = |error: String, refusal: &BlockerStatus| error.replacen(&refusal.message, "", 1);
     let error = refusals.fold(status.last_sync_error.clone(), without);
     let parts = error.split("; ").map(|part| part.trim_matches([';', ' ']));

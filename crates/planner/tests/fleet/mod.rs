@@ -71,6 +71,7 @@ fn grants(names: &str) -> Vec<Grant> {
         reason: DrainRequest::Reboot.as_str().to_owned(),
         since: Timestamp::UNIX_EPOCH,
         failing: false,
+        reboot_useless: false,
     };
     names.split(',').map(grant).collect()
 }
@@ -103,6 +104,10 @@ fn node<'a>(words: impl Iterator<Item = &'a str>) -> FleetNode {
             "used" => node.grant_used = true,
             "stale" => node.stale = true,
             "failing" => node.failing = Some("the card does not answer".to_owned()),
+            "useless" => {
+                node.failing = Some("the reboot did not help".to_owned());
+                node.reboot_useless = true;
+            }
             "control-plane" => {
                 node.labels.insert(api::label::CONTROL_PLANE.to_owned(), String::new());
             }
