@@ -1432,12 +1432,23 @@ fn what_cuts_the_host_off_is_refused_until_the_policy_allows_it_and_its_end_goes
     amend(&mut life, "allowLifeline", json!(true));
     life.settle();
     life.tell(expect![[r#"
-        status Succeeded, rdma shared, 2 vfs
-        event SyncStatusChanged: Status changed from: Failed to: Succeeded
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain
+        event SyncStatusChanged: Status changed from: Failed to: InProgress
+        SriovNetworkNodeState desired-state := Drain_Required
+        Node state := Drain_Required
+        operator: Draining
+        status InProgress, rdma shared, 0 vfs, WaitingForDrain, fenced with 0 held
+        operator: DrainComplete
+        status Succeeded, rdma shared, 2 vfs, fenced with 0 held
+        event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         event LifelineCut: set eswitch mode 0000:03:00.0 switchdev: mlx5_core sets the PF's own interface up anew for it, and this host has its default route over enp3s0, bond0; policy train allows it
         event LifelineKept: set vf count 0000:03:00.0 2 without drivers: this host has its default route over enp3s0, bond0, and mlx5_core keeps the link up
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
         plugin: offer 3 [ready ready]
         kubelet: allocatable {"openshift.io/rdma_vf":"2"}
+        status Succeeded, rdma shared, 2 vfs
     "#]]);
     assert_eq!(card_says(&life), ("switchdev 2".to_owned(), "2".to_owned()));
     life.told.clear();
@@ -1446,14 +1457,23 @@ fn what_cuts_the_host_off_is_refused_until_the_policy_allows_it_and_its_end_goes
     life.settle();
     life.tell(expect![[r#"
         wanted: rdma "", 0 vfs
-        status InProgress, rdma shared, 2 vfs
+        status InProgress, rdma shared, 2 vfs, WaitingForDrain
         event SyncStatusChanged: Status changed from: Succeeded to: InProgress
+        SriovNetworkNodeState desired-state := Drain_Required
+        Node state := Drain_Required
+        operator: Draining
         plugin: offer 4 []
         kubelet: allocatable {}
-        status Succeeded, rdma shared, 0 vfs
+        status InProgress, rdma shared, 2 vfs, WaitingForDrain, fenced with 0 held
+        operator: DrainComplete
+        status Succeeded, rdma shared, 0 vfs, fenced with 0 held
         event SyncStatusChanged: Status changed from: InProgress to: Succeeded
         event LifelineKept: set vf count 0000:03:00.0 0: this host has its default route over enp3s0, bond0, and mlx5_core keeps the link up
         event LifelineCut: set eswitch mode 0000:03:00.0 legacy: mlx5_core sets the PF's own interface up anew for it, and this host has its default route over enp3s0, bond0; the policy that it had allowed it
+        SriovNetworkNodeState desired-state := Idle
+        Node state := Idle
+        operator: Idle
+        status Succeeded, rdma shared, 0 vfs
     "#]]);
     assert_eq!(card_says(&life), ("legacy 0".to_owned(), "4".to_owned()));
     life.assert_quiet();

@@ -9,7 +9,8 @@ use crate::action::{Action, Disturbance, Lane, Step};
 use crate::blocker::Blocker;
 use crate::desired::Desired;
 use crate::ledger::Found;
-use crate::{firmware, functions, ledger, rdma, reboots, reload};
+
+use crate::{firmware, functions, ledger, lifeline, rdma, reboots, reload};
 use api::inventory::Inventory;
 use api::nodestate::RebootRecord;
 use api::{PciAddress, Timestamp, annotation};
@@ -179,7 +180,10 @@ pub fn plan(
     let mut gate = Gate::new(desired, inventory, permission);
     let mode_stands = mode.steps.iter().all(|step| step.disturbs == Disturbance::Nothing);
     match mode.after_drain {
-        true => gate.pass_after_drain(mode.steps),
+        true => {
+            let because = mode.steps.first().map(|step| step.because.clone());
+            gate.pass_after_drain(mode.steps, because.unwrap_or_default());
+        }
         false => mode.steps.into_iter().for_each(|step| gate.pass(step)),
     }
     // A second request while the first is under way would be lost; its reasons are seen again after the boot.
@@ -202,7 +206,7 @@ pub fn plan(
             gate.plan.later.extend(on_functions);
             gate.block(Blocker::WaitingForBoot);
         }
-        _ => gate.pass_lanes(on_functions),
+        _ => gate.pass_lanes(on_functions, inventory),
     }
     let waits = (mode.coming.is_some() || boot_is_coming) && mode_stands && reboot_stands;
     let mode_missed = rdma::missed(desired.rdma_mode, inventory, &records, &mode.blockers);
@@ -316,7 +320,7 @@ impl<'a> Gate<'a> {
     }
 
     /// What is done in a turn only, whether a pod holds anything or not: the rollout's limits count for it.
-    fn pass_after_drain(&mut self, steps: Vec<Step>) {
+    fn pass_after_drain(&mut self, steps: Vec<Step>, because: String) {
         if matches!(self.permission.turn, Turn::Drained(_) | Turn::DrainDisabled) {
             return self.pass_lane(steps);
         }
@@ -324,12 +328,11 @@ impl<'a> Gate<'a> {
         if self.permission.turn.has_come() {
             self.plan.withdraw.extend(steps.iter().flat_map(|step| step.touches.iter().copied()));
         }
-        let because = steps.first().map(|step| step.because.clone()).unwrap_or_default();
         self.block(Blocker::WaitingForDrain { reboot: false, because });
         self.plan.later.extend(steps);
     }
 
-    fn pass_lanes(&mut self, steps: Vec<Step>) {
+    fn pass_lanes(&mut self, steps: Vec<Step>, inventory: &Inventory) {
         let mut lanes: Vec<(Lane, Vec<Step>)> = vec![];
         for step in steps {
             match lanes.iter_mut().find(|(lane, _)| *lane == step.lane) {
@@ -337,7 +340,15 @@ impl<'a> Gate<'a> {
                 None => lanes.push((step.lane, vec![step])),
             }
         }
-        lanes.into_iter().for_each(|(_, steps)| self.pass_lane(steps));
+        for (_, steps) in lanes {
+            let cut = lifeline::cuts(&steps, inventory);
+            match cut
+                .map(|because| format!("{because}, which cuts what the host has over its card"))
+            {
+                Some(because) => self.pass_after_drain(steps, because),
+                None => self.pass_lane(steps),
+            }
+        }
     }
 
     /// Steps of one lane in their order: the first that must wait keeps those behind it.

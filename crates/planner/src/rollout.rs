@@ -18,8 +18,9 @@ use api::{RdmaMode, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// `phase` of a rollout that waits: because nodes came back worse, or for a person after its canaries.
-pub use crate::waves::{HALTED, PAUSED};
+/// `phase` of a rollout in which not everybody may go: canaries first, because nodes came back worse, or until a person
+/// says so after the canaries.
+pub use crate::waves::{CANARY, HALTED, PAUSED};
 
 /// The cluster as the rollout sees it.
 #[derive(Debug, Clone, Default)]

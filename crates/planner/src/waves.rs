@@ -159,8 +159,9 @@ impl<'a> Waves<'a> {
                 self.members.contains_key(name.as_str()) && (at_goal(name) || kept)
             });
             let rest = |name: &String| at_goal(name) && !under_way(name);
-            done = in_spite_of
-                || rollout.canaries.len() >= wanted && rollout.canaries.iter().all(rest);
+            // Once they are all done a person is waited for, also where one of them leaves the pool meanwhile.
+            let enough = rollout.canaries.len() >= wanted || rollout.phase == PAUSED;
+            done = in_spite_of || (enough && rollout.canaries.iter().all(rest));
             let pauses = wanted > 0 && spec.is_some_and(|spec| spec.pause_after_canary);
             rollout.canaries_passed = done && (!pauses || resumed);
         }

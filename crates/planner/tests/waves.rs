@@ -588,6 +588,31 @@ fn a_pause_after_the_canaries_stays_when_a_canary_has_something_new_to_do() {
 }
 
 #[test]
+fn a_canary_that_leaves_the_pool_during_the_pause_makes_no_room_for_another() {
+    check(
+        "pool rdma max 2 on p=1 canary 1 pause yes\n w1 p=1 asks\n w2 p=1 asks",
+        &[(0, &[]), (10, &[("w1", "p=1 done used")]), (20, &[("w1", "p=2 done")])],
+        expect![[r#"
+            0 min
+            pool rdma: 0 of 2 nodes ready
+              canaries first, 0 of 2 nodes finished
+              new grant: w1 for Reboot_Required
+              w2 waits until w1 has reached the goal: canaries go first
+            10 min
+            pool rdma: 1 of 2 nodes ready
+              paused after the canaries, 1 of 2 nodes finished
+              grant ends: w1 asks for nothing more and is uncordoned
+              w2 waits: the canaries reached the goal and pauseAfterCanary is set; give the annotation ironrail.dev/resume of pool rdma a new value to go on
+            20 min
+            pool rdma: 0 of 1 nodes ready
+              paused after the canaries, 1 of 2 nodes finished
+              w2 waits: the canaries reached the goal and pauseAfterCanary is set; give the annotation ironrail.dev/resume of pool rdma a new value to go on
+            nodes without a pool: 1 of 1 nodes ready
+        "#]],
+    );
+}
+
+#[test]
 fn a_reboot_of_no_use_halts_also_where_the_node_reported_another_error_before() {
     check(
         "pool rdma on p=1\n w1 p=1 asks failing\n w2 p=1 asks",

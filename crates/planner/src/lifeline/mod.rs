@@ -84,6 +84,30 @@ pub(crate) fn guard(
     Ok(steps)
 }
 
+/// Why the first of the steps is done that cuts what the host has over its card. A policy allowed it, or the guard had
+/// refused it: the node is gone for a moment, or for good, so that it is done in a turn.
+pub(crate) fn cuts<'a>(steps: &'a [Step], inventory: &Inventory) -> Option<&'a str> {
+    let functions = inventory.physical_functions.iter();
+    let mut carrying = functions.filter(|pf| !of_card(pf, inventory).is_empty());
+    carrying.find_map(|pf| {
+        let mut have = count(pf);
+        let cut = steps.iter().find(|step| {
+            let is_of_another = match &step.action {
+                Action::SetVfCount { pf: other, .. }
+                | Action::SetEswitchMode { pf: other, .. }
+                | Action::SetPfMtu { pf: other, .. } => *other != pf.pci,
+                _ => false,
+            };
+            let cut = !is_of_another && cut_by(step, pf, inventory, have).is_some();
+            if let (Action::SetVfCount { count, .. }, false) = (&step.action, is_of_another) {
+                have = *count;
+            }
+            cut
+        });
+        cut.map(|step| step.because.as_str())
+    })
+}
+
 /// Why a device must not be given to a pod although a policy asks for it: the host itself lives by it.
 pub fn not_to_be_offered(
     wanted: &DesiredFunction,

@@ -4,6 +4,7 @@ use super::extras::{has_control_plane_role, is_disturbed};
 use super::leaving::{self, Leaves};
 use super::steps::INTRUDER;
 use super::story::{POOL, Story};
+use super::turns;
 use crate::cluster::cluster::Cluster;
 use crate::cluster::objects::{self, items, text, texts};
 use crate::cluster::power::NodeSlot;
@@ -121,7 +122,7 @@ impl Invariants {
         let audit = store.take_audit();
         if audit.iter().any(|entry| entry.changed && holds_grants(&entry.key.kind)) {
             self.goals(store);
-            self.grants(store)?;
+            self.grants(store, story)?;
         }
         let meddled = |entry: &&AuditEntry| {
             entry.key.kind == names::NODE_STATE && !entry.who.starts_with(OURS)
@@ -139,7 +140,7 @@ impl Invariants {
         for node in touched {
             let Some(slot) = cluster.nodes.get(node) else { continue };
             self.reboots(node, slot, story)?;
-            self.emptied(node, slot, cluster, store)?;
+            self.emptied(node, slot, cluster, (store, story))?;
             if let Some(lives) = story.lives.as_ref().filter(|lives| lives.node == *node) {
                 lives.unharmed(&slot.kubelet.host.machine())?;
             }
@@ -178,13 +179,15 @@ impl Invariants {
     }
 
     /// No grant is accepted that takes the count over the limit of the version it was written on.
-    fn grants(&mut self, store: &Store) -> Result<(), String> {
+    fn grants(&mut self, store: &Store, story: &Story) -> Result<(), String> {
         let mut pools = BTreeMap::new();
         let config = store.objects(names::API_VERSION, names::OPERATOR_CONFIG);
         for holder in store.objects(names::API_VERSION, names::POOL).chain(config) {
             let label = format!("{} {}", text(holder, "/kind"), objects::name(holder));
             self.count_selected(&label, holder, store)?;
             if let Some(before) = self.pools.get(&label) {
+                turns::check(before, holder, store, story)
+                    .map_err(|why| format!("{label}: {why}"))?;
                 let count = |holder: &Value| items(holder, "/status/grants").len();
                 let allowed = self.allowed(before, &label);
                 let allowed = allowed.map_err(|why| format!("{label}: {why}"))?;
@@ -291,10 +294,11 @@ impl Invariants {
         name: &str,
         slot: &NodeSlot,
         cluster: &Cluster,
-        store: &Store,
+        (store, story): (&Store, &Story),
     ) -> Result<(), String> {
         let before = self.reboots.insert(name.to_owned(), slot.reboots).unwrap_or_default();
-        if before == slot.reboots || self.nodes == 1 {
+        let drained = story.extras.no_drains_until.is_none();
+        if before == slot.reboots || self.nodes == 1 || !drained {
             return Ok(());
         }
         let stays = |pod: &Value| {

@@ -22,6 +22,7 @@ mod shrink;
 mod steps;
 mod story;
 mod trace;
+mod turns;
 mod watches;
 mod workers;
 
