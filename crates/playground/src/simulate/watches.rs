@@ -49,7 +49,7 @@ impl Simulation {
             return;
         }
         // An operator that lost its lease and does not know is one that hears late: else both would see the same.
-        let odds = if process == SECOND_OPERATOR { 6 } else { 100 };
+        let odds = if process == SECOND_OPERATOR { 3 } else { 100 };
         let late = self.strikes(Fault::LateWatch, odds);
         let delay = if late { self.jitter(2_000, 20_000) } else { self.jitter(1, 60) };
         let process = process.to_owned();
