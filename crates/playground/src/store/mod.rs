@@ -310,12 +310,7 @@ impl Store {
 
     /// Takes an object away under the next revision and tells the watchers.
     /// `owners` as in `commit`.
-    fn remove(
-        &mut self,
-        id: KindId,
-        mut last: Value,
-        owners: Option<Arc<Ownership>>,
-    ) -> Stored {
+    fn remove(&mut self, id: KindId, mut last: Value, owners: Option<Arc<Ownership>>) -> Stored {
         let name = (object::namespace(&last).to_owned(), object::name(&last).to_owned());
         let Some(before) = self.objects.get_mut(&id).and_then(|all| all.remove(&name)) else {
             return Stored::new(last, owners.unwrap_or_default());
