@@ -240,7 +240,7 @@ fn release_cached(
     call: &Call,
     cached: Result<Option<legacy::Cached>, Failure>,
 ) -> Result<(), Failure> {
-    let cached = match cached {
+    let mut cached = match cached {
         Ok(Some(cached)) => cached,
         Ok(None) => return Ok(()),
         Err(failure) => {
@@ -248,10 +248,11 @@ fn release_cached(
             return Ok(());
         }
     };
-    let device = &cached.record.device;
-    let _locks = custody::lock(call, device)?;
+    let device = cached.record.device.clone();
+    let _locks = custody::lock(call, &device)?;
     // DEL comes again for pods that are long gone; the VF may be another pod's since, by whichever plugin.
-    if journal::read(call.host, device)?.is_none() && !custody::is_anothers(call, device)? {
+    if journal::read(call.host, &device)?.is_none() && !custody::is_anothers(call, &device)? {
+        cached.forget_what_was(call.host)?;
         custody::bring_home(call, &cached.record)?;
     }
     Ok(call.host.remove(&cached.file)?)
