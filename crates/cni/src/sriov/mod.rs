@@ -184,7 +184,7 @@ fn user_space_mac(config: &Config, vf: &VfCustody) -> String {
     if admin == "00:00:00:00:00:00" { String::new() } else { admin }
 }
 
-/// Brings a half-given VF home. What cannot be undone now stays in the journal, for DEL and the sweeper.
+/// Gives back what a failed ADD was given, the VF last.
 fn undo(call: &Call, config: &Config, record: &Record, failure: Failure) -> Failure {
     let mut failure = failure;
     if let Some(ipam) = &config.ipam
@@ -192,10 +192,7 @@ fn undo(call: &Call, config: &Config, record: &Record, failure: Failure) -> Fail
     {
         failure = failure.and(&second.message);
     }
-    match custody::bring_home(call, record) {
-        Ok(()) => failure,
-        Err(second) => failure.and(&second.message),
-    }
+    custody::undo(call, record, failure)
 }
 
 pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
