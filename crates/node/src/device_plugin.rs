@@ -162,9 +162,10 @@ impl Desk {
         if let Taken::New(offer) = &taken {
             *in_force = Some(offer.clone());
             self.around.take_offer(offer);
-            if self.delivery == Delivery::Cdi {
-                let told = give::restore_specs(self.host.as_ref(), offer);
-                told.iter().for_each(|why| tracing::warn!("{why}"));
+            if self.delivery == Delivery::Cdi
+                && let Some(why) = give::restore_specs(self.host.as_ref(), offer)
+            {
+                tracing::warn!("{why}");
             }
         }
         taken

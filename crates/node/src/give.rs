@@ -58,10 +58,10 @@ pub fn take_offer(host: &dyn Host, boot_id: &str, in_force: Option<&Offer>) -> T
 
 /// Makes the CDI specs of ready devices that have none: a boot takes them away, and the kubelet admits a pod again with the
 /// name that it was given before, and asks nobody; one without a network has no ADD either that would make it. Before the
-/// kubelet is registered with, and where no Allocate runs. What is told stands in the way of such a pod.
-pub fn restore_specs(host: &dyn Host, offer: &Offer) -> Vec<String> {
+/// kubelet is registered with, and where no Allocate runs. What is told stands in the way of such pods.
+pub fn restore_specs(host: &dyn Host, offer: &Offer) -> Option<String> {
     if offer.by_path {
-        return Vec::new();
+        return None;
     }
     let resources = offer.resources.iter();
     let devices = resources.flat_map(|(name, resource)| {
@@ -74,7 +74,13 @@ pub fn restore_specs(host: &dyn Host, offer: &Offer) -> Vec<String> {
         let pci = device.pci;
         Some(format!("{pci} ({name}) cannot be given again to a pod of before the boot: {why}"))
     });
-    told.collect()
+    let mut told = told.collect::<Vec<_>>().into_iter();
+    // A module that is missing is missing for all.
+    let first = told.next()?;
+    Some(match told.len() {
+        0 => first,
+        more => format!("{first}; nor can {more} other devices"),
+    })
 }
 
 fn restore_spec(
