@@ -189,7 +189,8 @@ fn a_symlink_that_leads_to_a_network_namespace_is_followed() {
         exit 1
         {"cniVersion":"1.1.0","code":999,"msg":"there is no PCI device fffe:ff:1f.7 on this node"}
         error: there is no PCI device fffe:ff:1f.7 on this node
-    "#]].assert_eq(&said[0]);
+    "#]]
+    .assert_eq(&said[0]);
 }
 
 #[test]
