@@ -258,6 +258,25 @@ fn whatever_step_fails_in_whatever_way_nothing_is_lost() {
     }
 }
 
+#[test]
+fn a_vf_that_appears_late_is_refused_and_then_given() {
+    for struck in ALL.into_iter().filter(|struck| struck.verb == "ADD" && struck.plugin != "rdma") {
+        let bench = struck.bench();
+        let home = without_addresses(&bench.world());
+        let pf = if struck.plugin == "ib-sriov" { ib_sriov::PF } else { PF };
+        bench.host.write(&format!("/sys/bus/pci/devices/{pf}/sriov_numvfs"), "0").unwrap();
+        let add = || bench.call("ADD", struck.plugin, "a", "net1", &struck.options());
+        let said = show(&add());
+        assert!(said.starts_with("failed 999: there is no PCI device "), "{said}");
+        assert_eq!(bench.world(), "", "{}", struck.plugin);
+        bench.make_vfs(pf);
+        assert_eq!(add().exit, 0, "{}", struck.plugin);
+        struck.deletes_all(&bench, struck.plugin);
+        struck.leaks_nothing(&bench, struck.plugin);
+        assert_eq!(without_addresses(&bench.world()), home, "{}", struck.plugin);
+    }
+}
+
 /// The PF's count is set to 0 by whoever it was, in the middle of a call.
 #[test]
 fn a_vf_that_vanishes_at_whatever_step_is_said_and_the_one_made_anew_is_usable() {
