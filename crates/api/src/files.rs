@@ -38,7 +38,7 @@ pub const GUIDS: &str = "/etc/sriov-operator/infiniband/guids";
 /// CDI specs of our devices.
 pub const CDI: &str = "/var/run/cdi";
 pub const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins";
-/// What the kubelet's device manager remembers of the devices that it gave.
+/// What the kubelet's device manager remembers of the devices that it gave, where the kubelet has its default root.
 pub const KUBELET_CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 pub const KUBELET_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 pub const POD_RESOURCES_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";

@@ -28,21 +28,24 @@ use report::{Outcome, Report};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use thick::{Daemon, End};
 
 /// So many VFs the card has; each has a runtime of its own while instants are tried.
 const VFS: u32 = 4;
-/// The seed that chooses the instants.
+/// The seed that chooses the instants, and how many there are.
 const SEED: u64 = 20_261_122;
+const INSTANTS: u32 = 200;
 /// How many ADDs are begun at once, over all VFs.
 const AT_ONCE: usize = 200;
 /// After this no kill is begun any more: a case has seven minutes (`lab/report.rs`), and the last way home may take one.
+/// What a slow computer has left is tried in a case of its own.
 const LONGEST: Duration = Duration::from_secs(330);
 /// How often Multus' pod ends in the middle of ADD.
 const ENDS: u32 = 16;
@@ -240,21 +243,25 @@ impl Bench {
         Ok(time)
     }
 
-    /// kill -9 at random instants of ADD and DEL, on so many VFs at once; whoever comes next is the runtime with DEL, the
-    /// runtime with another ADD, or the sweeper. On a slow computer no kill is begun after a while, which is told.
-    fn at_random_instants(&self, count: u32, at_once: usize) -> Outcome {
+    /// kill -9 at random instants of ADD and DEL, on all VFs at once; whoever comes next is the runtime with DEL, the runtime
+    /// with another ADD, or the sweeper. On a slow computer no kill is begun after a while: what is left is for the next
+    /// case, and the last one leaves nothing.
+    fn at_random_instants(&self, left: &mut BTreeSet<u32>, is_last: bool) -> Outcome {
+        if left.is_empty() {
+            return Ok(format!("all {INSTANTS} were tried in the case before"));
+        }
         let begun = Instant::now();
-        let (time, killed, done) = (self.times()?, AtomicU32::new(0), AtomicU32::new(0));
+        let (time, killed, done) = (self.times()?, AtomicU32::new(0), Mutex::new(Vec::new()));
+        let at_once = self.vfs.len();
         let outcomes: Vec<Result<(), String>> = std::thread::scope(|scope| {
-            let runtimes = (0..at_once).map(|runtime| {
-                let (time, killed, done) = (&time, &killed, &done);
+            let runtimes = (0..at_once).map(|number| {
+                let (time, killed, done, left) = (&time, &killed, &done, &*left);
                 scope.spawn(move || {
-                    let instants = (0..count).skip(runtime).step_by(at_once);
-                    let in_time = |_: &u32| begun.elapsed() < LONGEST;
-                    instants.take_while(in_time).try_for_each(|instant| {
-                        let number = instant as usize % self.vfs.len();
-                        self.instant(number, instant, time, killed)?;
-                        done.fetch_add(1, Ordering::Relaxed);
+                    let own = left.iter().filter(|instant| **instant as usize % at_once == number);
+                    let in_time = |_: &&u32| begun.elapsed() < LONGEST;
+                    own.take_while(in_time).try_for_each(|instant| {
+                        self.instant(number, *instant, time, killed)?;
+                        done.lock().unwrap().push(*instant);
                         Ok(())
                     })
                 })
@@ -263,22 +270,24 @@ impl Bench {
             runtimes.into_iter().map(|runtime| runtime.join().unwrap()).collect()
         });
         outcomes.into_iter().collect::<Result<(), String>>()?;
-        let (killed, done) = (killed.into_inner(), done.into_inner());
-        if done < count / 4 {
+        let (killed, done) = (killed.into_inner(), done.into_inner().unwrap());
+        left.retain(|instant| !done.contains(instant));
+        let (done, left) = (done.len() as u32, left.len());
+        if is_last && left > 0 {
             return Err(format!(
-                "this computer is too slow: only {done} of {count} kills within {LONGEST:?}"
+                "this computer is too slow: {left} of {INSTANTS} are left after twice {LONGEST:?}"
             ));
         }
         if killed < done / 2 {
             return Err(format!("only {killed} of {done} calls ran when they were killed"));
         }
-        let fewer = match done < count {
-            true => format!(" (THIS COMPUTER IS SLOW: {done} of {count} kills within {LONGEST:?})"),
-            false => String::new(),
+        let more = match left {
+            0 => String::new(),
+            left => format!(" (THIS COMPUTER IS SLOW: {left} are left for the next case)"),
         };
         Ok(format!(
-            "{killed} of {done} calls were killed in their middle, on {at_once} VFs at once{fewer}; each time the VF \
-             came home by DEL, another ADD or the sweeper"
+            "{killed} of {done} calls were killed in their middle, on {at_once} VFs at once{more}; each time the VF came \
+             home by DEL, another ADD or the sweeper"
         ))
     }
 
@@ -637,8 +646,12 @@ fn main() {
     report.case("a vf comes home after a death at every primitive of del", || {
         bench.at_every_primitive("DEL")
     });
+    let mut left = (0..INSTANTS).collect();
     report.case("a vf comes home after kill -9 at 200 random instants", || {
-        bench.at_random_instants(200, VFS as usize)
+        bench.at_random_instants(&mut left, false)
+    });
+    report.case("a vf comes home after kill -9 at what is left of 200 instants", || {
+        bench.at_random_instants(&mut left, true)
     });
     report.case("a vf comes home when multus' pod ends in the middle of add", || bench.thick());
     bench.end(report);
@@ -653,8 +666,12 @@ fn with_rdma() {
     report.case("an rdma device comes home after a death at every primitive of del", || {
         bench.at_every_primitive("DEL")
     });
+    let mut left = (0..INSTANTS).collect();
     report.case("an rdma device comes home after kill -9 at 200 random instants", || {
-        bench.at_random_instants(200, VFS as usize)
+        bench.at_random_instants(&mut left, false)
+    });
+    report.case("an rdma device comes home after kill -9 at what is left of 200 instants", || {
+        bench.at_random_instants(&mut left, true)
     });
     bench.end(report);
 }

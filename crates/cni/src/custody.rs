@@ -446,6 +446,23 @@ pub fn bring_home(call: &Call, record: &Record) -> Result<(), Failure> {
     forget(call, &record.device)
 }
 
+/// Brings a half-given device home. What cannot be undone now stays in the journal, for DEL and the sweeper.
+pub fn undo(call: &Call, record: &Record, failure: Failure) -> Failure {
+    match bring_home(call, record) {
+        Ok(()) => explained(call, &record.device, failure),
+        Err(second) => failure.and(&second.message),
+    }
+}
+
+/// Of a device that is not there any more the kernel's refusals say nothing.
+pub fn explained(call: &Call, device: &str, mut failure: Failure) -> Failure {
+    if home::device_is_gone(call.host, device) {
+        failure.message +=
+            &format!("; {device} is gone since: somebody has changed the VFs of its card");
+    }
+    failure
+}
+
 /// Removes the traces of a device that is at home, the journal last.
 pub fn forget(call: &Call, device: &str) -> Result<(), Failure> {
     Ok(journal::forget(call.host, device)?)

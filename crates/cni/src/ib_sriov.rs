@@ -15,7 +15,7 @@ use api::PciAddress;
 use api::journal::{LinkState, RdmaCustody, Record, VERSION, VfCustody, VfProfile};
 use host::fields::Fields;
 use host::seam::{Interest, Link};
-use host::vf_profile::{self, VfIdentity, parse_address};
+use host::vf_profile::{self, VfIdentity, VfProfileError, parse_address};
 use host::{function, guid, home, journal};
 use serde_json::Value;
 use std::time::Duration;
@@ -141,6 +141,9 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
         rdma::refuse_shared_mode(call)?;
     }
     if config.identity.is_none() && !config.user_space {
+        if home::device_is_gone(call.host, &config.device.to_string()) {
+            return Err(VfProfileError::NoDevice(config.device).into());
+        }
         return Err(Failure::configuration(format!(
             "{} is a whole PF, which can be given to a pod only with the driver vfio-pci",
             config.device
@@ -321,10 +324,7 @@ fn undo(call: &Call, config: &Config, record: &Record, mut failure: Failure) -> 
     {
         failure = failure.and(&second.message);
     }
-    match custody::bring_home(call, record) {
-        Ok(()) => failure,
-        Err(second) => failure.and(&second.message),
-    }
+    custody::undo(call, record, failure)
 }
 
 pub fn del(call: &Call) -> Result<Option<Value>, Failure> {

@@ -66,7 +66,7 @@ pub fn add(call: &Call) -> Result<Option<Value>, Failure> {
     match give(call, &device, &found, name) {
         Ok(()) => previous.json(call.version).map(Some),
         Err(failure) => Err(match take_back(call, record) {
-            Ok(()) => failure,
+            Ok(()) => custody::explained(call, &device, failure),
             Err(second) => failure.and(&second.message),
         }),
     }

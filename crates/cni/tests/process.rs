@@ -187,9 +187,10 @@ fn a_symlink_that_leads_to_a_network_namespace_is_followed() {
     assert_eq!(said[0], said[1]);
     expect![[r#"
         exit 1
-        {"cniVersion":"1.1.0","code":999,"msg":"fffe:ff:1f.7 is not a VF: it has no physfn in sysfs"}
-        error: fffe:ff:1f.7 is not a VF: it has no physfn in sysfs
-    "#]].assert_eq(&said[0]);
+        {"cniVersion":"1.1.0","code":999,"msg":"there is no PCI device fffe:ff:1f.7 on this node"}
+        error: there is no PCI device fffe:ff:1f.7 on this node
+    "#]]
+    .assert_eq(&said[0]);
 }
 
 #[test]

@@ -65,9 +65,25 @@ pub fn bring_home(host: &dyn Host, record: &Record) -> Result<Notes, HomeError> 
         notes.extend(rdma_home(host, record, rdma)?);
     }
     if let Some(vf) = &record.vf {
-        notes.extend(vf_home(host, record, vf)?);
+        notes.extend(unless_gone(host, record, vf_home(host, record, vf))?);
     }
     Ok(notes)
+}
+
+/// A device that vanishes on its way home, since somebody changes the VFs of its card, has none: that is no failure.
+fn unless_gone(
+    host: &dyn Host,
+    record: &Record,
+    done: Result<Notes, HomeError>,
+) -> Result<Notes, HomeError> {
+    match done {
+        Err(_) if device_is_gone(host, &record.device) => Ok(vec![no_more(&record.device)]),
+        done => done,
+    }
+}
+
+fn no_more(device: impl std::fmt::Display) -> String {
+    format!("{device} does not exist any more")
 }
 
 /// A death between the two halves of a rebind leaves a VF without the driver that it had.
@@ -86,9 +102,17 @@ fn probe_if_orphaned(host: &dyn Host, record: &Record, notes: &mut Notes) {
 
 /// Brings the RDMA device of a record home.
 pub fn rdma_home(host: &dyn Host, record: &Record, rdma: &RdmaCustody) -> Result<Notes, HomeError> {
+    unless_gone(host, record, seek_rdma_home(host, record, rdma))
+}
+
+fn seek_rdma_home(
+    host: &dyn Host,
+    record: &Record,
+    rdma: &RdmaCustody,
+) -> Result<Notes, HomeError> {
     let device = record.device.as_str();
     if device_is_gone(host, device) {
-        return Ok(vec![format!("{device} does not exist any more")]);
+        return Ok(vec![no_more(device)]);
     }
     let refused = |refusal| HomeError::Refused { device: device.to_owned(), refusal };
     let mut patience = Patience::new(LATE);
@@ -192,12 +216,12 @@ fn find_rdma_away(
 }
 
 /// Brings the interface and the settings of a VF home.
-pub fn vf_home(host: &dyn Host, record: &Record, vf: &VfCustody) -> Result<Notes, HomeError> {
+fn vf_home(host: &dyn Host, record: &Record, vf: &VfCustody) -> Result<Notes, HomeError> {
     let Ok(pci) = record.device.parse::<PciAddress>() else {
         return Ok(vec![format!("{} is not a PCI address", record.device)]);
     };
     if device_is_gone(host, &record.device) {
-        return Ok(vec![format!("{pci} does not exist any more")]);
+        return Ok(vec![no_more(pci)]);
     }
     let mut notes = Notes::new();
     if let Some(before) = &vf.link {
@@ -596,6 +620,7 @@ fn driver_link(device: &str) -> String {
     format!("{}/driver", directory(device))
 }
 
-fn device_is_gone(host: &dyn Host, device: &str) -> bool {
+/// True when the kernel has no such device (any more).
+pub fn device_is_gone(host: &dyn Host, device: &str) -> bool {
     host.metadata(&directory(device)).is_err_and(|refusal| refusal.errno == Errno::NOENT)
 }

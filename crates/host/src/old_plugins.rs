@@ -5,6 +5,7 @@
 
 use crate::fields::{Fields, WrongField};
 use crate::function;
+use crate::guid;
 use crate::home;
 use crate::seam::{Errno, Host, Namespace, Refusal};
 use crate::vf_profile;
@@ -287,6 +288,18 @@ impl Cached {
             |long: &Self, short: &Self| long.name().ends_with(&format!("-{}", short.name()));
         self.record.device == other.record.device
             && (is_network_and(self, other) || is_network_and(other, self))
+    }
+
+    /// The memory as far as it is about the VF that is there now. One that is at home was there before us: its pod died, or
+    /// the node was booted since, after which the addresses that are remembered are of another VF.
+    pub fn forget_what_was(&mut self, host: &dyn Host) -> Result<(), Refusal> {
+        let Ok(pci) = self.record.device.parse::<PciAddress>() else { return Ok(()) };
+        if let Some(link) = home::interface_at_home(host, &pci)? {
+            let port = guid::of_address(&link.address);
+            let address = port.unwrap_or_else(|| vf_profile::show_address(&link.address));
+            self.forget_address_unless(&address);
+        }
+        Ok(())
     }
 
     /// For a pod that died without DEL: after a reboot the VF is another with another address, and the memory of an address

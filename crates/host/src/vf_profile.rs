@@ -61,7 +61,12 @@ impl From<Refusal> for VfProfileError {
 /// Finds PF and index of a VF by the links that the kernel keeps in sysfs.
 pub fn identify(host: &dyn Host, pci: &PciAddress) -> Result<VfIdentity, VfProfileError> {
     let physfn = match host.link_target(&pci.file("physfn")) {
-        Err(refusal) if refusal.errno == Errno::NOENT => return Err(VfProfileError::NotAVf(*pci)),
+        Err(refusal) if refusal.errno == Errno::NOENT => {
+            return Err(match host.metadata(&pci.directory()) {
+                Err(refusal) if refusal.errno == Errno::NOENT => VfProfileError::NoDevice(*pci),
+                _ => VfProfileError::NotAVf(*pci),
+            });
+        }
         physfn => physfn?,
     };
     let pf = last_address(&physfn).ok_or(VfProfileError::NotAVf(*pci))?;

@@ -4,6 +4,7 @@
 //! PodResources leaves out what plain init containers have; this names it, by the pod's uid. It remembers beyond the pod's
 //! end, so that what it says counts only while a process of that pod lives.
 
+use crate::kubelet;
 use api::custody::Holder;
 use api::{PciAddress, files};
 use host::{Host, processes};
@@ -35,7 +36,8 @@ struct Entry {
     devices: BTreeMap<String, Vec<String>>,
 }
 
-/// Who has these devices, by the pods' uids. A checkpoint that cannot be read names nobody, and that is logged.
+/// Who has these devices, by the pods' uids. A checkpoint that cannot be read, or is not there, names nobody, and that is
+/// logged.
 pub fn holders(host: &dyn Host, devices: &BTreeSet<PciAddress>) -> Vec<Holder> {
     if devices.is_empty() {
         return Vec::new();
@@ -54,12 +56,28 @@ pub fn holders(host: &dyn Host, devices: &BTreeSet<PciAddress>) -> Vec<Holder> {
     holders
 }
 
+/// Where the running kubelet writes it: below its own `--root-dir`, on the host's side.
+fn path(host: &dyn Host) -> String {
+    match kubelet::root_dir(host) {
+        Some(root) => format!("{}/{NAME}", root.trim_end_matches('/')),
+        // Inside another program (k3s) it has its default.
+        None => files::KUBELET_CHECKPOINT.to_owned(),
+    }
+}
+
+/// Below the kubelet's root (pkg/kubelet/config/defaults.go; pkg/kubelet/cm/devicemanager/manager.go).
+const NAME: &str = "device-plugins/kubelet_internal_checkpoint";
+
 fn read(host: &dyn Host) -> Result<Vec<Entry>, String> {
-    let path = files::KUBELET_CHECKPOINT;
-    let bytes = match host.read(path) {
-        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(Vec::new()),
-        bytes => bytes.map_err(|refusal| format!("cannot {refusal}"))?,
-    };
+    let path = path(host);
+    let bytes = host.read(&path).map_err(|refusal| match refusal.errno {
+        // It is written when devices were given, so that there is one beside a claim of two minutes.
+        Errno::NOENT => format!(
+            "the kubelet has given devices, and its checkpoint is not at {path}, where the --root-dir of the process \
+             called kubelet has it"
+        ),
+        _ => format!("cannot {refusal}"),
+    })?;
     let checkpoint: Checkpoint = serde_json::from_slice(&bytes).map_err(|error| {
         format!("{path} is no checkpoint as kubelets since 1.20 write it: {error}")
     })?;
@@ -103,6 +121,7 @@ mod tests {
     use super::*;
     use api::Timestamp;
     use expect_test::{Expect, expect};
+    use host::linux::LinuxHost;
     use host::sim::{Flavour, Machine, SimHost};
 
     const LIVING: &str = "2d8b34a1-77c0-4c11-9c5e-0e6f4a7c9d10";
@@ -165,6 +184,46 @@ mod tests {
             "{}",
             expect![
                 "it is no checkpoint as kubelets since 1.20 write it: missing field `Data` at line 1 column 2"
+            ],
+        );
+    }
+
+    /// A host whose kubelet was started with these arguments, and which has this checkpoint at this path.
+    fn with_root(arguments: &str, checkpoint: &str, expected: Expect) {
+        let directory = tempfile::tempdir().unwrap();
+        let host = LinuxHost::new(directory.path().to_str().unwrap()).unwrap();
+        let ids = format!(r#"{{"0":["{DEVICE}"]}}"#);
+        let tree = [
+            ("/proc/77/comm", "kubelet\n".to_owned()),
+            ("/proc/77/cmdline", arguments.to_owned()),
+            ("/proc/78/cgroup", format!("0::/kubepods/burstable/pod{LIVING}/c1\n")),
+            (checkpoint, entry(LIVING, &ids)),
+        ];
+        for (path, content) in tree {
+            host.replace(path, content.as_bytes(), 0o644).unwrap();
+        }
+        let devices = BTreeSet::from([DEVICE.parse().unwrap()]);
+        let uids = holders(&host, &devices).into_iter().map(|holder| holder.uid);
+        let why = read(&host).err().unwrap_or_default();
+        expected.assert_eq(&format!("{:?} {why}", uids.collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn the_checkpoint_lies_below_the_root_of_the_kubelet_that_runs() {
+        let elsewhere = "/data/kubelet/device-plugins/kubelet_internal_checkpoint";
+        let held = || expect![[r#"["2d8b34a1-77c0-4c11-9c5e-0e6f4a7c9d10"] "#]];
+        with_root("kubelet\0--root-dir=/data/kubelet\0", elsewhere, held());
+        with_root("kubelet\0--root-dir\0/data/kubelet/\0", elsewhere, held());
+        with_root("kubelet\0--v=2\0", files::KUBELET_CHECKPOINT, held());
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_not_there_is_said_with_its_path() {
+        with_root(
+            "kubelet\0--root-dir=/data/kubelet\0",
+            files::KUBELET_CHECKPOINT,
+            expect![
+                "[] the kubelet has given devices, and its checkpoint is not at /data/kubelet/device-plugins/kubelet_internal_checkpoint, where the --root-dir of the process called kubelet has it"
             ],
         );
     }

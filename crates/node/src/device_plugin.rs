@@ -162,6 +162,11 @@ impl Desk {
         if let Taken::New(offer) = &taken {
             *in_force = Some(offer.clone());
             self.around.take_offer(offer);
+            if self.delivery == Delivery::Cdi
+                && let Some(why) = give::restore_specs(self.host.as_ref(), offer)
+            {
+                tracing::warn!("{why}");
+            }
         }
         taken
     }

@@ -7,7 +7,8 @@ use crate::custody::{self, Found};
 use crate::plugin::{self, Delivery};
 use crate::proto::v1beta1::{AllocateRequest, AllocateResponse};
 use api::PciAddress;
-use api::custody::{Offer, OfferedDevice, OfferedResource};
+use api::custody::{Offer, OfferState, OfferedDevice, OfferedResource};
+use host::device_lock::{self, LockError};
 use host::facilities::{self, Facilities};
 use host::{Host, Refusal, cdi};
 use serde_json::json;
@@ -51,6 +52,61 @@ pub fn take_offer(host: &dyn Host, boot_id: &str, in_force: Option<&Offer>) -> T
         Ok(()) => Taken::New(offer),
         Err(refusal) => {
             Taken::Refused(format!("cannot acknowledge offer {}: {refusal}", offer.sequence))
+        }
+    }
+}
+
+/// Makes the CDI specs of ready devices that have none: a boot takes them away, and the kubelet admits a pod again with the
+/// name that it was given before, and asks nobody; one without a network has no ADD either that would make it. Before the
+/// kubelet is registered with, and where no Allocate runs. What is told stands in the way of such pods.
+pub fn restore_specs(host: &dyn Host, offer: &Offer) -> Option<String> {
+    if offer.by_path {
+        return None;
+    }
+    let resources = offer.resources.iter();
+    let devices = resources.flat_map(|(name, resource)| {
+        let ready = resource.devices.iter().filter(|device| device.state == OfferState::Ready);
+        ready.map(move |device| (name, resource, device))
+    });
+    let lacking = devices.filter(|(_, _, device)| host.metadata(&cdi::path(&device.pci)).is_err());
+    let told = lacking.filter_map(|(name, resource, device)| {
+        let why = restore_spec(host, resource, device).err()?;
+        let pci = device.pci;
+        Some(format!("{pci} ({name}) cannot be given again to a pod of before the boot: {why}"))
+    });
+    let mut told = told.collect::<Vec<_>>().into_iter();
+    // A module that is missing is missing for all.
+    let first = told.next()?;
+    Some(match told.len() {
+        0 => first,
+        more => format!("{first}; nor can {more} other devices"),
+    })
+}
+
+fn restore_spec(
+    host: &dyn Host,
+    resource: &OfferedResource,
+    device: &OfferedDevice,
+) -> Result<(), String> {
+    if facilities::of(host, resource, device).nodes().is_empty() && !resource.rdma {
+        return Ok(());
+    }
+    let _lock = match device_lock::take(host, &device.pci, Duration::ZERO) {
+        Ok(lock) => lock,
+        // An ADD, which makes the spec itself, or a DEL, after which the device is given anew.
+        Err(LockError::Held { .. }) => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+    };
+    // An ADD may have come before us.
+    if host.metadata(&cdi::path(&device.pci)).is_ok() {
+        return Ok(());
+    }
+    // Under the lock nobody moves it, so that what it lacks does not come by waiting.
+    let found = facilities::of(host, resource, device);
+    match plugin::missing(resource, device, &found) {
+        Some(missing) => Err(format!("it {missing}")),
+        None => {
+            cdi::write(host, &device.pci, &found.nodes()).map_err(|why| format!("cannot {why}"))
         }
     }
 }

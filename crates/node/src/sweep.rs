@@ -13,7 +13,7 @@ use api::files::RDMA_LOCK;
 use api::journal::Record;
 use api::nodestate::SweepStatus;
 use host::old_plugins::{self, Cached, Plugin};
-use host::{Host, Namespace, device_lock, guid, home, journal, vf_profile};
+use host::{Host, Namespace, device_lock, home, journal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -387,14 +387,7 @@ fn home_under_lock(host: &dyn Host, note: &Note) -> Result<Option<home::Notes>, 
 /// Upstream's memory of a VF, as far as it is about the VF that is there now.
 fn as_left(host: &dyn Host, cached: &Cached) -> Result<Record, String> {
     let mut cached = cached.clone();
-    if let Ok(pci) = cached.record.device.parse::<PciAddress>() {
-        let link = home::interface_at_home(host, &pci).map_err(|refusal| refusal.to_string())?;
-        if let Some(link) = link {
-            let port = guid::of_address(&link.address);
-            let address = port.unwrap_or_else(|| vf_profile::show_address(&link.address));
-            cached.forget_address_unless(&address);
-        }
-    }
+    cached.forget_what_was(host).map_err(|refusal| refusal.to_string())?;
     Ok(cached.record)
 }
 

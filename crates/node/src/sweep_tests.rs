@@ -8,7 +8,7 @@ use expect_test::{Expect, expect};
 use host::crashing::{Crash, Crashing, Death, Side, survive};
 use host::seam::{LinkChange, RdmaChange, VfSetting};
 use host::sim::{Flavour, Machine, SimHost};
-use host::vf_profile;
+use host::{guid, vf_profile};
 
 const VF: &str = "0000:03:00.2";
 const POD: &str = "/var/run/netns/cni-a";

@@ -304,6 +304,81 @@ async fn what_may_send_to_the_fabric_is_left_out_of_spec_and_answer_alike() {
     .assert_eq(&told.join("\n"));
 }
 
+/// The node's second boot, with two VFs again and a device plugin that was offered them; which nodes each one's spec names
+/// when the kubelet hears of the plugin.
+async fn specs_after_a_boot(
+    states: [OfferState; 2],
+    prepare: impl Fn(&Node),
+    amend: impl Fn(&mut Offer),
+) -> String {
+    let (mut node, mut kubelet) = Node::new(Kubelet::start);
+    node.offer(1, [OfferState::Ready, OfferState::Ready]);
+    kubelet.registered().await;
+    node.plugin.abort();
+    node.host.machine().boot();
+    host::vf_count::set(&node.host, &"0000:03:00.0".parse().unwrap(), 2, true).unwrap();
+    prepare(&node);
+    node.offer_with(1, states, amend);
+    node.restart_plugin();
+    kubelet.registered().await;
+    let named = |vf: &PciAddress| {
+        let Ok(spec) = node.host.read(&host::cdi::path(vf)) else { return "none".to_owned() };
+        let spec: serde_json::Value = serde_json::from_slice(&spec).unwrap();
+        let nodes = spec["devices"][0]["containerEdits"]["deviceNodes"].as_array().unwrap();
+        let paths = nodes.iter().map(|node| node["path"].as_str().unwrap());
+        paths.collect::<Vec<_>>().join(" ")
+    };
+    node.vfs.iter().map(named).collect::<Vec<_>>().join("; ")
+}
+
+#[tokio::test]
+async fn after_a_boot_specs_are_there_before_the_kubelet_admits_its_pods_again() {
+    let ready = || [OfferState::Ready, OfferState::Ready];
+    let in_user_space = |node: &Node| {
+        host::driver_bind::bind(&node.host, &node.vfs[1], "vfio-pci").unwrap();
+    };
+    let vfio = |offer: &mut Offer| {
+        let resource = offer.resources.get_mut(RESOURCE).unwrap();
+        resource.devices[1].driver = Some("vfio-pci".to_owned());
+    };
+    let without_rdma = |offer: &mut Offer| offer.resources.get_mut(RESOURCE).unwrap().rdma = false;
+    let changed = |node: &Node| {
+        let nodes = [host::cdi::DeviceNode::same("/dev/infiniband/uverbs7")];
+        host::cdi::write(&node.host, &node.vfs[0], &nodes).unwrap();
+    };
+    let mut told = vec![];
+    let mut say = |what: &str, specs: String| told.push(format!("{what}: {specs}"));
+    say("shared rdma", specs_after_a_boot(ready(), |_| (), |_| ()).await);
+    say("the second in user space", specs_after_a_boot(ready(), in_user_space, vfio).await);
+    say("the second withdrawn", {
+        specs_after_a_boot([OfferState::Ready, withdrawn()], |_| (), |_| ()).await
+    });
+    say("an interface alone", specs_after_a_boot(ready(), |_| (), without_rdma).await);
+    say("by path", specs_after_a_boot(ready(), |_| (), |offer| offer.by_path = true).await);
+    say("the first is there", specs_after_a_boot(ready(), changed, |_| ()).await);
+    expect_test::expect![[r#"
+        shared rdma: /dev/infiniband/rdma_cm /dev/infiniband/umad2 /dev/infiniband/uverbs2; /dev/infiniband/rdma_cm /dev/infiniband/umad3 /dev/infiniband/uverbs3
+        the second in user space: /dev/infiniband/rdma_cm /dev/infiniband/umad2 /dev/infiniband/uverbs2; /dev/vfio/vfio /dev/vfio/2411
+        the second withdrawn: /dev/infiniband/rdma_cm /dev/infiniband/umad2 /dev/infiniband/uverbs2; none
+        an interface alone: none; none
+        by path: none; none
+        the first is there: /dev/infiniband/uverbs7; /dev/infiniband/rdma_cm /dev/infiniband/umad3 /dev/infiniband/uverbs3"#]].assert_eq(&told.join("\n"));
+}
+
+#[tokio::test]
+async fn a_device_that_somebody_has_locked_keeps_no_offer_waiting() {
+    let locked = |node: &Node| {
+        let other = node.host.process();
+        let lock = host::device_lock::take(&other, &node.vfs[0], Duration::ZERO).unwrap();
+        // Held to the end of the test.
+        std::mem::forget(lock);
+    };
+    let begun = Instant::now();
+    let told = specs_after_a_boot([OfferState::Ready, OfferState::Ready], locked, |_| ()).await;
+    assert!(told.starts_with("none; /dev/infiniband/"), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn it_registers_again_with_a_new_kubelet_and_lists_what_it_listed() {
     let (node, mut old) = Node::new(Kubelet::start);

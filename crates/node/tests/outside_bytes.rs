@@ -22,8 +22,9 @@ use prost::Message;
 
 const BOOT: &str = "b1";
 
+/// The first is a seed of the fuzzer too, and what `cargo xtask bench node` makes its offer of.
 const OFFERS: [&[u8]; 2] = [
-    br#"{"version":1,"bootId":"b1","sequence":7,"resources":{"openshift.io/rdma_vf":{"rdma":true,"vhostNet":false,"devices":[{"pci":"0000:03:00.2","numa":0,"driver":"mlx5_core","rdmaDevice":"mlx5_2","state":{"ready":null}}]}}}"#,
+    include_bytes!("../../../fuzz/corpus/files/01"),
     br#"{"version":1,"bootId":"b1","sequence":8,"resources":{}}"#,
 ];
 const CLAIMS: [&[u8]; 1] =
@@ -41,6 +42,27 @@ fn sim() -> SimHost {
     );
     machine.boot();
     SimHost::new(machine)
+}
+
+/// A seed that is refused as it is leads nobody past the first check.
+#[test]
+fn the_seeds_of_broken_files_are_good_and_written_as_we_write_them() {
+    let host = sim();
+    for bytes in OFFERS {
+        host.replace(files::OFFER, bytes, 0o600).unwrap();
+        let custody::Found::Good(offer) = custody::read_offer(&host, BOOT) else {
+            panic!("{:?}", custody::read_offer(&host, BOOT));
+        };
+        assert_eq!(serde_json::to_string(&offer).unwrap(), String::from_utf8_lossy(bytes));
+    }
+    for bytes in CLAIMS {
+        host.replace(files::CLAIMS, bytes, 0o600).unwrap();
+        assert!(matches!(custody::read_claims(&host, BOOT), custody::Found::Good(_)));
+    }
+    for bytes in RECORDS {
+        host.replace(&journal::path("0000:03:00.2"), bytes, 0o600).unwrap();
+        journal::read(&host, "0000:03:00.2").unwrap().unwrap();
+    }
 }
 
 #[test]

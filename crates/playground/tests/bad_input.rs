@@ -223,7 +223,7 @@ fn garbage_on_the_stdin_of_a_plugin_is_answered_as_the_cni_specification_has_it(
     check_plugin(
         &format!("{head}\"deviceID\": \"0000:ff:00.1\"}}"),
         expect![[r#"
-        sriov 1: {"cniVersion":"1.0.0","code":999,"msg":"0000:ff:00.1 is not a VF: it has no physfn in sysfs"}
+        sriov 1: {"cniVersion":"1.0.0","code":999,"msg":"there is no PCI device 0000:ff:00.1 on this node"}
         rdma 1: {"cniVersion":"1.0.0","code":7,"msg":"network n: rdma is expected to be called as part of a plugin chain, after the plugin that gives the interface; there is no prevResult"}
     "#]],
     );

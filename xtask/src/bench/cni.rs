@@ -1,7 +1,8 @@
 //! The CNI binary as a runtime starts it: wall and CPU time, system calls, peak memory, size.
 //!
-//! VERSION is whole. ADD is refused, because this machine has no such device, and DEL finds nothing to undo: both are all
-//! that a call costs around its work. System calls and peak memory need strace. The work itself is measured in the lab,
+//! VERSION is whole. ADD for a pod with a namespace of its own is refused, because this machine has no such device (of
+//! `rdma`, whatever comes first: no RDMA subsystem, its mode), and DEL finds nothing to undo: both are all that a call costs
+//! around its work. System calls and peak memory need strace. The work itself is measured in the lab,
 //! where there are VFs, and without a kernel by the crate's own benchmark; `ib-sriov` by that alone, since the lab has no
 //! InfiniBand.
 //!
@@ -10,12 +11,13 @@
 //! of its clock, and says nothing of processes as short as these.
 
 use crate::{image, lab, tools};
-use anyhow::Context;
+use anyhow::{Context, bail};
+use serde_json::Value;
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The kernel tells the CPU time of children in hundredths of a second: only many of them have a mean.
@@ -34,6 +36,7 @@ pub fn run() -> anyhow::Result<()> {
     let directory = tools::target().join("bench/cni");
     fs::create_dir_all(&directory).context("cannot make a directory for the benchmark")?;
     println!("{:<18} {:>9} {:>9} {:>9} {:>9} {:>9}", "", "wall", "CPU", "ours", "syscalls", "peak");
+    let pod = Pod::start()?;
     let mut start = None;
     for plugin in ["sriov", "ib-sriov", "rdma"] {
         let program = directory.join(plugin);
@@ -44,8 +47,10 @@ pub fn run() -> anyhow::Result<()> {
             None => &[START, "VERSION", "ADD", "DEL"],
             Some(_) => &["VERSION", "ADD", "DEL"],
         };
+        let call = |verb| Call { program: &program, plugin, verb, namespace: &pod.namespace };
+        call("ADD").must_be_refused_for_its_device()?;
         for verb in verbs {
-            let call = Call { program: &program, plugin, verb };
+            let call = call(verb);
             let (wall, cpu) = call.times()?;
             let bare = *start.get_or_insert(cpu);
             let traced = if has_strace { call.traced()? } else { ("-".to_owned(), "-".to_owned()) };
@@ -67,25 +72,86 @@ pub fn run() -> anyhow::Result<()> {
 /// Not a verb: what the program is asked for that it answers without looking at anything.
 const START: &str = "--version";
 
+/// A process with a network namespace of its own, which is a pod's for whoever asks for it by its path.
+struct Pod {
+    process: Child,
+    namespace: String,
+}
+
+impl Pod {
+    fn start() -> anyhow::Result<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "echo ready && exec sleep infinity"]);
+        let process = command.stdout(Stdio::piped()).spawn().context("cannot start unshare")?;
+        let namespace = format!("/proc/{}/ns/net", process.id());
+        let mut pod = Self { process, namespace };
+        let mut word = String::new();
+        if let Some(pipe) = pod.process.stdout.take() {
+            BufReader::new(pipe).read_line(&mut word).context("the pod says nothing")?;
+        }
+        match word.trim() {
+            "ready" => Ok(pod),
+            _ => bail!("cannot make a network namespace for the pod: it takes root"),
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What ADD may be refused for, each plugin's first look at the device or at what it takes.
+fn expected(plugin: &str) -> &'static [&'static str] {
+    match plugin {
+        "rdma" => &[
+            "cannot find out the mode of the RDMA subsystem of this node",
+            "the RDMA subsystem of this node is in mode shared",
+            "no RDMA devices found for ffff:ff:1f.7",
+        ],
+        _ => &["there is no PCI device ffff:ff:1f.7 on this node"],
+    }
+}
+
 struct Call<'a> {
     program: &'a Path,
     plugin: &'a str,
     verb: &'a str,
+    namespace: &'a str,
 }
 
 impl Call<'_> {
     /// Runs the call to its end under `command`, which starts the program.
     fn end(&self, mut command: Command) -> anyhow::Result<()> {
-        let mut child = self.begin(&mut command)?;
+        let mut child = self.begin(command.stdout(Stdio::null()))?;
         child.wait().context("cannot wait for the plugin")?;
         Ok(())
     }
 
-    fn begin(&self, command: &mut Command) -> anyhow::Result<std::process::Child> {
+    /// What is measured is a call that comes as far as the device.
+    fn must_be_refused_for_its_device(&self) -> anyhow::Result<()> {
+        let mut said = String::new();
+        let mut command = Command::new(self.program);
+        let mut child = self.begin(command.stdout(Stdio::piped()))?;
+        if let Some(mut pipe) = child.stdout.take() {
+            pipe.read_to_string(&mut said).context("the plugin cannot be heard")?;
+        }
+        child.wait().context("cannot wait for the plugin")?;
+        let answer: Value = serde_json::from_str(&said).unwrap_or_default();
+        let message = answer["msg"].as_str().unwrap_or_default();
+        if answer["code"] != 999 || !expected(self.plugin).iter().any(|w| message.starts_with(w)) {
+            bail!("ADD of {} is refused for something else: {said:?}", self.plugin);
+        }
+        Ok(())
+    }
+
+    fn begin(&self, command: &mut Command) -> anyhow::Result<Child> {
         let environment = [
             ("CNI_COMMAND", self.verb),
             ("CNI_CONTAINERID", "bench"),
-            ("CNI_NETNS", "/proc/self/ns/net"),
+            ("CNI_NETNS", self.namespace),
             ("CNI_IFNAME", "net1"),
             ("CNI_PATH", "/opt/cni/bin"),
         ];
@@ -94,13 +160,13 @@ impl Call<'_> {
         }
         command.env_clear().envs(environment).stdin(Stdio::piped());
         let mut child = command
-            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
         let plugin = self.plugin;
+        // `rdma` is asked after another plugin, whose result it is given.
         let stdin = format!(
-            r#"{{"cniVersion":"1.1.0","name":"bench","type":"{plugin}","deviceID":"ffff:ff:1f.7"}}"#
+            r#"{{"cniVersion":"1.1.0","name":"bench","type":"{plugin}","deviceID":"ffff:ff:1f.7","prevResult":{{"cniVersion":"1.1.0","interfaces":[]}}}}"#
         );
         if let Some(mut pipe) = child.stdin.take() {
             // VERSION reads nothing.
@@ -138,7 +204,7 @@ impl Call<'_> {
         let mut command = Command::new("strace");
         command.args(["-f", "-o", "/dev/null", "-e", "trace=exit_group", "-e"]);
         command.arg(format!("inject={delay}")).arg(self.program);
-        let mut child = self.begin(&mut command)?;
+        let mut child = self.begin(command.stdout(Stdio::null()))?;
         std::thread::sleep(HELD);
         let tasks = format!("/proc/{0}/task/{0}/children", child.id());
         let children = fs::read_to_string(tasks).unwrap_or_default();

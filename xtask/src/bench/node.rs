@@ -7,6 +7,7 @@
 
 use crate::{image, tools};
 use anyhow::{Context, bail};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -26,6 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PROFILE: &str = "release-image";
 /// VFs of one card.
 const OF_A_CARD: u32 = 64;
+/// An offer as our daemon writes it, which a test of `node` holds against its reader.
+const OFFER: &str = include_str!("../../../fuzz/corpus/files/01");
+/// What the device plugin writes once it has taken an offer.
+const CLAIMS: &str = "run/ironrail/claims.json";
 
 pub fn run() -> anyhow::Result<()> {
     let program = image::build(PROFILE, &["ironrail-node"])?.join("ironrail-node");
@@ -53,12 +58,12 @@ pub fn run() -> anyhow::Result<()> {
         lay_out(&root, vfs)?;
         let mut plugin = Command::new(&program);
         plugin.arg("device-plugin").stdout(Stdio::null());
-        let plugin = at_rest(plugin, &root, "device plugin")?;
+        let plugin = at_rest(plugin, &root, "device plugin", Some(CLAIMS))?;
         println!("{:<14} {vfs:>5} {}", "device plugin", plugin.told());
         let Some(kubectl) = &kubectl else { continue };
         let name = format!("bench-{vfs}");
         make_node(kubectl, &kubeconfig, &name)?;
-        let daemon = at_rest(daemon(&program, &kubeconfig, &name), &root, "daemon")?;
+        let daemon = at_rest(daemon(&program, &kubeconfig, &name), &root, "daemon", None)?;
         println!("{:<14} {vfs:>5} {}", "daemon", daemon.told());
         println!("{:<14} {vfs:>5} {:>6} KiB", "together", plugin.resident + daemon.resident);
     }
@@ -137,34 +142,51 @@ fn address(vf: u32) -> String {
     format!("0000:{:02x}:{:02x}.{}", 0x10 + card, 1 + function / 8, function % 8)
 }
 
+/// The n-th PF.
+fn card(number: u32) -> String {
+    format!("0000:{:02x}:00.0", 0x10 + number)
+}
+
+/// The offer of so many VFs: what goes for all is as in the seed, and each is as its first device.
+fn offer(vfs: u32) -> anyhow::Result<String> {
+    let mut offer: Value = serde_json::from_str(OFFER).context("the seed is no offer")?;
+    offer["bootId"] = json!("bench");
+    let resources = offer["resources"].as_object_mut().context("the seed offers no resource")?;
+    for resource in resources.values_mut() {
+        let one = resource["devices"][0].take();
+        let device = |vf: u32| {
+            let mut device = one.clone();
+            device["pci"] = json!(address(vf));
+            device["parent"] = json!(card(vf / OF_A_CARD));
+            device["vf"] = json!(vf % OF_A_CARD);
+            device["rdmaDevice"] = json!(format!("mlx5_{vf}"));
+            device
+        };
+        resource["devices"] = (0..vfs).map(device).collect();
+    }
+    Ok(offer.to_string())
+}
+
 /// A root with a boot, cards with so many VFs, and an offer of all of them.
 fn lay_out(root: &Path, vfs: u32) -> anyhow::Result<()> {
-    let device = |vf: u32| {
-        format!(
-            r#"{{"pci":"{}","numa":0,"driver":"mlx5_core","rdmaDevice":"mlx5_{vf}","state":{{"ready":null}}}}"#,
-            address(vf)
-        )
-    };
-    let devices: Vec<String> = (0..vfs).map(device).collect();
-    let offer = format!(
-        r#"{{"version":1,"bootId":"bench","sequence":1,"resources":{{"openshift.io/rdma_vf":{{"rdma":true,"vhostNet":false,"devices":[{}]}}}}}}"#,
-        devices.join(",")
-    );
     file(root, "proc/sys/kernel/random/boot_id", "bench\n")?;
     file(root, "proc/1/ns/net", "")?;
-    file(root, "run/ironrail/offer.json", &offer)?;
+    file(root, "run/ironrail/offer.json", &offer(vfs)?)?;
     for directory in ["kubelet/device-plugins", "sys/bus/pci/devices"] {
         fs::create_dir_all(root.join(directory)).context("cannot make a directory of the root")?;
     }
     for card in 0..vfs.div_ceil(OF_A_CARD) {
-        let pf = format!("0000:{:02x}:00.0", 0x10 + card);
+        let pf = self::card(card);
         let count = OF_A_CARD.to_string();
         let own =
             [("sriov_totalvfs", count.as_str()), ("sriov_numvfs", &count), ("device", "0x1019")];
         function(root, &pf, &own)?;
         for vf in 0..OF_A_CARD {
-            let address = address(card * OF_A_CARD + vf);
-            function(root, &address, &[("device", "0x101a")])?;
+            let number = card * OF_A_CARD + vf;
+            let address = address(number);
+            let uverbs = format!("infiniband_verbs/uverbs{number}/ibdev");
+            let name = format!("mlx5_{number}");
+            function(root, &address, &[("device", "0x101a"), (&uverbs, &name)])?;
             let devices = root.join("sys/bus/pci/devices");
             link(&devices.join(&pf).join(format!("virtfn{vf}")), &format!("../{address}"))?;
             link(&devices.join(&address).join("physfn"), &format!("../{pf}"))?;
@@ -195,11 +217,20 @@ fn link(path: &Path, target: &str) -> anyhow::Result<()> {
     symlink(target, path).with_context(|| format!("cannot make the link {}", path.display()))
 }
 
-/// A program at rest over a root.
-fn at_rest(mut command: Command, root: &Path, what: &str) -> anyhow::Result<AtRest> {
+/// A program at rest over a root; one that has not written its file by then does not what is to be measured.
+fn at_rest(
+    mut command: Command,
+    root: &Path,
+    what: &str,
+    writes: Option<&str>,
+) -> anyhow::Result<AtRest> {
     let child = command.env("HOST_ROOT", root).env("KUBELET_DIRECTORY", root.join("kubelet"));
     let mut child = Running(child.spawn().with_context(|| format!("cannot start the {what}"))?);
     std::thread::sleep(SETTLE);
+    if let Some(path) = writes.map(|path| root.join(path)).filter(|path| !path.exists()) {
+        let settled = SETTLE.as_secs();
+        bail!("the {what} has not written {} in {settled} s: look at what it says", path.display());
+    }
     let process = child.0.id();
     let before = Rest::of(process);
     let slept_before = sleeps(process);
@@ -284,4 +315,29 @@ fn sleeps(process: u32) -> BTreeMap<OsString, u64> {
 fn number(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{address, lay_out, offer};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_vf_is_offered_once_as_it_is_laid_out() {
+        let root = std::env::temp_dir().join(format!("ironrail-bench-{}", std::process::id()));
+        lay_out(&root, 128).unwrap();
+        let offered: serde_json::Value = serde_json::from_str(&offer(128).unwrap()).unwrap();
+        let devices = offered["resources"]["openshift.io/rdma_vf"]["devices"].as_array().unwrap();
+        let place = root.join("sys/bus/pci/devices");
+        let mut seen = BTreeSet::new();
+        for device in devices {
+            let [pci, parent] = ["pci", "parent"].map(|key| device[key].as_str().unwrap());
+            let link = std::fs::read_link(place.join(pci).join("physfn")).unwrap();
+            assert!(link.ends_with(parent), "{device}");
+            assert_eq!(device["state"]["is"], "ready", "{device}");
+            assert!(seen.insert(pci.to_owned()), "{device}");
+        }
+        assert_eq!(seen, (0..128).map(address).collect());
+        std::fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -184,7 +184,7 @@ fn user_space_mac(config: &Config, vf: &VfCustody) -> String {
     if admin == "00:00:00:00:00:00" { String::new() } else { admin }
 }
 
-/// Brings a half-given VF home. What cannot be undone now stays in the journal, for DEL and the sweeper.
+/// Gives back what a failed ADD was given, the VF last.
 fn undo(call: &Call, config: &Config, record: &Record, failure: Failure) -> Failure {
     let mut failure = failure;
     if let Some(ipam) = &config.ipam
@@ -192,10 +192,7 @@ fn undo(call: &Call, config: &Config, record: &Record, failure: Failure) -> Fail
     {
         failure = failure.and(&second.message);
     }
-    match custody::bring_home(call, record) {
-        Ok(()) => failure,
-        Err(second) => failure.and(&second.message),
-    }
+    custody::undo(call, record, failure)
 }
 
 pub fn del(call: &Call) -> Result<Option<Value>, Failure> {
@@ -240,7 +237,7 @@ fn release_cached(
     call: &Call,
     cached: Result<Option<legacy::Cached>, Failure>,
 ) -> Result<(), Failure> {
-    let cached = match cached {
+    let mut cached = match cached {
         Ok(Some(cached)) => cached,
         Ok(None) => return Ok(()),
         Err(failure) => {
@@ -248,10 +245,11 @@ fn release_cached(
             return Ok(());
         }
     };
-    let device = &cached.record.device;
-    let _locks = custody::lock(call, device)?;
+    let device = cached.record.device.clone();
+    let _locks = custody::lock(call, &device)?;
     // DEL comes again for pods that are long gone; the VF may be another pod's since, by whichever plugin.
-    if journal::read(call.host, device)?.is_none() && !custody::is_anothers(call, device)? {
+    if journal::read(call.host, &device)?.is_none() && !custody::is_anothers(call, &device)? {
+        cached.forget_what_was(call.host)?;
         custody::bring_home(call, &cached.record)?;
     }
     Ok(call.host.remove(&cached.file)?)

@@ -500,6 +500,40 @@ fn what_a_dead_pod_of_upstreams_left_is_not_inherited() {
     }
 }
 
+/// The runtime deletes after a boot what it had before it. The VF was made anew since, under another address, and maybe
+/// with one of the daemon's: what upstream remembers of addresses is of another VF.
+#[test]
+fn a_del_that_comes_after_a_boot_gives_the_vf_no_address_of_before_it() {
+    let bench = Bench::new();
+    bench.run(r#"ADD sriov a net1 {"mac": "02:00:00:00:00:07", "vlan": 100}"#);
+    bench.forget();
+    let memory = json!({
+        "cniVersion": "1.0.0", "name": "blue", "type": "sriov", "deviceID": VF,
+        "mac": "02:00:00:00:00:07", "vlan": 100, "VFID": 0, "Master": "enp3s0f0np0",
+        "OrigVfState": {
+            "HostIFName": "enp3s0f0v0", "AdminMAC": "02:00:00:00:00:11",
+            "EffectiveMAC": "02:00:00:00:00:11", "Vlan": 0, "VlanQoS": 0, "MTU": 1500,
+        },
+    });
+    let remember = format!("file /var/lib/cni/sriov/a-net1 {memory}");
+    // Without a boot the pod's address is on the VF still, and goes.
+    bench.run(&format!("{remember}\nend a\nDEL sriov a net1"));
+    let vf = bench.world().lines().next().unwrap().to_owned();
+    assert_eq!(
+        vf,
+        "0000:03:00.2 enp3s0f0v0 02:00:00:00:00:11 mtu 1500 down, mlx5_2, mac 02:00:00:00:00:11"
+    );
+    bench.run(&remember);
+    bench.host.machine().boot();
+    bench.make_vfs(PF);
+    let anew = bench.world();
+    let told = bench.run("DEL sriov a net1");
+    assert!(told.ends_with("ok\n"), "{told}");
+    let home: Vec<&str> = anew.lines().filter(|line| !line.starts_with('/')).collect();
+    assert!(home[0].contains("enp3s0f0v0") && !home[0].contains(":11"), "{anew}");
+    assert_eq!(bench.world().lines().collect::<Vec<_>>(), home);
+}
+
 /// DEL comes again for pods that are long gone. The VF is another pod's by now, given by upstream's plugin.
 #[test]
 fn del_of_an_old_pod_leaves_the_vf_to_the_pod_that_has_it_since() {

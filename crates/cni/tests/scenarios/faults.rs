@@ -1,11 +1,11 @@
 //! A fault at each step of ADD and DEL: the answer is a code and a sentence, nothing is lost, and the node stays usable.
 
-use crate::bench::{Bench, VF, show};
+use crate::bench::{Bench, PF, VF, path, show};
 use crate::ib_sriov;
 use crate::tampering::{Tamper, Tampering};
 use expect_test::expect;
-use host::Host;
-use host::seam::Errno;
+use host::seam::{Errno, LinkQuery};
+use host::{Host, Namespace};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -50,10 +50,7 @@ impl Struck {
             let Some(hit) = host.hit() else { break };
             let said = show(&reply);
             if reply.exit != 0 {
-                let (code, message) =
-                    said.strip_prefix("failed ").unwrap().split_once(": ").unwrap();
-                assert!(code.parse::<u64>().is_ok_and(|code| code > 0), "{hit}: {said}");
-                assert!(message.len() > 15, "{hit}: {said}");
+                must_be_a_sentence(&said, &hit);
                 told.insert(said.trim_end().to_owned());
             }
             let when = format!("{} of {}: {hit}", self.verb, self.plugin);
@@ -62,6 +59,51 @@ impl Struck {
         let mut lines = String::new();
         told.iter().for_each(|line| writeln!(lines, "{line}").unwrap());
         lines
+    }
+
+    /// Takes the VFs away at each primitive in turn, and makes them anew, before or after the runtime deletes the chain.
+    fn loses_its_vf(self, anew_before_del: bool) -> String {
+        let mut told = BTreeSet::new();
+        let pf = if self.plugin == "ib-sriov" { ib_sriov::PF } else { PF };
+        for at in 1.. {
+            let bench = self.bench();
+            let home = without_addresses(&bench.world());
+            self.before(&bench);
+            let host = Tampering::new(&bench.host, at, Tamper::VfsGone(pf));
+            let reply =
+                bench.call_over(&host, self.verb, self.plugin, "a", "net1", &self.options());
+            let Some(hit) = host.hit() else { break };
+            let when = format!("{} of {}, before {hit}", self.verb, self.plugin);
+            let said = show(&reply);
+            if reply.exit != 0 {
+                must_be_a_sentence(&said, &when);
+                told.insert(said.trim_end().to_owned());
+            }
+            if anew_before_del {
+                bench.make_vfs(pf);
+            }
+            self.deletes_all(&bench, &when);
+            if !anew_before_del {
+                assert_eq!(bench.world(), "", "{when}");
+                bench.make_vfs(pf);
+            }
+            self.leaks_nothing(&bench, &when);
+            assert_eq!(without_addresses(&bench.world()), home, "{when}");
+            self.gives_it_again(&bench, &when);
+        }
+        told.into_iter().collect::<Vec<_>>().join("\n") + "\n"
+    }
+
+    /// Pod a is as it was before, and no address is taken.
+    fn leaks_nothing(self, bench: &Bench, when: &str) {
+        let pod = Namespace::At(path("a"));
+        let links = bench.host.links(&pod, &LinkQuery::default()).unwrap();
+        let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        assert_eq!(names, ["lo"], "{when}");
+        assert_eq!(bench.host.rdma_devices(&pod).unwrap(), [], "{when}");
+        let machine = bench.host.machine();
+        let taken = |file: &&String| file.contains("/networks/") && file.contains("/10.1.");
+        assert_eq!(machine.files.keys().find(taken), None, "{when}");
     }
 
     /// What the runtime has done before.
@@ -82,6 +124,12 @@ impl Struck {
 
     /// DEL of the whole chain, with a machine that works again; then another pod gets the device.
     fn must_go_home(self, bench: &Bench, home: &str, when: &str) {
+        self.deletes_all(bench, when);
+        assert_eq!(bench.world(), home, "{when}");
+        self.gives_it_again(bench, when);
+    }
+
+    fn deletes_all(self, bench: &Bench, when: &str) {
         let chain: &[&'static str] =
             if self.plugin == "ib-sriov" { &["ib-sriov"] } else { &["rdma", "sriov"] };
         for plugin in chain.iter().copied() {
@@ -89,12 +137,29 @@ impl Struck {
             let reply = bench.call("DEL", plugin, "a", "net1", &options);
             assert_eq!(reply.exit, 0, "{when}: DEL of {plugin}: {}", show(&reply));
         }
-        assert_eq!(bench.world(), home, "{when}");
+    }
+
+    fn gives_it_again(self, bench: &Bench, when: &str) {
         let (plugin, device) =
             if self.plugin == "ib-sriov" { ("ib-sriov", ib_sriov::VF) } else { ("sriov", VF) };
         let reply = bench.call("ADD", plugin, "b", "net1", &json!({ "deviceID": device }));
         assert_eq!(reply.exit, 0, "{when}: the next ADD: {}", show(&reply));
     }
+}
+
+/// VFs that are made anew have other addresses.
+fn without_addresses(world: &str) -> Vec<String> {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let is_address = |word: &str| word.len() >= 17 && word.matches(':').count() >= 5;
+    let plain = |line| words(line).into_iter().filter(|word| !is_address(word));
+    world.lines().map(|line| plain(line).collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// A code of the specification or of the plugin, and what it means.
+fn must_be_a_sentence(said: &str, when: &str) {
+    let (code, message) = said.strip_prefix("failed ").unwrap().split_once(": ").unwrap();
+    assert!(code.parse::<u64>().is_ok_and(|code| code > 0), "{when}: {said}");
+    assert!(message.len() > 15, "{when}: {said}");
 }
 
 const ALL: [Struck; 6] = [
@@ -190,6 +255,88 @@ fn whatever_step_fails_in_whatever_way_nothing_is_lost() {
         for struck in ALL {
             struck.at_each(Tamper::Refuse(errno));
         }
+    }
+}
+
+#[test]
+fn a_vf_that_appears_late_is_refused_and_then_given() {
+    for struck in ALL.into_iter().filter(|struck| struck.verb == "ADD" && struck.plugin != "rdma") {
+        let bench = struck.bench();
+        let home = without_addresses(&bench.world());
+        let pf = if struck.plugin == "ib-sriov" { ib_sriov::PF } else { PF };
+        bench.host.write(&format!("/sys/bus/pci/devices/{pf}/sriov_numvfs"), "0").unwrap();
+        let add = || bench.call("ADD", struck.plugin, "a", "net1", &struck.options());
+        let said = show(&add());
+        assert!(said.starts_with("failed 999: there is no PCI device "), "{said}");
+        assert_eq!(bench.world(), "", "{}", struck.plugin);
+        bench.make_vfs(pf);
+        assert_eq!(add().exit, 0, "{}", struck.plugin);
+        struck.deletes_all(&bench, struck.plugin);
+        struck.leaks_nothing(&bench, struck.plugin);
+        assert_eq!(without_addresses(&bench.world()), home, "{}", struck.plugin);
+    }
+}
+
+/// The PF's count is set to 0 by whoever it was, in the middle of a call.
+#[test]
+fn a_vf_that_vanishes_at_whatever_step_is_said_and_the_one_made_anew_is_usable() {
+    for anew_before_del in [false, true] {
+        let told = ALL.map(|struck| {
+            let said = struck.loses_its_vf(anew_before_del);
+            format!("{} of {}:\n{said}", struck.verb, struck.plugin)
+        });
+        if anew_before_del {
+            continue;
+        }
+        expect![[r#"
+            ADD of sriov:
+            failed 999: 0000:03:00.2 has neither an interface nor a driver
+            failed 999: 0000:03:00.2 is not among the VFs of its PF 0000:03:00.0
+            failed 999: 0000:03:00.2 is not among the VFs of its PF 0000:03:00.0; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: PF 0000:03:00.0 has no interface in the host's network namespace that shows VF 0
+            failed 999: PF 0000:03:00.0 has no interface in the host's network namespace that shows VF 0; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot give 10.1.2.2/24 to net1: no such device; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot move enp3s0f0v0 of 0000:03:00.2 into the pod: move link 5 to namespace /run/netns/a as net1 in the host's namespace: no such device; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot read the link /sys/bus/pci/devices/0000:03:00.0/virtfn0: no such file or directory
+            failed 999: cannot read the link /sys/bus/pci/devices/0000:03:00.0/virtfn0: no such file or directory; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot set MAC 02:00:00:00:00:07 on VF 0 of enp3s0f0: invalid argument; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot set link 5 up in namespace /run/netns/a: no such device; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot set trust on on VF 0 of enp3s0f0: invalid argument; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot set vlan 100 qos 0 802.1q on VF 0 of enp3s0f0: invalid argument; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: the pod's network namespace has no interface of 0000:03:00.2; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: there is no PCI device 0000:03:00.2 on this node
+            failed 999: there is no PCI device 0000:03:00.2 on this node; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            DEL of sriov:
+
+            ADD of rdma:
+            failed 999: cannot give mlx5_2 of 0000:03:00.2 to the pod: invalid argument; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: mlx5_2 of 0000:03:00.2 did not arrive in the pod's network namespace; 0000:03:00.2 is gone since: somebody has changed the VFs of its card
+            failed 999: no RDMA devices found for 0000:03:00.2 in the host's network namespace; is its RDMA driver loaded, or does another pod have it?
+            DEL of rdma:
+
+            ADD of ib-sriov:
+            failed 999: 0000:3b:00.1 has no interface in the host's network namespace
+            failed 999: 0000:3b:00.1 has no interface in the host's network namespace; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: 0000:3b:00.1 is not among the VFs of its PF 0000:3b:00.0
+            failed 999: PF 0000:3b:00.0 has no interface in the host's network namespace that shows VF 0
+            failed 999: PF 0000:3b:00.0 has no interface in the host's network namespace that shows VF 0; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot give 10.1.3.2/24 to net1: no such device; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot give mlx5_1 of 0000:3b:00.1 to the pod: invalid argument; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot move ibp59s0v0 of 0000:3b:00.1 into the pod: move link 9 to namespace /run/netns/a as net1 in the host's namespace: no such device; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot read the link /sys/bus/pci/devices/0000:3b:00.0/virtfn0: no such file or directory
+            failed 999: cannot set link 9 up in namespace /run/netns/a: no such device; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot set link_state enable on VF 0 of ibp59s0: invalid argument; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot set node GUID 02:00:00:00:00:00:00:01 on VF 0 of ibp59s0: invalid argument; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot set port GUID 02:00:00:00:00:00:00:01 on VF 0 of ibp59s0: invalid argument; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot write 0000:3b:00.1 to /sys/bus/pci/drivers/mlx5_core/bind: no such device; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: cannot write 0000:3b:00.1 to /sys/bus/pci/drivers/mlx5_core/unbind: no such device; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: mlx5_1 of 0000:3b:00.1 did not arrive in the pod's network namespace; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: no RDMA devices found for 0000:3b:00.1 in the host's network namespace; is its RDMA driver loaded, or does another pod have it?; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: the pod's network namespace has no interface of 0000:3b:00.1; 0000:3b:00.1 is gone since: somebody has changed the VFs of its card
+            failed 999: there is no PCI device 0000:3b:00.1 on this node
+            DEL of ib-sriov:
+
+        "#]].assert_eq(&told.concat());
     }
 }
 

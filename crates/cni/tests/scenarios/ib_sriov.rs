@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 /// VF 0 of an InfiniBand ConnectX-7.
 pub const VF: &str = "0000:3b:00.1";
+pub const PF: &str = "0000:3b:00.0";
 
 pub fn bench() -> Bench {
     let clock = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -475,6 +476,25 @@ fn a_pod_that_upstreams_plugin_started_is_checked_and_released() {
         0000:3b:00.3 ibp59s0v2 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:ca:ff:fe:3e:b5:2f mtu 2044 down, mlx5_3
         0000:3b:00.4 ibp59s0v3 00:00:10:86:fe:80:00:00:00:00:00:00:f2:3e:c4:ff:fe:3e:b5:2f mtu 2044 down, mlx5_4
     "#]].assert_eq(&told);
+}
+
+#[test]
+fn a_del_that_comes_after_a_boot_gives_the_vf_no_guid_of_before_it() {
+    let bench = bench();
+    let cache = json!({
+        "cniVersion": "1.0.0", "name": "blue", "type": "ib-sriov", "deviceID": VF, "VFID": 0,
+        "Master": "ibp59s0", "HostIFNames": "ibp59s0v0", "HostIFGUID": "02:00:00:00:00:00:00:11",
+        "ContIFNames": "ib0", "args": {"cni": {"guid": "02:00:00:00:00:00:00:01"}},
+    });
+    bench.run(&format!("file /var/lib/cni/ib-sriov/a-ib0 {cache}"));
+    bench.host.machine().boot();
+    bench.make_vfs("0000:3b:00.0");
+    let anew = bench.world();
+    let told = bench.run("DEL ib-sriov a ib0");
+    assert!(told.ends_with("ok\n"), "{told}");
+    let home: Vec<&str> = anew.lines().filter(|line| !line.starts_with('/')).collect();
+    assert!(home[0].contains("ibp59s0v0"), "{anew}");
+    assert_eq!(bench.world().lines().collect::<Vec<_>>(), home);
 }
 
 const IPAM: &str = r#""ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.3.0/24", "rangeStart": "10.1.3.7", "rangeEnd": "10.1.3.7"}]]}"#;

@@ -681,7 +681,7 @@ fn options_out_of_range_are_refused() {
     );
     refused(
         json!({"deviceID": "0000:99:00.0"}),
-        expect!["failed 999: 0000:99:00.0 is not a VF: it has no physfn in sysfs"],
+        expect!["failed 999: there is no PCI device 0000:99:00.0 on this node"],
     );
     refused(json!({"vlan": 4095}), expect!["failed 7: vlan 4095 is not between 0 and 4094"]);
     refused(json!({"vlan": -1}), expect!["failed 7: vlan -1 is not between 0 and 4094"]);

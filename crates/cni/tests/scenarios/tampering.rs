@@ -21,6 +21,8 @@ pub enum Tamper {
     Content(&'static [u8]),
     /// A program finds this lock held, and fails for it.
     Locks(&'static str),
+    /// Just before it the VFs of this PF are taken away.
+    VfsGone(&'static str),
 }
 
 pub struct Tampering<'a> {
@@ -73,6 +75,11 @@ impl<'a> Tampering<'a> {
             Tamper::Refuse(errno) if self.is_next(&what) => Err(Refusal::new(what, errno)),
             Tamper::Locks(path) if what == "run a program" && self.is_next(&what) => {
                 self.inner.lock(path, Duration::ZERO).map(drop)?;
+                primitive(self.inner)
+            }
+            Tamper::VfsGone(pf) if self.is_next(&what) => {
+                let count = format!("/sys/bus/pci/devices/{pf}/sriov_numvfs");
+                self.inner.write(&count, "0")?;
                 primitive(self.inner)
             }
             _ => primitive(self.inner),
