@@ -150,9 +150,12 @@ fn an_operator_that_is_killed_in_the_middle_of_a_drain_is_followed_by_one_that_e
             })
         })
         .await;
-        for node in user.list("v1", "Node", "").await {
-            assert_ne!(node["spec"]["unschedulable"], Value::Bool(true), "{node}");
-        }
+        // The write after the one that says Idle.
+        until("no node is cordoned", async || {
+            let nodes = user.list("v1", "Node", "").await;
+            nodes.iter().all(|node| node["spec"]["unschedulable"] != true)
+        })
+        .await;
     });
     let reboots: Vec<u32> = playground.cluster().nodes.values().map(|slot| slot.reboots).collect();
     assert_eq!(reboots, [1, 1]);
