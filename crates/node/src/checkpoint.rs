@@ -73,8 +73,8 @@ fn read(host: &dyn Host) -> Result<Vec<Entry>, String> {
     let bytes = host.read(&path).map_err(|refusal| match refusal.errno {
         // It is written when devices were given, so that there is one beside a claim of two minutes.
         Errno::NOENT => format!(
-            "the kubelet has given devices, and its checkpoint is not at {path}, where the --root-dir of the process \
-             called kubelet has it"
+            "the kubelet has given devices, and its checkpoint is not at {path} (below the --root-dir of the \
+             process called kubelet, else the default)"
         ),
         _ => format!("cannot {refusal}"),
     })?;
@@ -223,7 +223,7 @@ mod tests {
             "kubelet\0--root-dir=/data/kubelet\0",
             files::KUBELET_CHECKPOINT,
             expect![
-                "[] the kubelet has given devices, and its checkpoint is not at /data/kubelet/device-plugins/kubelet_internal_checkpoint, where the --root-dir of the process called kubelet has it"
+                "[] the kubelet has given devices, and its checkpoint is not at /data/kubelet/device-plugins/kubelet_internal_checkpoint (below the --root-dir of the process called kubelet, else the default)"
             ],
         );
     }

@@ -605,27 +605,24 @@ impl<'a> Deciding<'a> {
 
     /// Control-plane nodes go one at a time in the whole cluster, and only while all the others are Ready.
     fn control_plane_refusal(&self, name: &str) -> Option<Blocker> {
-        let mut others = self.control_plane.iter().filter(|(other, _)| *other != name);
-        others.find_map(|(other, node)| {
+        let others = self.control_plane.iter().filter(|(other, _)| *other != name);
+        let others = others.map(|(other, node)| {
             let disturbed = self.granted.contains(*other) || node.current != Progress::Idle;
-            (disturbed || !node.ready).then(|| Blocker::ControlPlaneBusy {
-                node: name.to_owned(),
-                other: (*other).to_owned(),
-                disturbed,
-            })
-        })
+            (*other, node.ready, disturbed)
+        });
+        control_plane_waits(name, others)
     }
 }
 
-/// A control-plane node whose turn has come waits again when another one fails meanwhile. `others`: the other
-/// control-plane nodes, each with whether it is Ready.
+/// Why a control-plane node waits, if it does. `others`: the other control-plane nodes, each with whether it is Ready, and
+/// whether it is disturbed itself as far as that counts.
 pub fn control_plane_waits<'a>(
     node: &str,
-    mut others: impl Iterator<Item = (&'a str, bool)>,
+    mut others: impl Iterator<Item = (&'a str, bool, bool)>,
 ) -> Option<Blocker> {
-    let (other, _) = others.find(|(_, ready)| !ready)?;
+    let (other, _, disturbed) = others.find(|(_, ready, disturbed)| *disturbed || !ready)?;
     let (node, other) = (node.to_owned(), other.to_owned());
-    Some(Blocker::ControlPlaneBusy { node, other, disturbed: false })
+    Some(Blocker::ControlPlaneBusy { node, other, disturbed })
 }
 
 fn is_control_plane(node: &FleetNode) -> bool {

@@ -190,9 +190,7 @@ impl WatchEvent {
 
     /// The object with its `managedFields`.
     pub fn whole(&self) -> Value {
-        let mut object = Value::clone(&self.object);
-        self.owners.write(&mut object);
-        object
+        self.owners.shown_in(&self.object)
     }
 
     /// A bookmark: nothing changed up to `revision` but what was already told.

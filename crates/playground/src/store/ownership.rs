@@ -61,8 +61,15 @@ pub struct Ownership {
 }
 
 impl Ownership {
+    /// The object with its `managedFields`.
+    pub fn shown_in(&self, object: &Value) -> Value {
+        let mut object = object.clone();
+        self.write(&mut object);
+        object
+    }
+
     /// Puts the managers into the object, oldest first within each operation.
-    pub fn write(&self, object: &mut Value) {
+    fn write(&self, object: &mut Value) {
         let mut all: Vec<_> = self.managers.iter().collect();
         all.sort_by_key(|(manager, owned)| (manager.operation, &owned.time, &manager.name));
         let entries: Vec<_> =

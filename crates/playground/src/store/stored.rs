@@ -19,9 +19,7 @@ impl Stored {
 
     /// The object with its `managedFields`.
     pub fn whole(&self) -> Value {
-        let mut object = Value::clone(&self.object);
-        self.owners.write(&mut object);
-        object
+        self.owners.shown_in(&self.object)
     }
 }
 
